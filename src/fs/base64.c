@@ -1,0 +1,1 @@
+#include "fs/base64.h"

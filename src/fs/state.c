@@ -1,0 +1,1 @@
+#include "fs/state.h"
