@@ -1,0 +1,128 @@
+/* The filesystem on a store, without FUSE and without sockets: files and directories by number, as the
+ * kernel knows them. One loop thread owns everything; co_fn functions run in coroutines.
+ *
+ * Every function answers 0 or a negative errno and writes its outputs only on success. Names and data that
+ * are passed in are copied before the first wait. */
+#ifndef HPKVFS_FS_FS_H
+#define HPKVFS_FS_FS_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/stat.h>
+#include <sys/statvfs.h>
+
+#include "base/buf.h"
+#include "base/coroutine.h"
+#include "base/loop.h"
+#include "fs/state.h"
+#include "fs/store.h"
+
+#define FS_ROOT_ID 1
+
+struct fs;
+
+struct fs_config {
+	struct str prefix;     /* borrowed for the life of the fs */
+	char delimiter;
+	size_t max_value;      /* bytes */
+	size_t max_key;        /* bytes */
+	uint64_t ttl_us;       /* how long what was read holds */
+	uint32_t uid, gid;
+	mode_t umask;
+	bool read_only;
+	struct state *state;   /* borrowed; may be NULL */
+};
+
+/* What the filesystem tells the kernel, outside of replies. Called on the loop; must not block. */
+struct fs_notify {
+	/* The name's dentry is to be looked up again. */
+	void (*expire_entry)(void *arg, uint64_t parent, struct str name);
+	/* Pages and attributes of the inode are stale. */
+	void (*inval_inode)(void *arg, uint64_t id);
+	void *arg;
+};
+
+struct fs_entry {
+	uint64_t id;
+	struct stat st;
+	uint64_t ttl_us; /* for the entry and for its attributes */
+};
+
+/* An open file or directory. */
+struct fs_handle;
+
+struct fs_figures {
+	uint64_t nodes, handles, dirty_bytes;
+};
+
+/* 0 or -ENOMEM, -EINVAL. `store` and `notify`'s arg are borrowed. No requests yet. */
+CHECKED int fs_new(struct loop *loop, struct store *store, const struct fs_config *config, const struct fs_notify *notify,
+		   struct fs **out);
+
+/* Reads the layout's version: the first request of a mount. -EPROTONOSUPPORT: a newer layout or another delimiter;
+ * `why` then holds one line. Other errors: the store's. */
+co_fn CHECKED int fs_start(struct fs *fs, struct buf *why);
+
+/* Sends what waits in memory, as an unmount does. The first error. */
+co_fn CHECKED int fs_sync(struct fs *fs);
+
+/* Frees everything; no coroutine of this fs may be left. */
+void fs_free(struct fs *fs);
+
+void fs_set_read_only(struct fs *fs, bool on);
+struct fs_figures fs_figures(const struct fs *fs);
+
+/* On success the kernel's count of the node grows by one: fs_forget takes it back. -ENOENT. */
+co_fn CHECKED int fs_lookup(struct fs *fs, uint64_t parent, struct str name, struct fs_entry *out);
+void fs_forget(struct fs *fs, uint64_t id, uint64_t count);
+
+co_fn CHECKED int fs_getattr(struct fs *fs, uint64_t id, struct fs_entry *out);
+
+struct fs_attr_change {
+	bool set_mode, set_uid, set_gid, set_size, set_mtime, set_atime;
+	mode_t mode;
+	uint32_t uid, gid;
+	uint64_t size;
+	int64_t mtime_ns, atime_ns;
+};
+/* `handle` may be NULL: then a change of size is committed before this answers. */
+co_fn CHECKED int fs_setattr(struct fs *fs, uint64_t id, struct fs_handle *handle, const struct fs_attr_change *change,
+			     struct fs_entry *out);
+
+co_fn CHECKED int fs_mkdir(struct fs *fs, uint64_t parent, struct str name, mode_t mode, uint32_t uid, uint32_t gid,
+			   struct fs_entry *out);
+co_fn CHECKED int fs_rmdir(struct fs *fs, uint64_t parent, struct str name);
+co_fn CHECKED int fs_unlink(struct fs *fs, uint64_t parent, struct str name);
+/* flags: RENAME_NOREPLACE; others -EINVAL. */
+co_fn CHECKED int fs_rename(struct fs *fs, uint64_t parent, struct str name, uint64_t new_parent, struct str new_name,
+			    unsigned flags);
+
+/* flags as open(2). `keep_cache`: the kernel's pages of this file still hold. `pid`: the opener's thread. */
+co_fn CHECKED int fs_open(struct fs *fs, uint64_t id, int flags, pid_t pid, struct fs_handle **out, bool *keep_cache);
+co_fn CHECKED int fs_create(struct fs *fs, uint64_t parent, struct str name, mode_t mode, int flags, uint32_t uid,
+			    uint32_t gid, pid_t pid, struct fs_entry *entry, struct fs_handle **out);
+
+/* The bytes are copied into `out` (which is cleared first); fewer than asked for at the end of the file. */
+co_fn CHECKED int fs_read(struct fs_handle *handle, uint64_t offset, size_t size, struct buf *out);
+/* All or nothing. */
+co_fn CHECKED int fs_write(struct fs_handle *handle, uint64_t offset, struct str data, pid_t pid);
+
+/* close(2) by one process: commits what was written since the last commit, if `pid` opened or wrote it. */
+co_fn CHECKED int fs_flush(struct fs_handle *handle, pid_t pid);
+co_fn CHECKED int fs_fsync(struct fs_handle *handle);
+
+/* The last close: commits what is left, then frees the handle (in every case). */
+co_fn void fs_release(struct fs_handle *handle);
+
+CHECKED int fs_opendir(struct fs *fs, uint64_t id, struct fs_handle **out);
+void fs_releasedir(struct fs_handle *handle);
+
+/* Offers the entries behind `offset` (0: from the start, and reads the directory again where `ttl` has passed) to
+ * `add`, "." and ".." included, until it answers false (the entry was not taken). With `plus`, an entry that was taken
+ * counts as looked up, "." and ".." excepted (their id is 0). `next` is the offset that continues behind the entry. */
+typedef bool fs_add_entry(void *arg, struct str name, const struct fs_entry *entry, uint64_t next);
+co_fn CHECKED int fs_readdir(struct fs_handle *handle, uint64_t offset, bool plus, fs_add_entry *add, void *arg);
+
+CHECKED int fs_statfs(struct fs *fs, struct statvfs *out);
+
+#endif

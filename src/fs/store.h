@@ -1,0 +1,91 @@
+/* What the filesystem asks of a key-value store, without knowing which one: the mount hands in one over
+ * libhpkv, the tests one in memory with faults.
+ *
+ * The upper half is the interface that a store implements, on the loop's thread, with completions. The lower
+ * half is what the filesystem calls: the same requests as functions that wait. */
+#ifndef HPKVFS_FS_STORE_H
+#define HPKVFS_FS_STORE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "base/buf.h"
+#include "base/coroutine.h"
+
+enum store_op {
+	STORE_GET,
+	STORE_SET,
+	STORE_PATCH,
+	STORE_DELETE,
+	STORE_RANGE,
+	STORE_ATOMIC,
+};
+
+/* Borrowed by the store until `submit` returns. */
+struct store_request {
+	enum store_op op;
+	struct str key;
+	struct str value; /* SET, PATCH: the value; ATOMIC: the increment's JSON text */
+	struct str end;   /* RANGE: the last key, inclusive */
+	unsigned limit;   /* RANGE: at most so many records, 1 to 1000 */
+};
+
+struct store_record {
+	struct str key;
+	struct str value; /* a number as its JSON text */
+};
+
+/* Borrowed; valid during the completion. */
+struct store_reply {
+	/* 0; -ENOENT only where the server said that the key is absent; -ECONNRESET where the connection was lost
+	 * after sending, so that the outcome of a change is unknown; -ETIMEDOUT; -EIO; -EACCES; -EFBIG; -EINVAL;
+	 * -EPROTO: a reply that makes no sense */
+	int err;
+	struct str value; /* GET; ATOMIC: the new value */
+	const struct store_record *records;
+	size_t count;
+	bool truncated; /* RANGE: more was in the range */
+};
+
+typedef void store_done(void *arg, const struct store_reply *reply);
+
+struct store;
+
+struct store_ops {
+	/* Starts a request; done(arg, ...) is called exactly once, later, never before this returns. Every request ends
+	 * within the store's own time limit. 0 or -ENOMEM (then `done` is not called). */
+	int (*submit)(struct store *store, const struct store_request *request, store_done *done, void *arg);
+};
+
+/* Embedded in an implementation's own struct. */
+struct store {
+	const struct store_ops *ops;
+};
+
+/* --- for the filesystem: each waits for the reply, and answers its err --- */
+
+/* One page of a range; start with {0}, free with store_page_deinit. */
+struct store_page {
+	struct store_record *records; /* keys and values lie in `bytes` */
+	size_t count;
+	bool truncated;
+	struct buf bytes;
+};
+void store_page_deinit(struct store_page *page);
+
+/* What a key held when it was last looked at: what a repetition after a lost connection is judged by. */
+struct store_expect {
+	enum { STORE_EXPECT_UNKNOWN, STORE_EXPECT_ABSENT, STORE_EXPECT_VALUE } what;
+	struct str value;
+};
+
+co_fn CHECKED int store_get(struct store *store, struct str key, struct buf *value);
+co_fn CHECKED int store_range(struct store *store, struct str start, struct str end, unsigned limit, struct store_page *page);
+
+/* After a lost connection these read the key: what they wanted stands: 0; what `before` says still stands: they
+ * repeat, a few times; anything else: -EIO, and the caller must read the key again. A DELETE that finds the key
+ * absent at its first attempt answers -ENOENT, at a repetition 0. */
+co_fn CHECKED int store_set(struct store *store, struct str key, struct str value, struct store_expect before);
+co_fn CHECKED int store_delete(struct store *store, struct str key, struct store_expect before);
+
+#endif
