@@ -4,4 +4,9 @@
 
 #include <bsd/sys/tree.h>
 
+/* The original asks for a macro __unused, which libbsd lacks and which is a member's name in glibc's headers. */
+#undef RB_GENERATE_STATIC
+#define RB_GENERATE_STATIC(name, type, field, cmp) \
+	RB_GENERATE_INTERNAL(name, type, field, cmp, __attribute__((__unused__)) static)
+
 #endif

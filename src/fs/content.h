@@ -26,6 +26,9 @@
 /* The most chunks a part may have: their index is written in 8 hex digits. */
 #define CONTENT_MAX_CHUNKS UINT32_MAX
 
+/* The most bytes a chunk may have: nobody allocates more because a stub says so. */
+#define CONTENT_MAX_CHUNK_SIZE (16u << 20)
+
 /* Digits of an id: 11 of the creation time in milliseconds, 32 of random bits, all lower-case hex. */
 #define CONTENT_ID_LEN 43
 
@@ -54,7 +57,7 @@ struct content_part {
 	struct content_id id;
 	uint64_t chunk_size; /* bytes of content in every chunk but the last */
 	enum content_encoding encoding;
-	struct str holes; /* as text, checked, borrowed; read it with content_hole_next */
+	struct str holes; /* as text (`first+count,...`), checked, borrowed; read it with content_hole_next */
 };
 
 /* A decoded value. Borrows from it. 6 KiB: fit for a coroutine's stack, not for a cache. */
