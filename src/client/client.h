@@ -1,0 +1,87 @@
+/* The client's inside, shared by client.c (states), dial.c (from a URL to a connection) and calls.c (requests). */
+#ifndef HPKVFS_CLIENT_CLIENT_H
+#define HPKVFS_CLIENT_CLIENT_H
+
+#include "client/codec.h"
+#include "client/connection.h"
+#include "client/internal.h"
+#include "client/request.h"
+#include "client/resolver.h"
+#include "client/unixpath.h"
+#include "client/url.h"
+#include "client/worker.h"
+
+/* Somebody to be told of a connect or disconnect. */
+struct waiter {
+	void (*connected)(void *arg, const struct hpkv_error *error);
+	void (*disconnected)(void *arg);
+	void *arg;
+	struct hpkv_error error; /* err 0: success */
+	struct waiter *next;
+};
+
+struct dial {
+	struct job *job; /* the lookup, or the search for a local server */
+	struct addresses addresses;
+	size_t next; /* the address to try next */
+	struct unix_path socket;
+	char *path;              /* of the upgrade; holds the credential */
+	uint64_t deadline_us;
+	struct loop_timer timer; /* ends the present try */
+	struct hpkv_error error; /* of the last try */
+};
+
+struct hpkv_client {
+	struct hpkv_loop *loop;
+	struct url url;
+	char *api_key, *token, *ca_file;
+	unsigned connect_timeout_ms, operation_timeout_ms;
+	size_t max_message_bytes;
+	void (*on_connected)(struct hpkv_client *client, void *arg);
+	void (*on_disconnected)(struct hpkv_client *client, const struct hpkv_error *error, void *arg);
+	void *arg;
+	hpkv_notification_fn *on_notification;
+	void *notification_arg;
+
+	enum hpkv_state state;
+	bool wanted;    /* connect was called, and disconnect not since: requests are accepted */
+	bool start;     /* `soon` begins to connect */
+	bool freed;     /* hpkv_client_free was called; the memory goes when no callback is on the stack */
+	unsigned depth; /* callbacks on the stack */
+	struct dial dial;
+	struct connection *connection;
+	struct hpkv_error lost;        /* why requests of `ended` end */
+	struct request_table requests;
+	struct loop_timer deadline;    /* at the first deadline or earlier */
+	uint64_t deadline_us;          /* when it fires; 0: not set */
+	struct waiter *connecting, *disconnecting, *finished;
+	struct loop_timer soon;        /* what must not happen inside the caller's call */
+	struct loop_timer close_timer; /* the other side's answer to a close */
+	struct buf out;                /* the frame being sent */
+	struct message message;
+};
+
+/* Around everything that may call the user. After client_leave the client may be gone. */
+void client_enter(struct hpkv_client *client);
+void client_leave(struct hpkv_client *client);
+
+/* dial.c: begins to connect; ends in client_dialed or client_dial_failed, later. */
+void dial_start(struct hpkv_client *client);
+void dial_cancel(struct hpkv_client *client);
+/* The present try ended before the connection was open. */
+void dial_try_failed(struct hpkv_client *client, const struct hpkv_error *error);
+
+extern const struct connection_events client_events;
+void client_dial_failed(struct hpkv_client *client, const struct hpkv_error *error);
+
+/* calls.c */
+void calls_message(struct hpkv_client *client, struct str raw);
+struct buf *calls_next_frame(struct hpkv_client *client);
+/* Moves all requests to `ended`. */
+void calls_end_all(struct hpkv_client *client, const struct hpkv_error *error);
+/* Calls back those of `ended`. */
+void calls_deliver_ended(struct hpkv_client *client);
+/* Makes `soon` run. */
+void client_soon(struct hpkv_client *client);
+
+#endif

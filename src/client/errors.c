@@ -1,0 +1,60 @@
+#include "client/internal.h"
+
+#include <errno.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "base/utf8.h"
+
+int hpkv_code_errno(int code)
+{
+	switch (code) {
+	case 200:
+		return 0;
+	case 401:
+	case 403:
+		return -EACCES;
+	case 404:
+		return -ENOENT;
+	case 413:
+		return -EFBIG;
+	case 429:
+		return -EAGAIN;
+	default:
+		return code >= 400 && code < 500 ? -EINVAL : -EIO;
+	}
+}
+
+/* What servers and libraries say goes to terminals and logs: no control characters, and no half a character
+ * where the text was cut. */
+static void text_clean(char *text)
+{
+	size_t len;
+
+	for (char *c = text; *c; c++)
+		if ((unsigned char)*c < ' ' || *c == 0x7f)
+			*c = ' ';
+	len = strlen(text);
+	for (int i = 0; i < 4 && len > 0 && !utf8_valid(str_of(text, len)); i++)
+		text[--len] = '\0';
+	if (!utf8_valid(str_of(text, len)))
+		for (char *c = text; *c; c++)
+			if ((unsigned char)*c >= 0x80)
+				*c = '?';
+}
+
+int error_set(struct hpkv_error *error, int err, int code, const char *format, ...)
+{
+	va_list args;
+
+	if (!error)
+		return err;
+	error->err = err;
+	error->code = code;
+	va_start(args, format);
+	vsnprintf(error->text, sizeof(error->text), format, args);
+	va_end(args);
+	text_clean(error->text);
+	return err;
+}

@@ -1,0 +1,35 @@
+/* What libhpkv's own parts, the mount and the command line share behind the public header. */
+#ifndef HPKVFS_CLIENT_INTERNAL_H
+#define HPKVFS_CLIENT_INTERNAL_H
+
+#include <libwebsockets.h>
+#include <stdbool.h>
+
+#include "base/buf.h"
+#include "base/loop.h"
+#include "client/hpkv.h"
+
+/* --- loops --- */
+
+struct vhost_entry; /* see vhost.c */
+struct token_call;  /* see token.c */
+
+struct hpkv_loop {
+	struct loop *base;
+	bool owned; /* hpkv_loop_free frees `base` */
+	struct vhost_entry *vhosts;
+	struct token_call *tokens;
+};
+
+/* Makes a public loop of one that the program has. hpkv_loop_free then leaves `base` alone, and must be called
+ * before `base` is freed. 0 or -ENOMEM. */
+CHECKED int hpkv_loop_wrap(struct loop *base, struct hpkv_loop **out);
+
+struct loop *hpkv_loop_base(struct hpkv_loop *loop);
+
+/* --- errors --- */
+
+/* Fills in `error` (NULL is allowed) and answers `err`, a negative errno. The text becomes one line of UTF-8. */
+int error_set(struct hpkv_error *error, int err, int code, const char *format, ...) __attribute__((format(printf, 4, 5)));
+
+#endif
