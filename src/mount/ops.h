@@ -1,0 +1,31 @@
+/* The libfuse low-level operations over fs/fs.h: each request that may wait runs in a coroutine. */
+#ifndef HPKVFS_MOUNT_OPS_H
+#define HPKVFS_MOUNT_OPS_H
+
+#include <fuse_lowlevel.h>
+
+#include "base/loop.h"
+#include "fs/fs.h"
+
+struct invalidator;
+
+/* The session's userdata. The owner (daemon.c) sets everything before the session is mounted; the operations
+ * change `running` only. Belongs to the loop's thread. */
+struct mount_context {
+	struct loop *loop;
+	struct fs *fs;
+	struct invalidator *invalidator;
+	unsigned running; /* requests whose coroutine is alive */
+
+	/* Called by the init operation, once the kernel's FUSE_INIT is being answered. */
+	void (*ready)(struct mount_context *context);
+	/* Called whenever `running` falls to 0: what an unmounted session waits for. */
+	void (*idle)(struct mount_context *context);
+};
+
+extern const struct fuse_lowlevel_ops mount_ops;
+
+/* Interrupts every request that waits, so that it is answered soon: for the end of the session. */
+void mount_ops_interrupt_all(struct mount_context *context);
+
+#endif
