@@ -5,6 +5,7 @@
 #include "client/codec.h"
 #include "client/connection.h"
 #include "client/internal.h"
+#include "client/local.h"
 #include "client/request.h"
 #include "client/resolver.h"
 #include "client/unixpath.h"
@@ -23,7 +24,8 @@ struct waiter {
 struct dial {
 	struct job *job; /* the lookup, or the search for a local server */
 	struct addresses addresses;
-	size_t next; /* the address to try next */
+	size_t next;     /* the address to try next */
+	unsigned rounds; /* searches for a local server */
 	struct unix_path socket;
 	char *path;              /* of the upgrade; holds the credential */
 	uint64_t deadline_us;

@@ -8,6 +8,9 @@
 
 #include "base/clock.h"
 
+/* A local server can end between the moment that it was found and the connect. */
+#define LOCAL_ROUNDS 5
+
 static void try_next(struct hpkv_client *client);
 static void find(struct hpkv_client *client);
 
@@ -16,6 +19,23 @@ static uint64_t time_left(const struct hpkv_client *client)
 	uint64_t now = clock_now_us();
 
 	return client->dial.deadline_us > now ? client->dial.deadline_us - now : 0;
+}
+
+void dial_cancel(struct hpkv_client *client)
+{
+	struct dial *dial = &client->dial;
+
+	if (dial->job)
+		job_cancel(dial->job);
+	dial->job = NULL;
+	loop_timer_cancel(&dial->timer);
+	addresses_free(&dial->addresses);
+	dial->next = 0;
+	unix_path_close(&dial->socket);
+	if (dial->path)
+		explicit_bzero(dial->path, strlen(dial->path));
+	free(dial->path);
+	dial->path = NULL;
 }
 
 static void fail(struct hpkv_client *client, const struct hpkv_error *error)
@@ -73,6 +93,8 @@ void dial_try_failed(struct hpkv_client *client, const struct hpkv_error *error)
 	/* the server has spoken: another address of the same host would say the same */
 	if (error->code)
 		fail(client, error);
+	else if (client->url.kind == URL_LOCAL && dial->rounds < LOCAL_ROUNDS && time_left(client))
+		find(client);
 	else
 		try_next(client);
 }
@@ -152,6 +174,32 @@ static void resolved(void *arg, struct addresses *addresses, const struct hpkv_e
 	client_leave(client);
 }
 
+static void local_found(void *arg, struct local_server *server, const struct hpkv_error *error)
+{
+	struct hpkv_client *client = arg;
+	struct dial *dial = &client->dial;
+	int r = 0;
+
+	client_enter(client);
+	dial->job = NULL;
+	loop_timer_cancel(&dial->timer);
+	if (error) {
+		fail(client, error);
+	} else {
+		dial->socket = server->socket;
+		server->socket.dir_fd = -1;
+		if (!dial->path)
+			r = set_path(client, "apiKey", server->key);
+		if (r == 0)
+			r = set_socket(client);
+		if (r == 0)
+			try_next(client);
+		else
+			fail_text(client, r, strerror(-r));
+	}
+	client_leave(client);
+}
+
 static void find_timed_out(struct loop_timer *timer)
 {
 	struct hpkv_client *client = lws_container_of(timer, struct hpkv_client, dial.timer);
@@ -161,53 +209,59 @@ static void find_timed_out(struct loop_timer *timer)
 	client_leave(client);
 }
 
-static void find(struct hpkv_client *client)
+static int find_local(struct hpkv_client *client)
 {
 	struct dial *dial = &client->dial;
+
+	dial->rounds++;
+	return local_start(client->loop->base, client->url.path, dial->deadline_us, local_found, client, &dial->job);
+}
+
+static int find_name(struct hpkv_client *client)
+{
+	struct dial *dial = &client->dial;
+	int r = resolver_start(client->loop->base, client->url.host, resolved, client, &dial->job);
+
+	if (r == 0)
+		loop_timer_set(client->loop->base, &dial->timer, time_left(client), find_timed_out);
+	return r;
+}
+
+static int find_socket(struct hpkv_client *client)
+{
+	int r = unix_path_open(client->url.path, &client->dial.socket);
+
+	if (r == 0)
+		r = set_socket(client);
+	if (r == 0)
+		try_next(client);
+	return r;
+}
+
+/* Starts afresh: whatever an earlier round found is let go. */
+static void find(struct hpkv_client *client)
+{
 	int r = 0;
 
+	dial_cancel(client);
 	if (client->token)
 		r = set_path(client, "token", client->token);
 	else if (client->api_key)
 		r = set_path(client, "apiKey", client->api_key);
-	if (r == 0 && client->url.kind == URL_TCP) {
-		r = resolver_start(client->loop->base, client->url.host, resolved, client, &dial->job);
-		if (r == 0) {
-			loop_timer_set(client->loop->base, &dial->timer, time_left(client), find_timed_out);
-			return;
-		}
-	} else if (r == 0) {
-		r = unix_path_open(client->url.path, &dial->socket);
-		if (r == 0)
-			r = set_socket(client);
-		if (r == 0) {
-			try_next(client);
-			return;
-		}
-	}
-	fail_text(client, r, strerror(-r));
+	if (r == 0 && client->url.kind == URL_LOCAL)
+		r = find_local(client);
+	else if (r == 0 && client->url.kind == URL_TCP)
+		r = find_name(client);
+	else if (r == 0)
+		r = find_socket(client);
+	if (r)
+		fail_text(client, r, strerror(-r));
 }
 
 void dial_start(struct hpkv_client *client)
 {
 	client->dial.deadline_us = clock_now_us() + client->connect_timeout_ms * (uint64_t)CLOCK_US_PER_MS;
 	client->dial.error = (struct hpkv_error){ 0 };
+	client->dial.rounds = 0;
 	find(client);
-}
-
-void dial_cancel(struct hpkv_client *client)
-{
-	struct dial *dial = &client->dial;
-
-	if (dial->job)
-		job_cancel(dial->job);
-	dial->job = NULL;
-	loop_timer_cancel(&dial->timer);
-	addresses_free(&dial->addresses);
-	dial->next = 0;
-	unix_path_close(&dial->socket);
-	if (dial->path)
-		explicit_bzero(dial->path, strlen(dial->path));
-	free(dial->path);
-	dial->path = NULL;
 }

@@ -1,0 +1,382 @@
+/* A program around libhpkv for the tests: takes commands as JSON arrays, one a line, on standard input and reports
+ * every callback as a JSON object on standard output. It uses the public header only.
+ *
+ *   client_driver URL OPTIONS     OPTIONS: an object of hpkv_config's members
+ *
+ *   ["connect"] ["disconnect"] ["free"] ["state"] ["quit"]
+ *   ["get", KEY, TIMEOUT_MS] ["set", KEY, VALUE, TIMEOUT_MS] ["patch", ...] ["delete", KEY, TIMEOUT_MS]
+ *   ["range", KEY, END, LIMIT, TIMEOUT_MS] ["atomic", KEY, INCREMENT, TIMEOUT_MS]
+ *   ["cancel", N]                 the N-th request (from 1)
+ *   ["token", [PATTERN...], ACCESS or null]
+ *   ["then", [COMMAND, ...]]      to be run inside the next reply's callback
+ *   ["on_lost", [COMMAND, ...]]   to be run inside `disconnected`
+ *   ["on_connect", [COMMAND, ...]] to be run inside the next done of connect */
+#include <errno.h>
+#include <jansson.h>
+#include <libwebsockets.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "client/hpkv.h"
+
+#define MAX_REQUESTS 100000
+
+struct driver {
+	struct hpkv_loop *loop;
+	struct hpkv_client *client;
+	const char *url;
+	json_t *options;
+	json_t *then, *on_lost, *on_connect;
+	struct hpkv_request *requests[MAX_REQUESTS + 1];
+	int started, connects, disconnects, tokens;
+};
+
+struct ticket {
+	struct driver *driver;
+	int n;
+};
+
+static void run(struct driver *driver, json_t *command);
+
+static void emit(json_t *object)
+{
+	json_dumpf(object, stdout, JSON_COMPACT);
+	putchar('\n');
+	fflush(stdout);
+	json_decref(object);
+}
+
+static json_t *event(const char *name, int n)
+{
+	return json_pack("{s:s, s:i}", "event", name, "n", n);
+}
+
+static void add_error(json_t *object, const struct hpkv_error *error)
+{
+	if (error)
+		json_object_update_new(object, json_pack("{s:i, s:i, s:s}", "err", error->err, "code", error->code, "text",
+							 error->text));
+}
+
+static json_t *string_of(struct hpkv_slice slice)
+{
+	return json_stringn(slice.data ? slice.data : "", slice.size);
+}
+
+static void run_hook(struct driver *driver, json_t **hook)
+{
+	json_t *commands = *hook, *command;
+	size_t i;
+
+	*hook = NULL;
+	json_array_foreach(commands, i, command)
+		run(driver, command);
+	json_decref(commands);
+}
+
+static struct ticket *ticket_new(struct driver *driver, int n)
+{
+	struct ticket *ticket = malloc(sizeof(*ticket));
+
+	if (!ticket)
+		abort();
+	*ticket = (struct ticket){ driver, n };
+	return ticket;
+}
+
+static void on_reply(void *arg, const struct hpkv_reply *reply)
+{
+	struct ticket *ticket = arg;
+	struct driver *driver = ticket->driver;
+	json_t *object = event("reply", ticket->n);
+
+	add_error(object, reply->error);
+	if (reply->value.data)
+		json_object_update_new(object,
+				       json_pack("{s:o, s:b}", "value", string_of(reply->value), "number", reply->number));
+	if (reply->records || reply->truncated) {
+		json_t *records = json_array();
+
+		for (size_t i = 0; i < reply->count; i++)
+			json_array_append_new(records, json_pack("[o, o, b]", string_of(reply->records[i].key),
+								 string_of(reply->records[i].value), reply->records[i].number));
+		json_object_update_new(object, json_pack("{s:o, s:b}", "records", records, "truncated", reply->truncated));
+	}
+	emit(object);
+	driver->requests[ticket->n] = NULL;
+	free(ticket);
+	run_hook(driver, &driver->then);
+}
+
+static void on_connect_done(void *arg, const struct hpkv_error *error)
+{
+	struct ticket *ticket = arg;
+	struct driver *driver = ticket->driver;
+	json_t *object = event("connect", ticket->n);
+
+	add_error(object, error);
+	emit(object);
+	free(ticket);
+	run_hook(driver, &driver->on_connect);
+}
+
+static void on_disconnect_done(void *arg)
+{
+	struct ticket *ticket = arg;
+
+	emit(event("disconnect", ticket->n));
+	free(ticket);
+}
+
+static void on_connected(struct hpkv_client *client, void *arg)
+{
+	(void)client;
+	(void)arg;
+	emit(event("connected", 0));
+}
+
+static void on_disconnected(struct hpkv_client *client, const struct hpkv_error *error, void *arg)
+{
+	struct driver *driver = arg;
+	json_t *object = event("disconnected", 0);
+
+	(void)client;
+	add_error(object, error);
+	emit(object);
+	run_hook(driver, &driver->on_lost);
+}
+
+static void on_notification(void *arg, const struct hpkv_notification *notification)
+{
+	json_t *object = event("notification", 0);
+
+	(void)arg;
+	json_object_update_new(object, json_pack("{s:o, s:b, s:I}", "key", string_of(notification->key), "number",
+						 notification->number, "timestamp", (json_int_t)notification->timestamp_ms));
+	if (notification->value.data)
+		json_object_set_new(object, "value", string_of(notification->value));
+	emit(object);
+}
+
+static void on_token(void *arg, const char *token, const struct hpkv_error *error)
+{
+	struct ticket *ticket = arg;
+	json_t *object = event("token", ticket->n);
+
+	add_error(object, error);
+	if (token)
+		json_object_set_new(object, "token", json_string(token));
+	emit(object);
+	free(ticket);
+}
+
+/* --- commands --- */
+
+static struct hpkv_slice slice(const json_t *command, size_t i)
+{
+	const json_t *string = json_array_get(command, i);
+
+	return (struct hpkv_slice){ json_string_value(string), json_string_length(string) };
+}
+
+static unsigned number(const json_t *command, size_t i)
+{
+	return (unsigned)json_integer_value(json_array_get(command, i));
+}
+
+static int start(struct driver *driver, const char *name, const json_t *c, struct ticket *ticket, struct hpkv_request **out)
+{
+	if (strcmp(name, "get") == 0)
+		return hpkv_get(driver->client, slice(c, 1), number(c, 2), on_reply, ticket, out);
+	if (strcmp(name, "set") == 0)
+		return hpkv_set(driver->client, slice(c, 1), slice(c, 2), number(c, 3), on_reply, ticket, out);
+	if (strcmp(name, "patch") == 0)
+		return hpkv_patch(driver->client, slice(c, 1), slice(c, 2), number(c, 3), on_reply, ticket, out);
+	if (strcmp(name, "delete") == 0)
+		return hpkv_delete(driver->client, slice(c, 1), number(c, 2), on_reply, ticket, out);
+	if (strcmp(name, "range") == 0)
+		return hpkv_range(driver->client, slice(c, 1), slice(c, 2), number(c, 3), number(c, 4), on_reply, ticket, out);
+	if (strcmp(name, "atomic") == 0)
+		return hpkv_atomic(driver->client, slice(c, 1), slice(c, 2), number(c, 3), on_reply, ticket, out);
+	fprintf(stderr, "unknown command %s\n", name);
+	abort();
+}
+
+static void request(struct driver *driver, const char *name, const json_t *command)
+{
+	int n = ++driver->started;
+	struct ticket *ticket = ticket_new(driver, n);
+	int r;
+
+	if (n > MAX_REQUESTS)
+		abort();
+	r = start(driver, name, command, ticket, &driver->requests[n]);
+	if (r == 0)
+		return;
+	free(ticket);
+	emit(json_pack("{s:s, s:i, s:i}", "event", "refused", "n", n, "err", r));
+}
+
+static void token(struct driver *driver, const json_t *command)
+{
+	const json_t *list = json_array_get(command, 1);
+	const char *patterns[16] = { NULL };
+	struct ticket *ticket = ticket_new(driver, ++driver->tokens);
+	struct hpkv_token_config config = {
+		.url = driver->url,
+		.api_key = json_string_value(json_object_get(driver->options, "api_key")),
+		.ca_file = json_string_value(json_object_get(driver->options, "ca_file")),
+		.insecure = json_is_true(json_object_get(driver->options, "insecure")),
+		.subscribe_patterns = patterns,
+		.access_pattern = json_string_value(json_array_get(command, 2)),
+		.timeout_ms = (unsigned)json_integer_value(json_object_get(driver->options, "connect_timeout_ms")),
+	};
+	struct hpkv_error error;
+
+	for (size_t i = 0; i < json_array_size(list) && i < 15; i++)
+		patterns[i] = json_string_value(json_array_get(list, i));
+	if (hpkv_token_generate(driver->loop, &config, on_token, ticket, &error) != 0)
+		on_token(ticket, NULL, &error);
+}
+
+static void quit(struct driver *driver)
+{
+	hpkv_client_free(driver->client);
+	driver->client = NULL;
+	hpkv_loop_stop(driver->loop);
+}
+
+static void run(struct driver *driver, json_t *command)
+{
+	const char *name = json_string_value(json_array_get(command, 0));
+
+	if (strcmp(name, "connect") == 0) {
+		if (hpkv_client_connect(driver->client, on_connect_done, ticket_new(driver, ++driver->connects)) != 0)
+			abort();
+	} else if (strcmp(name, "disconnect") == 0) {
+		if (hpkv_client_disconnect(driver->client, on_disconnect_done, ticket_new(driver, ++driver->disconnects)) != 0)
+			abort();
+	} else if (strcmp(name, "free") == 0) {
+		hpkv_client_free(driver->client);
+		driver->client = NULL;
+		emit(event("freed", 0));
+	} else if (strcmp(name, "state") == 0) {
+		emit(json_pack("{s:s, s:i}", "event", "state", "state", hpkv_client_state(driver->client)));
+	} else if (strcmp(name, "cancel") == 0) {
+		if (driver->requests[number(command, 1)])
+			hpkv_request_cancel(driver->requests[number(command, 1)]);
+	} else if (strcmp(name, "token") == 0) {
+		token(driver, command);
+	} else if (strcmp(name, "then") == 0) {
+		driver->then = json_incref(json_array_get(command, 1));
+	} else if (strcmp(name, "on_lost") == 0) {
+		driver->on_lost = json_incref(json_array_get(command, 1));
+	} else if (strcmp(name, "on_connect") == 0) {
+		driver->on_connect = json_incref(json_array_get(command, 1));
+	} else if (strcmp(name, "quit") == 0) {
+		quit(driver);
+	} else {
+		request(driver, name, command);
+	}
+}
+
+/* --- standard input, read by a thread --- */
+
+struct line {
+	struct driver *driver;
+	json_t *command; /* NULL: the end */
+};
+
+static void line_arrived(void *arg)
+{
+	struct line *line = arg;
+
+	if (line->command)
+		run(line->driver, line->command);
+	else
+		quit(line->driver);
+	json_decref(line->command);
+	free(line);
+}
+
+static void *read_lines(void *arg)
+{
+	struct driver *driver = arg;
+	json_t *command = NULL;
+
+	do {
+		struct line *line = calloc(1, sizeof(*line));
+
+		if (!line)
+			abort();
+		command = json_loadf(stdin, JSON_DISABLE_EOF_CHECK | JSON_ALLOW_NUL, NULL);
+		line->driver = driver;
+		line->command = command;
+		if (hpkv_loop_post(driver->loop, line_arrived, line) != 0)
+			abort();
+	} while (command && strcmp(json_string_value(json_array_get(command, 0)), "quit") != 0);
+	return NULL;
+}
+
+static void configure(struct hpkv_config *config, struct driver *driver)
+{
+	const json_t *options = driver->options;
+	json_int_t n;
+
+	hpkv_config_init(config);
+	config->url = driver->url;
+	config->api_key = json_string_value(json_object_get(options, "api_key"));
+	config->token = json_string_value(json_object_get(options, "token"));
+	config->ca_file = json_string_value(json_object_get(options, "ca_file"));
+	config->insecure = json_is_true(json_object_get(options, "insecure"));
+	n = json_integer_value(json_object_get(options, "connect_timeout_ms"));
+	if (n)
+		config->connect_timeout_ms = (unsigned)n;
+	n = json_integer_value(json_object_get(options, "operation_timeout_ms"));
+	if (n)
+		config->operation_timeout_ms = (unsigned)n;
+	n = json_integer_value(json_object_get(options, "max_message_bytes"));
+	if (n)
+		config->max_message_bytes = (size_t)n;
+	config->connected = on_connected;
+	config->disconnected = on_disconnected;
+	config->arg = driver;
+}
+
+int main(int argc, char **argv)
+{
+	struct driver *driver = calloc(1, sizeof(*driver));
+	struct hpkv_config config;
+	struct hpkv_error error;
+	pthread_t reader;
+
+	if (!driver || argc != 3)
+		return 2;
+	lws_set_log_level(getenv("DRIVER_DEBUG") ? 0x7f : 0, NULL);
+	driver->url = argv[1];
+	driver->options = json_loads(argv[2], 0, NULL);
+	configure(&config, driver);
+	if (hpkv_loop_new(&driver->loop) != 0)
+		return 2;
+	if (hpkv_client_new(driver->loop, &config, &driver->client, &error) != 0) {
+		json_t *object = event("invalid", 0);
+
+		add_error(object, &error);
+		emit(object);
+	} else {
+		hpkv_client_on_notification(driver->client, on_notification, driver);
+		if (pthread_create(&reader, NULL, read_lines, driver) != 0)
+			return 2;
+		hpkv_loop_run(driver->loop);
+		pthread_join(reader, NULL);
+	}
+	hpkv_loop_free(driver->loop);
+	json_decref(driver->options);
+	json_decref(driver->then);
+	json_decref(driver->on_lost);
+	json_decref(driver->on_connect);
+	free(driver);
+	return 0;
+}
