@@ -122,7 +122,7 @@ class PyServer:
         self._do("clear_faults")
 
     def configure(self, **settings):
-        """refuse (an HTTP status for every upgrade, or None), page_records, page_bytes, max_value, max_key, disorder."""
+        """refuse (an HTTP status for every upgrade, or None), noise (texts sent unasked before each answer), page_records, page_bytes, max_value, max_key, disorder."""
         self._do("configure", settings=settings)
 
     def connections(self):
@@ -372,6 +372,7 @@ class Server:
             "page_bytes": 1 << 20,
             "disorder": False,
             "refuse": None,
+            "noise": [],
             **settings,
         }
         self.store = Store(self.settings)
@@ -497,6 +498,8 @@ class Server:
     async def answer(self, websocket, message, reply, rule):
         if rule.get("never"):
             return
+        for text in self.settings["noise"]:
+            await self.send(websocket, text)
         if rule.get("drop"):
             websocket.transport.abort()
             return
