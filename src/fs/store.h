@@ -88,4 +88,7 @@ co_fn CHECKED int store_range(struct store *store, struct str start, struct str 
 co_fn CHECKED int store_set(struct store *store, struct str key, struct str value, struct store_expect before);
 co_fn CHECKED int store_delete(struct store *store, struct str key, struct store_expect before);
 
+/* Never repeated: -ECONNRESET where its outcome is unknown. */
+co_fn CHECKED int store_patch(struct store *store, struct str key, struct str value);
+
 #endif

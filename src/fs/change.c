@@ -1,0 +1,315 @@
+/* Names made and removed: directories, unlink. */
+#include <errno.h>
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "fs/listing.h"
+
+int name_may_be_made(struct node *dir, struct str name)
+{
+	CLEANUP(buf_free) struct buf segment = BUF_INIT;
+	struct fs *fs = dir->fs;
+	int r;
+
+	if (fs->config.read_only)
+		return -EROFS;
+	if (names_is_value(name))
+		return 0;
+	r = node_dir_keys(dir);
+	if (r == 0)
+		r = names_segment_from_name(&fs->rules, name, &segment);
+	if (r == 0 && names_is_reserved(&fs->rules, buf_str(&dir->dir->key), buf_str(&segment)))
+		r = -EEXIST;
+	return r;
+}
+
+int layout_ensure(struct fs *fs)
+{
+	CLEANUP(buf_free) struct buf value = BUF_INIT;
+	int r;
+
+	if (fs->layout_written)
+		return 0;
+	r = buf_printf(&value, "{\"v\":%d,\"delimiter\":\"%s%c\"}", FS_LAYOUT_VERSION,
+		       strchr("\"\\", fs->rules.delimiter) ? "\\" : "", fs->rules.delimiter);
+	if (r == 0)
+		r = store_set(fs->store, buf_str(&fs->layout_key), buf_str(&value),
+			      (struct store_expect){ .what = STORE_EXPECT_ABSENT });
+	if (r == 0)
+		fs->layout_written = true;
+	return r;
+}
+
+/* --- directories --- */
+
+static co_fn int make_record(struct fs *fs, struct str key, mode_t mode, uint32_t uid, uint32_t gid, struct buf *value)
+{
+	struct record record;
+	int r;
+
+	record_init(&record);
+	record.has = RECORD_MODE | RECORD_UID | RECORD_GID;
+	record.mode = S_IFDIR | (mode & 07777);
+	record.uid = uid;
+	record.gid = gid;
+	r = record_encode(&record, value);
+	record_deinit(&record);
+	if (r == 0)
+		r = layout_ensure(fs);
+	if (r == 0)
+		r = store_set(fs->store, key, buf_str(value), (struct store_expect){ .what = STORE_EXPECT_ABSENT });
+	return r;
+}
+
+static co_fn int make_directory(struct node *dir, struct str name, mode_t mode, uint32_t uid, uint32_t gid,
+				struct node **out)
+{
+	CLEANUP(buf_free) struct buf key = BUF_INIT;
+	CLEANUP(buf_free) struct buf record = BUF_INIT;
+	CLEANUP(buf_free) struct buf value = BUF_INIT;
+	struct fs *fs = dir->fs;
+	int r = node_dir_keys(dir);
+
+	if (r == 0)
+		r = names_child(&fs->rules, buf_str(&dir->dir->key), buf_str(&dir->dir->record), name, true, &key, &record);
+	if (r == 0)
+		r = make_record(fs, buf_str(&record), mode, uid, gid, &value);
+	if (r == 0)
+		r = apply_dir(dir, name, fs_tick(fs), 0, out);
+	if (r < 0)
+		return r;
+	node_apply_record(*out, buf_str(&value));
+	(*out)->dir->recorded = true;
+	(*out)->dir->complete = true; /* nothing is in it yet */
+	(*out)->dir->listed_us = (*out)->dir->value_known_us = clock_now_us();
+	node_changed_here(*out);
+	node_touch_dir(dir);
+	return 0;
+}
+
+int fs_mkdir(struct fs *fs, uint64_t parent, struct str name, mode_t mode, uint32_t uid, uint32_t gid, struct fs_entry *out)
+{
+	CLEANUP_NODE struct node *dir = node_get(fs, parent);
+	CLEANUP_NODE struct node *there = NULL;
+	CLEANUP(buf_free) struct buf copy = BUF_INIT;
+	struct node *node;
+	int r;
+
+	if (!dir)
+		return -ESTALE;
+	r = buf_set(&copy, name);
+	if (r == 0)
+		r = names_is_value(name) ? -EINVAL : name_may_be_made(dir, buf_str(&copy));
+	if (r == 0)
+		r = lookup_child(dir, buf_str(&copy), &there);
+	if (r == 0)
+		return -EEXIST;
+	if (r != -ENOENT)
+		return r;
+	tree_shared(fs);
+	r = make_directory(dir, buf_str(&copy), mode, uid, gid, &node);
+	tree_shared_end(fs);
+	if (r < 0)
+		return r;
+	node->lookups++;
+	node_entry(node, out);
+	return 0;
+}
+
+/* What a directory's range of records holds besides its own: of regular files without a key these are left over from
+ * files that others deleted, and go with the directory; anything else is content. */
+static int only_stale_records(const struct store_page *page, struct str own)
+{
+	for (size_t i = 0; i < page->count; i++) {
+		struct record record;
+		bool stale;
+
+		if (str_equal(page->records[i].key, own) || !str_starts(page->records[i].key, own))
+			continue;
+		record_init(&record);
+		stale = record_decode(page->records[i].value, &record) == 0 &&
+			(!(record.has & RECORD_MODE) || S_ISREG(record.mode)) &&
+			page->records[i].key.p[page->records[i].key.len - 1] != own.p[own.len - 1];
+		record_deinit(&record);
+		if (!stale)
+			return -ENOTEMPTY;
+	}
+	return page->truncated ? -ENOTEMPTY : 0;
+}
+
+static co_fn int nothing_below(struct node *node, struct str key, struct buf *end)
+{
+	CLEANUP(store_page_deinit) struct store_page page = { 0 };
+	struct fs *fs = node->fs;
+	int r = names_last(key, fs->config.max_key, end);
+
+	if (r == 0)
+		r = store_range(fs->store, key, buf_str(end), 1, &page);
+	if (r == 0 && page.count && str_starts(page.records[0].key, key))
+		r = -ENOTEMPTY;
+	return r;
+}
+
+/* The directory's own key, shown as `%=`, is content as well. */
+static co_fn int no_value_of_its_own(struct node *node, struct str key, struct str record)
+{
+	CLEANUP(buf_free) struct buf own = BUF_INIT;
+	CLEANUP(buf_free) struct buf value = BUF_INIT;
+	int r = names_child(&node->fs->rules, key, record, STR("%="), false, &own, NULL);
+
+	if (r < 0)
+		return r == -EINVAL ? 0 : r;
+	r = store_get(node->fs->store, buf_str(&own), &value);
+	return r == 0 ? -ENOTEMPTY : r == -ENOENT ? 0 : r;
+}
+
+static bool has_directories(const struct node *node)
+{
+	return node->dir->subdirectories != 0;
+}
+
+static co_fn int remove_records(struct fs *fs, const struct store_page *page, struct str own)
+{
+	for (size_t i = 0; i < page->count; i++) {
+		struct str key = page->records[i].key;
+		int r;
+
+		if (!str_starts(key, own))
+			continue;
+		r = store_delete(fs->store, key,
+				 (struct store_expect){ .what = STORE_EXPECT_VALUE, .value = page->records[i].value });
+		if (r < 0 && r != -ENOENT)
+			return r;
+	}
+	return 0;
+}
+
+int remove_directory(struct node *node)
+{
+	CLEANUP(store_page_deinit) struct store_page records = { 0 };
+	CLEANUP(buf_free) struct buf key = BUF_INIT;
+	CLEANUP(buf_free) struct buf record = BUF_INIT;
+	CLEANUP(buf_free) struct buf end = BUF_INIT;
+	struct fs *fs = node->fs;
+	int r = node_keys(node, &key, &record);
+
+	if (r == 0 && (has_directories(node) || dirty_below(node)))
+		r = -ENOTEMPTY;
+	if (r == 0)
+		r = nothing_below(node, buf_str(&key), &end);
+	if (r == 0)
+		r = no_value_of_its_own(node, buf_str(&key), buf_str(&record));
+	if (r == 0)
+		r = names_last(buf_str(&record), fs->config.max_key, &end);
+	if (r == 0)
+		r = store_range(fs->store, buf_str(&record), buf_str(&end), PAGE_RECORDS, &records);
+	if (r == 0)
+		r = only_stale_records(&records, buf_str(&record));
+	if (r == 0 && dirty_below(node)) /* made while the store was asked */
+		r = -ENOTEMPTY;
+	if (r == 0)
+		r = remove_records(fs, &records, buf_str(&record));
+	if (r < 0)
+		return r;
+	if (fs->config.state)
+		state_remove(fs->config.state, buf_str(&key));
+	if (node->parent) {
+		node_touch_dir(node->parent);
+		node_detach(node);
+	}
+	return 0;
+}
+
+int fs_rmdir(struct fs *fs, uint64_t parent, struct str name)
+{
+	CLEANUP_NODE struct node *dir = node_get(fs, parent);
+	CLEANUP_NODE struct node *node = NULL;
+	CLEANUP(buf_free) struct buf copy = BUF_INIT;
+	int r;
+
+	if (!dir)
+		return -ESTALE;
+	if (fs->config.read_only)
+		return -EROFS;
+	r = buf_set(&copy, name);
+	if (r == 0)
+		r = lookup_child(dir, buf_str(&copy), &node);
+	if (r < 0)
+		return r;
+	if (!node->dir)
+		return -ENOTDIR;
+	tree_shared(fs);
+	node_lock(node);
+	r = node->parent == dir ? remove_directory(node) : -ENOENT;
+	node_unlock(node);
+	tree_shared_end(fs);
+	return r;
+}
+
+/* --- unlink --- */
+
+static co_fn int unlink_locked(struct node *node)
+{
+	CLEANUP(buf_free) struct buf key = BUF_INIT;
+	CLEANUP(buf_free) struct buf record = BUF_INIT;
+	CLEANUP(buf_free) struct buf before = BUF_INIT;
+	struct fs *fs = node->fs;
+	struct store_expect expect = value_expect(node);
+	int r = node_keys(node, &key, &record), gone = 0;
+
+	if (r == 0)
+		r = buf_set(&before, expect.value);
+	if (r < 0)
+		return r;
+	expect.value = buf_str(&before);
+	if (node->file->stored)
+		gone = store_delete(fs->store, buf_str(&key), expect);
+	if (gone < 0 && gone != -ENOENT)
+		return gone;
+	if (node->record_value.len) {
+		r = store_delete(fs->store, buf_str(&record), (struct store_expect){ .what = STORE_EXPECT_UNKNOWN });
+		if (r < 0 && r != -ENOENT)
+			log_warning("a file was removed, but not its attributes: %s; fsck.hpkvfs removes them", strerror(-r));
+	}
+	node->file->stored = false;
+	if (fs->config.state)
+		state_remove(fs->config.state, buf_str(&key));
+	node_changed_here(node);
+	if (node->parent) {
+		node_touch_dir(node->parent);
+		node_detach(node);
+	}
+	return gone;
+}
+
+int fs_unlink(struct fs *fs, uint64_t parent, struct str name)
+{
+	CLEANUP_NODE struct node *dir = node_get(fs, parent);
+	CLEANUP_NODE struct node *node = NULL;
+	CLEANUP(buf_free) struct buf copy = BUF_INIT;
+	int r;
+
+	if (!dir)
+		return -ESTALE;
+	if (fs->config.read_only)
+		return -EROFS;
+	r = buf_set(&copy, name);
+	if (r == 0)
+		r = lookup_child(dir, buf_str(&copy), &node);
+	if (r < 0)
+		return r;
+	if (node->dir)
+		return -EISDIR;
+	/* who has it open goes on reading */
+	if (node->file->opens && !node->file->dirty && node->file->stored) {
+		r = value_load(node);
+		if (r < 0 && r != -ESTALE && r != -EIO)
+			return r;
+	}
+	tree_shared(fs);
+	node_lock(node);
+	r = node->parent == dir ? unlink_locked(node) : -ENOENT;
+	node_unlock(node);
+	tree_shared_end(fs);
+	return r;
+}

@@ -1,0 +1,561 @@
+/* Regular files: what programs write waits in memory and is committed as a whole.
+ *
+ * When: at the last close, at fsync, and at a close by a process that opened or wrote the file, if something was
+ * written since the last commit. A shell's `echo x > f` creates the file, closes one copy of the descriptor before it
+ * writes, and another after: the first close must not send an empty file. */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "base/utf8.h"
+#include "fs/listing.h"
+
+/* How often an append whose connection was lost is sent again where it surely did not arrive. */
+#define APPEND_REPEATS 3
+
+/* --- what waits --- */
+
+int file_make_dirty(struct node *node, struct str content)
+{
+	struct file *file = node->file;
+	int r = buf_set(&file->data, content);
+
+	if (r < 0)
+		return r;
+	file->dirty = true;
+	file->appended_from = SIZE_MAX;
+	file->data_seq++;
+	return 0;
+}
+
+void file_forget_changes(struct node *node)
+{
+	struct file *file = node->file;
+
+	file->dirty = false;
+	file->written = false;
+	file->appended_from = SIZE_MAX;
+	buf_free(&file->data);
+}
+
+static void changed(struct node *node)
+{
+	node->file->data_seq++;
+	node->file->written = true;
+	node->mtime_ns = node->ctime_ns = clock_real_ns();
+	node->local &= ~(unsigned)RECORD_MTIME;
+}
+
+/* The content as a base for changes. */
+static co_fn int begin_change(struct node *node)
+{
+	struct file *file = node->file;
+	size_t base;
+	int r;
+
+	if (file->dirty)
+		return 0;
+	if (!file->stored)
+		return file_make_dirty(node, str_of("", 0));
+	r = value_load(node);
+	if (r < 0 || file->dirty) /* another may have begun while this one waited */
+		return r;
+	base = value_bytes(node).len;
+	r = file_make_dirty(node, value_bytes(node));
+	if (r == 0 && !file->stub)
+		file->appended_from = base;
+	return r;
+}
+
+static size_t pending_limit(const struct fs *fs)
+{
+	return fs->config.max_value > FILE_MAX_PENDING ? fs->config.max_value : FILE_MAX_PENDING;
+}
+
+/* --- commit --- */
+
+/* A PATCH concatenates for certain only plain text that is no JSON object, behind plain text. */
+static bool can_append(const struct node *node)
+{
+	const struct file *file = node->file;
+	struct str tail;
+	size_t i = 0;
+
+	if (file->appended_from >= file->data.len || !file->stored || file->data.len > node->fs->config.max_value)
+		return false;
+	tail = str_skip(buf_str(&file->data), file->appended_from);
+	while (i < tail.len && strchr(" \t\r\n", tail.p[i]))
+		i++;
+	return i < tail.len && tail.p[i] != '{' && content_is_plain(tail, SIZE_MAX);
+}
+
+static co_fn int commit_append(struct node *node, struct str key, struct str base, struct str value)
+{
+	CLEANUP(buf_free) struct buf now = BUF_INIT;
+	struct str tail = str_skip(value, base.len);
+	struct store *store = node->fs->store;
+
+	for (int i = 0; i < APPEND_REPEATS; i++) {
+		int r = store_patch(store, key, tail);
+
+		if (r != -ECONNRESET)
+			return r;
+		r = store_get(store, key, &now);
+		if (r < 0)
+			return r == -ENOENT ? -EIO : r;
+		if (str_equal(buf_str(&now), value))
+			return 0;
+		if (!str_equal(buf_str(&now), base))
+			return -EIO; /* others wrote as well: whether ours is among it cannot be told */
+	}
+	return -EIO;
+}
+
+/* A change that finally failed leaves no trace: programs see what the store has. */
+static void commit_failed(struct node *node, int err)
+{
+	struct file *file = node->file;
+	const char *what = strerror(-err);
+
+	log_error("a change of the file %s was lost: %s", node->name.p ? node->name.p : "", what);
+	file_forget_changes(node);
+	value_drop(node);
+	file->version++;
+	node->checked_us = 0;
+	if (!file->stored && node->parent) {
+		vanish(node);
+		return;
+	}
+	node_invalidate(node);
+}
+
+static void committed(struct node *node, struct str value, uint64_t data_seq, size_t length, bool appended)
+{
+	struct file *file = node->file;
+
+	file->stored = true;
+	if (value_set_here(node, value) < 0)
+		value_drop(node); /* no memory: it is read again */
+	if (appended)
+		node->checked_us = 0; /* others may have appended before: read again at the next open */
+	if (file->data_seq == data_seq)
+		file_forget_changes(node);
+	else if (file->appended_from != SIZE_MAX)
+		file->appended_from = length;
+}
+
+static co_fn int commit_once(struct node *node)
+{
+	CLEANUP(buf_free) struct buf key = BUF_INIT;
+	CLEANUP(buf_free) struct buf value = BUF_INIT;
+	CLEANUP(buf_free) struct buf before = BUF_INIT;
+	struct file *file = node->file;
+	struct store_expect expect = value_expect(node);
+	uint64_t data_seq = file->data_seq;
+	size_t length = file->data.len;
+	bool append = can_append(node);
+	int r = node_keys(node, &key, NULL);
+
+	if (r == 0)
+		r = content_encode(buf_str(&file->data), node->fs->config.max_value, &value);
+	if (r == 0)
+		r = buf_set(&before, expect.value); /* the cached value may be dropped meanwhile */
+	if (r < 0)
+		return r;
+	expect.value = buf_str(&before);
+	if (append) {
+		struct str base = str_of(value.p, file->appended_from);
+
+		r = commit_append(node, buf_str(&key), base, buf_str(&value));
+	} else {
+		r = store_set(node->fs->store, buf_str(&key), buf_str(&value), expect);
+	}
+	if (r == -ENOENT)
+		r = -EIO; /* a change is never answered so by a server in its senses */
+	if (r == 0)
+		committed(node, buf_str(&value), data_seq, length, append);
+	return r;
+}
+
+int file_commit(struct node *node)
+{
+	struct fs *fs = node->fs;
+	int r = 0;
+
+	if (!node->file->dirty)
+		return 0;
+	node_ref(node);
+	tree_shared(fs);
+	node_lock(node);
+	/* what has no name any more ends with its last close */
+	while (r == 0 && node->file->dirty && !node_is_unlinked(node)) {
+		r = commit_once(node);
+		if (r < 0 && r != -ENOMEM)
+			commit_failed(node, r);
+	}
+	node_unlock(node);
+	tree_shared_end(fs);
+	node_unref(node);
+	return r;
+}
+
+/* --- handles --- */
+
+/* The process that a thread belongs to; the kernel names threads. 0 where it has ended. */
+static pid_t process_of(pid_t thread)
+{
+	char path[64], line[128];
+	int process = 0;
+	FILE *status;
+
+	snprintf(path, sizeof(path), "/proc/%d/status", (int)thread);
+	status = fopen(path, "re");
+	if (!status)
+		return 0;
+	while (fgets(line, sizeof(line), status))
+		if (sscanf(line, "Tgid: %d", &process) == 1)
+			break;
+	fclose(status);
+	return process;
+}
+
+static void remember_pid(struct fs_handle *handle, pid_t pid)
+{
+	for (unsigned i = 0; i < handle->pid_count; i++)
+		if (handle->pids[i].thread == pid)
+			return;
+	if (handle->pid_count == HANDLE_MAX_PIDS) {
+		handle->any_pid = true;
+		return;
+	}
+	handle->pids[handle->pid_count].thread = pid;
+	handle->pids[handle->pid_count].process = process_of(pid);
+	handle->pid_count++;
+}
+
+static bool has_a_part(const struct fs_handle *handle, pid_t pid)
+{
+	pid_t process;
+
+	if (handle->any_pid)
+		return true;
+	for (unsigned i = 0; i < handle->pid_count; i++)
+		if (handle->pids[i].thread == pid)
+			return true;
+	process = process_of(pid);
+	for (unsigned i = 0; i < handle->pid_count; i++)
+		if (process == 0 || handle->pids[i].process == 0 || handle->pids[i].process == process)
+			return true; /* of one that has ended it cannot be told: a commit too many does no harm */
+	return false;
+}
+
+static struct fs_handle *handle_new(struct node *node, int flags, pid_t pid)
+{
+	struct fs_handle *handle = calloc(1, sizeof(*handle));
+
+	if (!handle)
+		return NULL;
+	handle->fs = node->fs;
+	handle->node = node;
+	handle->flags = flags;
+	node_ref(node);
+	node->fs->handles++;
+	if (node->file)
+		node->file->opens++;
+	if ((flags & O_ACCMODE) != O_RDONLY)
+		remember_pid(handle, pid);
+	return handle;
+}
+
+static void handle_free(struct fs_handle *handle)
+{
+	handle->fs->handles--;
+	if (handle->node->file)
+		handle->node->file->opens--;
+	node_unref(handle->node);
+	free(handle);
+}
+
+static int truncate_on_open(struct node *node, int flags)
+{
+	if (!(flags & O_TRUNC) || (flags & O_ACCMODE) == O_RDONLY)
+		return 0;
+	node->mtime_ns = node->ctime_ns = clock_real_ns();
+	return file_make_dirty(node, str_of("", 0));
+}
+
+int fs_open(struct fs *fs, uint64_t id, int flags, pid_t pid, struct fs_handle **out, bool *keep_cache)
+{
+	CLEANUP_NODE struct node *node = node_get(fs, id);
+	struct fs_handle *handle;
+	int r;
+
+	if (!node)
+		return -ESTALE;
+	if (node->dir)
+		return -EISDIR;
+	if (fs->config.read_only && (flags & O_ACCMODE) != O_RDONLY)
+		return -EROFS;
+	r = node_refresh(node);
+	if (r < 0)
+		return r == -ENOENT ? -ESTALE : r; /* the kernel then looks the name up again */
+	handle = handle_new(node, flags, pid);
+	if (!handle)
+		return -ENOMEM;
+	r = truncate_on_open(node, flags);
+	if (r < 0) {
+		handle_free(handle);
+		return r;
+	}
+	*keep_cache = node->file->kernel_version == node->file->version;
+	node->file->kernel_version = node->file->version;
+	*out = handle;
+	return 0;
+}
+
+static int new_file(struct node *dir, struct str name, mode_t mode, uint32_t uid, uint32_t gid, struct node **out)
+{
+	CLEANUP_NODE struct node *node = node_new_file(dir->fs);
+	CLEANUP(buf_free) struct buf key = BUF_INIT;
+	int r;
+
+	if (!node)
+		return -ENOMEM;
+	r = node_attach(dir, node, name);
+	if (r < 0)
+		return r;
+	r = node_keys(node, &key, NULL);
+	if (r == 0)
+		r = file_make_dirty(node, str_of("", 0));
+	if (r < 0) {
+		node_detach(node);
+		return r;
+	}
+	node_set_ino(node, buf_str(&key));
+	node->mode = S_IFREG | (mode & 07777);
+	node->uid = uid;
+	node->gid = gid;
+	node->local = RECORD_MODE | RECORD_UID | RECORD_GID;
+	node->mtime_ns = clock_real_ns();
+	node_changed_here(node);
+	node_touch_dir(dir);
+	*out = STEAL(node);
+	return 0;
+}
+
+int fs_create(struct fs *fs, uint64_t parent, struct str name, mode_t mode, int flags, uint32_t uid, uint32_t gid,
+	      pid_t pid, struct fs_entry *entry, struct fs_handle **out)
+{
+	CLEANUP_NODE struct node *dir = node_get(fs, parent);
+	CLEANUP_NODE struct node *node = NULL;
+	CLEANUP(buf_free) struct buf copy = BUF_INIT;
+	struct fs_handle *handle;
+	int r;
+
+	if (!dir)
+		return -ESTALE;
+	if (!dir->dir)
+		return -ENOTDIR;
+	r = buf_set(&copy, name);
+	if (r == 0)
+		r = name_may_be_made(dir, buf_str(&copy));
+	if (r == 0)
+		r = lookup_child(dir, buf_str(&copy), &node);
+	if (r == 0 && (flags & O_EXCL))
+		return -EEXIST;
+	if (r == 0 && node->dir)
+		return -EISDIR;
+	if (r == 0)
+		r = truncate_on_open(node, flags);
+	else if (r == -ENOENT)
+		r = new_file(dir, buf_str(&copy), mode, uid, gid, &node);
+	if (r < 0)
+		return r;
+	handle = handle_new(node, flags, pid);
+	if (!handle)
+		return -ENOMEM;
+	node->file->kernel_version = node->file->version;
+	node->lookups++;
+	node_entry(node, entry);
+	*out = handle;
+	return 0;
+}
+
+int fs_read(struct fs_handle *handle, uint64_t offset, size_t size, struct buf *out)
+{
+	struct node *node = handle->node;
+	struct str bytes;
+
+	buf_clear(out);
+	if (!node->file->dirty && node->file->stored) {
+		int r = value_load(node);
+
+		if (r < 0)
+			return r;
+	}
+	bytes = value_bytes(node);
+	if (offset >= bytes.len)
+		return 0;
+	bytes = str_skip(bytes, offset);
+	return buf_add(out, bytes.p, bytes.len < size ? bytes.len : size);
+}
+
+int fs_write(struct fs_handle *handle, uint64_t offset, struct str data, pid_t pid)
+{
+	CLEANUP(buf_free) struct buf copy = BUF_INIT;
+	struct node *node = handle->node;
+	struct file *file = node->file;
+	bool append = handle->flags & O_APPEND;
+	uint64_t told = offset;
+	int r = 0;
+
+	if (!file->dirty) {
+		/* the bytes lie in a buffer that the next request overwrites */
+		r = buf_set(&copy, data);
+		if (r == 0)
+			r = begin_change(node);
+		data = buf_str(&copy);
+	}
+	if (r < 0)
+		return r == -ESTALE && node->parent ? -EIO : r;
+	if (append)
+		offset = file->data.len;
+	if (offset > pending_limit(node->fs) || data.len > pending_limit(node->fs) - offset)
+		return -EFBIG;
+	if (offset + data.len > file->data.len)
+		r = buf_resize(&file->data, offset + data.len);
+	if (r < 0)
+		return r;
+	if (data.len)
+		memcpy(file->data.p + offset, data.p, data.len);
+	if (!append)
+		file->appended_from = SIZE_MAX;
+	changed(node);
+	remember_pid(handle, pid);
+	if (append && told != offset)
+		node_invalidate(node); /* the kernel put the bytes where it thought the end was */
+	return 0;
+}
+
+int fs_flush(struct fs_handle *handle, pid_t pid)
+{
+	struct file *file = handle->node->file;
+
+	if (!file->dirty || !file->written || !has_a_part(handle, pid))
+		return 0;
+	return file_commit(handle->node);
+}
+
+int fs_fsync(struct fs_handle *handle)
+{
+	return handle->node->file ? file_commit(handle->node) : 0;
+}
+
+void fs_release(struct fs_handle *handle)
+{
+	if (file_commit(handle->node) < 0)
+		log_debug("the last close of a file found nobody to tell of its loss");
+	handle_free(handle);
+}
+
+int fs_opendir(struct fs *fs, uint64_t id, struct fs_handle **out)
+{
+	struct node *node = node_find(fs, id);
+	struct fs_handle *handle;
+
+	if (!node)
+		return -ESTALE;
+	if (!node->dir)
+		return -ENOTDIR;
+	handle = handle_new(node, O_RDONLY, 0);
+	if (!handle)
+		return -ENOMEM;
+	*out = handle;
+	return 0;
+}
+
+void fs_releasedir(struct fs_handle *handle)
+{
+	handle_free(handle);
+}
+
+/* --- size --- */
+
+static co_fn int resize(struct node *node, uint64_t size)
+{
+	struct file *file = node->file;
+	int r;
+
+	if (size > pending_limit(node->fs))
+		return -EFBIG;
+	if (size == 0 && !file->dirty)
+		r = file_make_dirty(node, str_of("", 0));
+	else
+		r = begin_change(node);
+	if (r == 0)
+		r = buf_resize(&file->data, size);
+	if (r < 0)
+		return r;
+	file->appended_from = SIZE_MAX;
+	changed(node);
+	return 0;
+}
+
+static void set_attributes(struct node *node, const struct fs_attr_change *change)
+{
+	struct state *state = node->fs->config.state;
+
+	if (change->set_mode) {
+		node->mode = (node->mode & S_IFMT) | (change->mode & 07777);
+		node->local |= RECORD_MODE;
+	}
+	if (change->set_uid) {
+		node->uid = change->uid;
+		node->local |= RECORD_UID;
+	}
+	if (change->set_gid) {
+		node->gid = change->gid;
+		node->local |= RECORD_GID;
+	}
+	if (change->set_atime) {
+		node->atime_ns = change->atime_ns;
+		node->atime_set = true;
+	}
+	node->ctime_ns = clock_real_ns();
+	if (!change->set_mtime)
+		return;
+	node->mtime_ns = change->mtime_ns;
+	node->local |= RECORD_MTIME;
+	if (node->file && !node->file->dirty)
+		value_remember_time(node);
+	else if (node->dir && state && node_dir_keys(node) == 0)
+		state_put(state, buf_str(&node->dir->key), "", node->mtime_ns);
+}
+
+int fs_setattr(struct fs *fs, uint64_t id, struct fs_handle *handle, const struct fs_attr_change *change, struct fs_entry *out)
+{
+	CLEANUP_NODE struct node *node = node_get(fs, id);
+	int r;
+
+	if (!node)
+		return -ESTALE;
+	if (fs->config.read_only)
+		return -EROFS;
+	r = node_refresh(node);
+	if (r < 0)
+		return r == -ENOENT ? -ESTALE : r;
+	if (change->set_size) {
+		if (node->dir)
+			return -EISDIR;
+		r = resize(node, change->size);
+		if (r == 0 && !handle)
+			r = file_commit(node);
+		if (r < 0)
+			return r;
+	}
+	set_attributes(node, change);
+	node_entry(node, out);
+	return 0;
+}

@@ -1,0 +1,269 @@
+/* The filesystem as a whole: its start and end, directories read, and what needs no other module. */
+#include "fs/fs.h"
+
+#include <errno.h>
+#include <jansson.h>
+#include <stdio.h>
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "fs/listing.h"
+
+/* Nodes that nobody needs are looked for this often, and not before twice the ttl. */
+#define SWEEP_US (10 * CLOCK_US_PER_S)
+
+static void sweep(struct loop_timer *timer)
+{
+	struct fs *fs = lws_container_of(timer, struct fs, sweep);
+	uint64_t delay = 2 * fs->config.ttl_us > SWEEP_US ? 2 * fs->config.ttl_us : SWEEP_US;
+
+	nodes_sweep(fs);
+	loop_timer_set(fs->loop, timer, delay, sweep);
+}
+
+static int make_root(struct fs *fs)
+{
+	struct node *root;
+
+	fs->next_id = FS_ROOT_ID;
+	root = node_new_dir(fs);
+	if (!root)
+		return -ENOMEM;
+	fs->root = root;
+	root->ino = FS_ROOT_ID;
+	HASH_ADD(by_ino, fs->by_ino, ino, sizeof(root->ino), root);
+	if (!root->by_ino.tbl) {
+		root->ino = 0;
+		return -ENOMEM;
+	}
+	node_date_dir(root);
+	return 0;
+}
+
+int fs_new(struct loop *loop, struct store *store, const struct fs_config *config, const struct fs_notify *notify,
+	   struct fs **out)
+{
+	struct fs *fs = calloc(1, sizeof(*fs));
+	int r;
+
+	if (!fs)
+		return -ENOMEM;
+	fs->loop = loop;
+	fs->store = store;
+	fs->config = *config;
+	fs->notify = *notify;
+	fs->tree_generation = 1;
+	fs->rules = (struct names_rules){
+		.delimiter = config->delimiter,
+		.prefix = config->prefix,
+		.max_key = config->max_key,
+	};
+	r = names_rules_check(&fs->rules);
+	if (r == 0)
+		r = buf_set(&fs->reserved, config->prefix);
+	if (r == 0)
+		r = buf_add_str(&fs->reserved, STR(NAMES_RESERVED "/"));
+	if (r == 0)
+		r = buf_set(&fs->layout_key, buf_str(&fs->reserved));
+	if (r == 0)
+		r = buf_add_str(&fs->layout_key, STR("fs"));
+	if (r == 0)
+		r = make_root(fs);
+	if (r < 0) {
+		fs_free(fs);
+		return r;
+	}
+	loop_timer_set(loop, &fs->sweep, SWEEP_US, sweep);
+	*out = fs;
+	return 0;
+}
+
+void fs_free(struct fs *fs)
+{
+	if (!fs)
+		return;
+	loop_timer_cancel(&fs->sweep);
+	/* the kernel has forgotten everything, whether it said so or not */
+	while (fs->by_id)
+		node_free_any(fs->by_id);
+	buf_free(&fs->reserved);
+	buf_free(&fs->layout_key);
+	free(fs);
+}
+
+/* --- the layout's version --- */
+
+static int check_layout(struct fs *fs, struct str value, struct buf *why)
+{
+	json_error_t error;
+	json_t *layout = json_loadb(value.p, value.len, 0, &error);
+	json_t *version = json_object_get(layout, "v");
+	const char *delimiter = json_string_value(json_object_get(layout, "delimiter"));
+	int r = 0;
+
+	if (!json_is_integer(version) || !delimiter || strlen(delimiter) != 1) {
+		r = buf_printf(why, "the key %s is not one that hpkvfs wrote; another program's data is below %s", fs->layout_key.p,
+			       fs->reserved.p);
+		r = r < 0 ? r : -EPROTONOSUPPORT;
+	} else if (json_integer_value(version) > FS_LAYOUT_VERSION) {
+		r = buf_printf(why, "the store has layout version %lld, this hpkvfs knows %d: use a newer hpkvfs",
+			       (long long)json_integer_value(version), FS_LAYOUT_VERSION);
+		r = r < 0 ? r : -EPROTONOSUPPORT;
+	} else if (delimiter[0] != fs->rules.delimiter) {
+		r = buf_printf(why, "the store was written with delimiter=%s: mount it so", delimiter);
+		r = r < 0 ? r : -EPROTONOSUPPORT;
+	}
+	json_decref(layout);
+	return r;
+}
+
+int fs_start(struct fs *fs, struct buf *why)
+{
+	CLEANUP(buf_free) struct buf value = BUF_INIT;
+	int r = store_get(fs->store, buf_str(&fs->layout_key), &value);
+
+	if (r == -ENOENT)
+		return 0;
+	if (r == 0)
+		r = check_layout(fs, buf_str(&value), why);
+	if (r == 0)
+		fs->layout_written = true;
+	return r;
+}
+
+/* --- names and attributes --- */
+
+int fs_lookup(struct fs *fs, uint64_t parent, struct str name, struct fs_entry *out)
+{
+	CLEANUP_NODE struct node *dir = node_get(fs, parent);
+	CLEANUP_NODE struct node *node = NULL;
+	CLEANUP(buf_free) struct buf copy = BUF_INIT;
+	int r;
+
+	if (!dir)
+		return -ESTALE;
+	if (!dir->dir)
+		return -ENOTDIR;
+	r = buf_set(&copy, name);
+	if (r == 0)
+		r = lookup_child(dir, buf_str(&copy), &node);
+	if (r < 0)
+		return r;
+	node->lookups++;
+	node_entry(node, out);
+	return 0;
+}
+
+int fs_getattr(struct fs *fs, uint64_t id, struct fs_entry *out)
+{
+	CLEANUP_NODE struct node *node = node_get(fs, id);
+	int r;
+
+	if (!node)
+		return -ESTALE;
+	r = node_refresh(node);
+	/* deleted elsewhere: who has it open sees it as unlinked */
+	if (r < 0 && r != -ENOENT)
+		return r;
+	node_entry(node, out);
+	return 0;
+}
+
+/* --- directories read --- */
+
+static bool offer_dot(struct node *node, struct str name, uint64_t next, fs_add_entry *add, void *arg)
+{
+	struct fs_entry entry;
+
+	node_entry(node, &entry);
+	entry.id = 0;
+	return add(arg, name, &entry, next);
+}
+
+int fs_readdir(struct fs_handle *handle, uint64_t offset, bool plus, fs_add_entry *add, void *arg)
+{
+	struct node *node = handle->node, *child;
+	int r;
+
+	if (offset == 0) {
+		r = node_is_unlinked(node) ? 0 : dir_list(node, true);
+		if (r < 0)
+			return r;
+		if (!offer_dot(node, STR("."), 1, add, arg))
+			return 0;
+		offset = 1;
+	}
+	if (offset == 1) {
+		if (!offer_dot(node->parent ? node->parent : node, STR(".."), 2, add, arg))
+			return 0;
+		offset = 2;
+	}
+	for (child = node_next_child(node, offset); child; child = node_next_child(node, child->cookie)) {
+		struct fs_entry entry;
+
+		node_entry(child, &entry);
+		if (!add(arg, buf_str(&child->name), &entry, child->cookie))
+			break;
+		if (plus)
+			child->lookups++;
+	}
+	return 0;
+}
+
+/* --- the whole --- */
+
+int fs_sync(struct fs *fs)
+{
+	int first = 0;
+	bool again;
+
+	do {
+		struct node *node, *next;
+
+		again = false;
+		for (node = fs->by_id; node && !again; node = next) {
+			next = node->by_id.next;
+			if (node->file && node->file->dirty && !node_is_unlinked(node)) {
+				int r = file_commit(node);
+
+				if (r < 0 && first == 0)
+					first = r;
+				again = r != -ENOMEM; /* the tables may have changed: from the start */
+			}
+		}
+	} while (again);
+	return first;
+}
+
+void fs_set_read_only(struct fs *fs, bool on)
+{
+	fs->config.read_only = on;
+}
+
+struct fs_figures fs_figures(const struct fs *fs)
+{
+	struct fs_figures figures = { .nodes = HASH_CNT(by_id, fs->by_id), .handles = fs->handles };
+	struct node *node, *next;
+
+	HASH_ITER(by_id, fs->by_id, node, next)
+		if (node->file && node->file->dirty)
+			figures.dirty_bytes += node->file->data.len;
+	return figures;
+}
+
+/* A store has no known size: what df shows is room without end, and the longest name. */
+int fs_statfs(struct fs *fs, struct statvfs *out)
+{
+	*out = (struct statvfs){
+		.f_bsize = 4096,
+		.f_frsize = 4096,
+		.f_blocks = (fsblkcnt_t)1 << 38,
+		.f_bfree = (fsblkcnt_t)1 << 38,
+		.f_bavail = (fsblkcnt_t)1 << 38,
+		.f_files = (fsfilcnt_t)1 << 32,
+		.f_ffree = (fsfilcnt_t)1 << 32,
+		.f_favail = (fsfilcnt_t)1 << 32,
+		.f_namemax = fs->config.max_key,
+	};
+	return 0;
+}

@@ -1,0 +1,277 @@
+/* The filesystem's own tables: nodes in a tree as this mount knows it, what is cached of each, and what waits
+ * to be written. Shared by the modules of this folder only.
+ *
+ * Rules that hold everywhere:
+ *
+ * - Time is counted in `fs->seq`. Whoever asks the store takes a number when asking (fs_tick); every local change
+ *   takes one when it is done. An answer is applied to a node only if the node was not changed, nor a younger
+ *   answer applied to it, since it was asked for. So no reply overwrites what is newer.
+ * - A node is freed when nothing refers to it: no reference (node_ref), no lookup by the kernel, no place in its
+ *   directory. Who waits holds a reference.
+ * - Keys are made anew after every wait: a rename may have moved the node.
+ * - One change of a key is under way at a time (node->lock). Changes of the tree's form by the renaming of
+ *   directories exclude all other changes (tree_shared, tree_exclusive). Order: tree, then nodes by id. */
+#ifndef HPKVFS_FS_INTERNAL_H
+#define HPKVFS_FS_INTERNAL_H
+
+#include "base/hash.h"
+#include "base/list.h"
+#include "base/tree.h"
+#include "fs/content.h"
+#include "fs/fs.h"
+#include "fs/names.h"
+#include "fs/record.h"
+
+/* The layout that hpkvfs-layout(7) describes. */
+#define FS_LAYOUT_VERSION 1
+
+/* What is not yet committed of one file may have this many bytes, or max_value if that is more. */
+#define FILE_MAX_PENDING (1024u * 1024)
+
+/* Values kept in memory that can be read again. */
+#define VALUE_CACHE_BYTES (64u * 1024 * 1024)
+
+/* The longest name that the kernel takes from a FUSE filesystem. */
+#define NAME_BYTES_MAX 1024
+
+/* A range's page; the server's most. */
+#define PAGE_RECORDS 1000
+
+/* Processes that opened or wrote a handle, and so commit when they close it. */
+#define HANDLE_MAX_PIDS 8
+
+struct node;
+RB_HEAD(cookie_tree, node);
+
+struct tomb;
+
+/* A regular file. */
+struct file {
+	/* what the store holds, as far as is known */
+	bool stored;     /* the key exists */
+	bool have_value; /* `value` is in memory; else only size and hash are */
+	bool unreadable; /* the content lies in chunks, which this version cannot fetch */
+	struct buf value;
+	struct buf bytes; /* the content, where the value is a stub; else empty */
+	bool stub;
+	uint64_t size; /* of the content */
+	char hash[CONTENT_HASH_LEN + 1];
+	uint64_t version;        /* grows with every change of the content */
+	uint64_t kernel_version; /* that the kernel's pages are from; 0: none */
+
+	bool loading; /* a GET is under way */
+	struct co_queue loaded;
+
+	/* what a program here has changed and the store does not hold yet */
+	unsigned opens; /* handles */
+	bool dirty;
+	bool written; /* by write or ftruncate, not only by creation or O_TRUNC, since the last commit */
+	struct buf data;
+	uint64_t data_seq;    /* grows with every change of `data` */
+	size_t appended_from; /* all changes lie behind this offset and were appends; SIZE_MAX: they were not */
+
+	struct node *lru_prev, *lru_next; /* while have_value */
+	bool in_lru;
+};
+
+struct directory {
+	struct node *children;      /* uthash by name */
+	struct cookie_tree cookies; /* the same, in order of cookies */
+	uint64_t next_cookie;
+	unsigned subdirectories;
+
+	struct buf key, record; /* its children's prefixes, while keys_generation is the tree's */
+	uint64_t keys_generation;
+
+	bool recorded; /* the store has its record */
+	bool implied;  /* keys below it were seen: it stays until rmdir or unmount */
+
+	bool complete;      /* `children` was all there was at `listed_us` */
+	bool large;         /* too many keys for a listing a lookup */
+	uint64_t listed_us; /* 0: never */
+	bool listing; /* under way */
+	bool listing_whole;
+	int listing_err; /* how the last one ended */
+	struct co_queue listed;
+	uint64_t value_known_us; /* when it was last known whether its own key has a value (`%=`) */
+
+	uint64_t recheck_us; /* begin of the present window of single lookups, and how many there were */
+	unsigned rechecks;
+
+	unsigned readers;   /* requests under way whose answers name children */
+	struct tomb *tombs; /* names removed here while there were readers */
+};
+
+struct node {
+	UT_hash_handle by_id, by_ino, by_name;
+	RB_ENTRY(node) by_cookie;
+	struct fs *fs;
+	uint64_t id, ino, cookie;
+	struct node *parent; /* NULL: the root, or no longer in any directory */
+	struct buf name;
+	unsigned refs;
+	uint64_t lookups; /* the kernel's */
+	struct co_mutex lock;
+	uint64_t change_seq; /* of the last local change */
+	uint64_t answer_seq; /* of the last answer applied */
+	uint64_t checked_us; /* when the store last confirmed it; 0: never */
+	uint64_t seen;       /* number of the listing that last saw it */
+
+	mode_t mode; /* type and permissions */
+	uint32_t uid, gid;
+	int64_t mtime_ns, ctime_ns, atime_ns;
+	bool atime_set;
+	unsigned local; /* enum record_member: set by a program here, so the record does not change them */
+	struct buf record_value; /* its record in the store; empty: none known */
+
+	struct file *file;     /* one of the two */
+	struct directory *dir;
+};
+
+struct fs {
+	struct loop *loop;
+	struct store *store;
+	struct fs_config config;
+	struct fs_notify notify;
+	struct names_rules rules;
+	struct buf layout_key;  /* `<prefix>.hpkvfs/fs` */
+	struct buf reserved;    /* `<prefix>.hpkvfs/` */
+	bool layout_written;
+
+	struct node *by_id, *by_ino;
+	struct node *root;
+	uint64_t next_id;
+	uint64_t seq;
+	uint64_t tree_generation; /* grows when a directory moves */
+
+	unsigned shared;
+	bool exclusive, exclusive_waits;
+	struct co_queue tree_free;
+
+	struct node *lru; /* head: longest unused */
+	size_t value_bytes;
+	uint64_t handles;
+	struct loop_timer sweep;
+};
+
+struct fs_handle {
+	struct fs *fs;
+	struct node *node;
+	int flags;
+	unsigned pid_count;
+	struct {
+		pid_t thread, process;
+	} pids[HANDLE_MAX_PIDS];
+	bool any_pid; /* more than fit: every process commits */
+};
+
+static inline uint64_t fs_tick(struct fs *fs)
+{
+	return ++fs->seq;
+}
+
+/* --- node.c --- */
+
+/* A new node outside of any directory, with one reference. NULL: no memory. */
+struct node *node_new_file(struct fs *fs);
+struct node *node_new_dir(struct fs *fs);
+
+struct node *node_find(struct fs *fs, uint64_t id); /* borrowed */
+struct node *node_get(struct fs *fs, uint64_t id);  /* with a reference; NULL: no such node */
+void node_ref(struct node *node);
+void node_unref(struct node *node);
+void node_unref_cleanup(struct node **node);
+#define CLEANUP_NODE CLEANUP(node_unref_cleanup)
+
+/* Puts a node that is in no directory into one, under a name that is free there. 0 or -ENOMEM (unchanged). */
+CHECKED int node_attach(struct node *parent, struct node *node, struct str name);
+/* Takes it out again. What was asked for before will not bring the name back. */
+void node_detach(struct node *node);
+struct node *node_child(struct node *parent, struct str name);
+bool node_removed_since(struct node *parent, struct str name, uint64_t seq);
+/* While answers are awaited that name children of `dir`, removals are remembered. */
+void node_readers_add(struct node *dir);
+void node_readers_drop(struct node *dir);
+struct node *node_next_child(struct node *parent, uint64_t cookie);
+
+/* Fills dir->key and dir->record. -ESTALE: the directory, or one above, is in no directory any more. */
+CHECKED int node_dir_keys(struct node *dir);
+/* Replaces *key and *record (either may be NULL) by a node's own: a file's key and record; a directory's prefixes. */
+CHECKED int node_keys(struct node *node, struct buf *key, struct buf *record);
+
+/* Inode numbers come from the path, so they are the same after a remount. */
+void node_set_ino(struct node *node, struct str key);
+
+bool node_fresh(const struct node *node);
+bool node_is_unlinked(const struct node *node);
+uint64_t node_size(const struct node *node);
+void node_entry(const struct node *node, struct fs_entry *out);
+void node_changed_here(struct node *node);
+void node_touch_dir(struct node *dir);
+/* A directory's time is what this machine remembers, else now. */
+void node_date_dir(struct node *dir);
+/* Attributes from its record's value (empty: none). */
+void node_apply_record(struct node *node, struct str value);
+void node_invalidate(struct node *node);
+void nodes_sweep(struct fs *fs);
+/* At the end of the filesystem, whoever still refers to it. */
+void node_free_any(struct node *node);
+
+/* --- value.c: the store's content of a file in memory --- */
+
+/* The store holds `value` at the node's key; asked for at `seq`. -ENOMEM. */
+CHECKED int value_apply(struct node *node, struct str value, uint64_t seq);
+/* The same after our own SET, without telling the kernel, whose pages are those of the writer. */
+CHECKED int value_set_here(struct node *node, struct str value);
+/* Binds the time of change to the present value, in the state file. */
+void value_remember_time(struct node *node);
+void value_drop(struct node *node);
+/* Makes the stored content readable: one GET, shared by all who wait. -ESTALE: the key is gone. -EIO: in chunks. */
+co_fn CHECKED int value_load(struct node *node);
+/* Content as the programs here see it; after value_load, or dirty. */
+struct str value_bytes(const struct node *node);
+struct store_expect value_expect(const struct node *node);
+
+/* --- listing.c: directories as the store has them --- */
+
+/* Finds a child, asking the store where what is known is older than ttl. On success *out has a new reference. */
+co_fn CHECKED int lookup_child(struct node *dir, struct str name, struct node **out);
+/* Brings a node's attributes up to date where they are older than ttl. -ENOENT: gone. */
+co_fn CHECKED int node_refresh(struct node *node);
+/* All children, as of at most ttl ago. */
+co_fn CHECKED int dir_list(struct node *dir, bool whole);
+
+/* Walks every key that begins with `prefix` (a dir_key or dir_record), subdirectories' keys skipped where that saves
+ * pages, unless `deep`. *whole is false where it stopped after the first page because `first_page_only` and more was there. */
+typedef int walk_visit(void *arg, struct str key, struct str value);
+co_fn CHECKED int walk_range(struct fs *fs, struct str prefix, bool deep, bool first_page_only, walk_visit *visit, void *arg,
+			     bool *whole);
+
+/* --- file.c --- */
+co_fn CHECKED int file_commit(struct node *node);
+CHECKED int file_make_dirty(struct node *node, struct str content);
+void file_forget_changes(struct node *node);
+
+/* --- tree.c: locks --- */
+co_fn void queue_wait(struct co_queue *queue);
+co_fn void tree_shared(struct fs *fs);
+void tree_shared_end(struct fs *fs);
+co_fn void tree_exclusive(struct fs *fs);
+void tree_exclusive_end(struct fs *fs);
+co_fn void node_lock(struct node *node);
+void node_unlock(struct node *node);
+
+/* --- change.c --- */
+
+/* -EEXIST for a name that is reserved, -EROFS; else 0, and lookup_child's checks apply. */
+CHECKED int name_may_be_made(struct node *dir, struct str name);
+/* Removes a directory in which nothing is left. -ENOTEMPTY. */
+co_fn CHECKED int remove_directory(struct node *node);
+/* The first reserved key is preceded by the layout's version. */
+co_fn CHECKED int layout_ensure(struct fs *fs);
+
+/* --- rename.c --- */
+co_fn CHECKED int rename_directory(struct node *node, struct node *new_parent, struct str new_name);
+co_fn CHECKED int rename_file(struct node *node, struct node *target, struct node *new_parent, struct str new_name);
+
+#endif

@@ -1,0 +1,428 @@
+/* Directories as the store has them: whole listings, and single names where a directory is too large for one.
+ *
+ * Values and records of a directory are read side by side and applied as they come. A key that is also a directory
+ * is shown in it, as `%=`: whichever is seen first, the file or the directory, the node of the value moves. */
+#include <errno.h>
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "fs/listing.h"
+
+static const struct str VALUE_NAME = { "%=", 2 };
+
+/* --- what an answer says, applied to the tree --- */
+
+static struct node *new_child(struct node *dir, struct str name, bool is_dir)
+{
+	CLEANUP(buf_free) struct buf key = BUF_INIT;
+	struct node *node = is_dir ? node_new_dir(dir->fs) : node_new_file(dir->fs);
+
+	if (!node)
+		return NULL;
+	if (node_attach(dir, node, name) < 0) {
+		node_unref(node);
+		return NULL;
+	}
+	if (node_keys(node, &key, NULL) == 0)
+		node_set_ino(node, buf_str(&key));
+	node_unref(node); /* its place in the directory holds it */
+	return node;
+}
+
+static int apply_file(struct node *dir, struct str name, struct str value, uint64_t seq, uint64_t seen)
+{
+	struct node *child = node_child(dir, name);
+
+	if (node_removed_since(dir, name, seq))
+		return 0;
+	if (!child)
+		child = new_child(dir, name, false);
+	if (!child)
+		return -ENOMEM;
+	child->seen = seen;
+	return value_apply(child, value, seq);
+}
+
+/* The value of `name`: in its directory if it is one. */
+int apply_value(struct node *dir, struct str name, struct str value, uint64_t seq, uint64_t seen)
+{
+	struct node *child = node_child(dir, name);
+
+	if (!child || !child->dir)
+		return apply_file(dir, name, value, seq, seen);
+	child->dir->value_known_us = clock_now_us();
+	return apply_file(child, VALUE_NAME, value, seq, seen);
+}
+
+static void forget_name(struct node *node)
+{
+	const struct fs_notify *notify = &node->fs->notify;
+	struct node *parent = node->parent;
+
+	if (node->lookups && parent)
+		notify->expire_entry(notify->arg, parent->id, buf_str(&node->name));
+}
+
+/* A file whose key has become a directory: the directory takes its place, and it becomes `%=` in it. */
+static struct node *file_into_dir(struct node *file)
+{
+	CLEANUP(buf_free) struct buf name = BUF_INIT;
+	struct node *parent = file->parent, *dir;
+
+	if (buf_set(&name, buf_str(&file->name)) < 0)
+		return NULL;
+	node_ref(file);
+	forget_name(file);
+	node_detach(file);
+	dir = new_child(parent, buf_str(&name), true);
+	if (dir && node_attach(dir, file, VALUE_NAME) < 0)
+		log_debug("no memory to show a directory's own value");
+	node_unref(file);
+	return dir;
+}
+
+int apply_dir(struct node *dir, struct str name, uint64_t seq, uint64_t seen, struct node **out)
+{
+	struct node *child = node_child(dir, name);
+	bool is_new = !child || child->file;
+
+	if (node_removed_since(dir, name, seq)) {
+		*out = NULL;
+		return 0;
+	}
+	if (!child)
+		child = new_child(dir, name, true);
+	else if (child->file)
+		child = file_into_dir(child);
+	if (!child)
+		return -ENOMEM;
+	if (is_new)
+		node_date_dir(child);
+	if (is_new && node_child(child, VALUE_NAME))
+		child->dir->value_known_us = clock_now_us();
+	child->seen = seen;
+	child->checked_us = clock_now_us();
+	*out = child;
+	return 0;
+}
+
+bool dirty_below(const struct node *node)
+{
+	struct node *child, *next;
+
+	if (node->file)
+		return node->file->dirty;
+	HASH_ITER(by_name, node->dir->children, child, next)
+		if (dirty_below(child))
+			return true;
+	return false;
+}
+
+/* The store no longer has it. A value shown inside of a vanished directory moves back to the key's own name. */
+void vanish(struct node *node)
+{
+	CLEANUP_NODE struct node *held = node;
+	CLEANUP_NODE struct node *value = NULL;
+	CLEANUP(buf_free) struct buf name = BUF_INIT;
+	struct node *parent = node->parent;
+	const struct fs_notify *notify = &node->fs->notify;
+
+	node_ref(held);
+	if (node->dir && (value = node_child(node, VALUE_NAME)) && buf_set(&name, buf_str(&node->name)) == 0) {
+		node_ref(value);
+		node_detach(value);
+	} else {
+		value = NULL;
+	}
+	forget_name(node);
+	if (parent->lookups)
+		notify->inval_inode(notify->arg, parent->id);
+	node_detach(node);
+	if (value && node_attach(parent, value, buf_str(&name)) < 0)
+		log_debug("no memory to show a value again");
+}
+
+/* --- listing a directory --- */
+
+struct file_record {
+	struct file_record *prev, *next;
+	struct buf name, value;
+};
+
+struct listing {
+	struct node *dir;
+	struct buf key, record; /* the directory's, when the listing began */
+	uint64_t seq;
+	struct file_record *records; /* of files; kept until the values have been read */
+	struct co_group group;
+	int values_err, records_err, own_err;
+	bool values_whole, records_whole;
+	bool own_asked;
+	struct buf own; /* the value of the directory's own key */
+	bool first_page_only;
+};
+
+static int visit_value(void *arg, struct str key, struct str value)
+{
+	struct listing *listing = arg;
+	struct node *dir = listing->dir, *child;
+	struct fs *fs = dir->fs;
+	CLEANUP(buf_free) struct buf name = BUF_INIT;
+	struct names_split split;
+	int r = names_split(&fs->rules, buf_str(&listing->key), key, &split);
+
+	if (r < 0 || names_key_is_reserved(&fs->rules, key))
+		return 0;
+	r = names_name_from_segment(&fs->rules, split.segment, &name);
+	if (r == -ENOMEM)
+		return r;
+	if (r < 0 || name.len > NAME_BYTES_MAX) {
+		log_warning("a key in the store cannot be shown: its name is not UTF-8 or too long");
+		return 0;
+	}
+	if (!split.deeper)
+		return apply_value(dir, buf_str(&name), value, listing->seq, listing->seq);
+	r = apply_dir(dir, buf_str(&name), listing->seq, listing->seq, &child);
+	if (r == 0 && child)
+		child->dir->implied = true;
+	return r;
+}
+
+static int keep_record(struct listing *listing, struct str name, struct str value)
+{
+	struct file_record *record = calloc(1, sizeof(*record));
+
+	if (!record || buf_set(&record->name, name) < 0 || buf_set(&record->value, value) < 0) {
+		if (record) {
+			buf_free(&record->name);
+			free(record);
+		}
+		return -ENOMEM;
+	}
+	DL_APPEND(listing->records, record);
+	return 0;
+}
+
+static int visit_record(void *arg, struct str key, struct str value)
+{
+	struct listing *listing = arg;
+	struct node *dir = listing->dir, *child;
+	struct names_split split;
+	int r;
+
+	if (str_equal(key, buf_str(&listing->record))) {
+		if (dir->change_seq <= listing->seq)
+			node_apply_record(dir, value);
+		return 0;
+	}
+	r = names_split(&dir->fs->rules, buf_str(&listing->record), key, &split);
+	if (r < 0 || !names_valid(&dir->fs->rules, split.segment) || split.rest.len)
+		return 0;
+	if (!split.deeper)
+		return keep_record(listing, split.segment, value);
+	r = apply_dir(dir, split.segment, listing->seq, listing->seq, &child);
+	if (r < 0 || !child)
+		return r;
+	child->dir->recorded = true;
+	child->answer_seq = listing->seq;
+	if (child->change_seq <= listing->seq)
+		node_apply_record(child, value);
+	return 0;
+}
+
+static void walk_values(void *arg)
+{
+	struct listing *listing = arg;
+
+	listing->values_err = walk_range(listing->dir->fs, buf_str(&listing->key), false, listing->first_page_only,
+					 visit_value, listing, &listing->values_whole);
+	co_group_done(&listing->group);
+}
+
+static void walk_records(void *arg)
+{
+	struct listing *listing = arg;
+
+	listing->records_err = walk_range(listing->dir->fs, buf_str(&listing->record), false, listing->first_page_only,
+					  visit_record, listing, &listing->records_whole);
+	co_group_done(&listing->group);
+}
+
+static void get_own_value(void *arg)
+{
+	struct listing *listing = arg;
+	struct fs *fs = listing->dir->fs;
+	CLEANUP(buf_free) struct buf key = BUF_INIT;
+	int r = names_child(&fs->rules, buf_str(&listing->key), buf_str(&listing->record), VALUE_NAME, false, &key, NULL);
+
+	listing->own_err = r == 0 ? store_get(fs->store, buf_str(&key), &listing->own) : -ENOENT;
+	co_group_done(&listing->group);
+}
+
+co_fn void start_beside(struct fs *fs, struct co_group *group, void (*fn)(void *arg), void *arg)
+{
+	co_group_add(group);
+	if (co_start(fs->loop, fn, arg) < 0)
+		fn(arg); /* no memory for another: one after the other */
+}
+
+static void apply_records(struct listing *listing)
+{
+	struct file_record *record;
+	struct node *child, *next;
+	struct directory *dir = listing->dir->dir;
+
+	DL_FOREACH(listing->records, record) {
+		child = node_child(listing->dir, buf_str(&record->name));
+		if (child && child->dir)
+			child = node_child(child, VALUE_NAME);
+		if (!child || child->change_seq > listing->seq)
+			continue;
+		node_apply_record(child, buf_str(&record->value));
+		child->seen = listing->seq + 1; /* seen with a record: marked for the loop below */
+	}
+	HASH_ITER(by_name, dir->children, child, next) {
+		if (child->file && child->seen == listing->seq && child->change_seq <= listing->seq)
+			node_apply_record(child, str_of("", 0));
+		if (child->seen == listing->seq + 1)
+			child->seen = listing->seq;
+	}
+}
+
+/* The key of a directory's own name lies in the listing of its parent. */
+static void remove_unseen_value(struct listing *listing, struct node *dir)
+{
+	struct node *value = node_child(dir, VALUE_NAME);
+
+	dir->dir->value_known_us = clock_now_us();
+	if (value && value->seen != listing->seq && value->seen != listing->seq + 1 && value->change_seq <= listing->seq &&
+	    !value->file->dirty)
+		vanish(value);
+}
+
+static void remove_unseen(struct listing *listing)
+{
+	struct node *child = node_next_child(listing->dir, 0);
+
+	while (child) {
+		uint64_t cookie = child->cookie;
+		bool seen = child->seen == listing->seq || child->change_seq > listing->seq;
+		bool value = str_equal(buf_str(&child->name), VALUE_NAME);
+
+		if (child->dir)
+			remove_unseen_value(listing, child);
+		if (child->dir && !seen)
+			child->dir->recorded = false;
+		if (!seen && child->file && child->file->dirty)
+			child->file->stored = false;
+		else if (!seen && !value && !(child->dir && (child->dir->implied || dirty_below(child))))
+			vanish(child);
+		child = node_next_child(listing->dir, cookie);
+	}
+}
+
+static int apply_own_value(struct listing *listing)
+{
+	struct node *dir = listing->dir;
+	struct node *child = node_child(dir, VALUE_NAME);
+
+	if (!listing->own_asked)
+		return 0;
+	if (listing->own_err && listing->own_err != -ENOENT)
+		return listing->own_err;
+	dir->dir->value_known_us = clock_now_us();
+	if (listing->own_err == 0)
+		return apply_file(dir, VALUE_NAME, buf_str(&listing->own), listing->seq, listing->seq);
+	if (child && child->change_seq <= listing->seq && !child->file->dirty)
+		vanish(child);
+	return 0;
+}
+
+/* Asks and applies. -EAGAIN: the directory was moved meanwhile, its keys are others now. */
+static co_fn int list_once(struct listing *listing)
+{
+	struct node *node = listing->dir;
+	struct directory *dir = node->dir;
+	struct fs *fs = node->fs;
+	int r = node_keys(node, &listing->key, &listing->record);
+
+	if (r < 0)
+		return r;
+	listing->seq = fs_tick(fs);
+	fs_tick(fs); /* apply_records marks with the number behind */
+	listing->own_asked = node != fs->root &&
+			     (!dir->value_known_us || clock_now_us() - dir->value_known_us >= fs->config.ttl_us);
+	start_beside(fs, &listing->group, walk_records, listing);
+	if (listing->own_asked)
+		start_beside(fs, &listing->group, get_own_value, listing);
+	co_group_add(&listing->group);
+	walk_values(listing);
+	co_group_wait(&listing->group);
+
+	r = listing->values_err ? listing->values_err : listing->records_err;
+	if (r == 0)
+		r = node_dir_keys(node);
+	if (r == 0 && !str_equal(buf_str(&dir->key), buf_str(&listing->key)))
+		r = -EAGAIN;
+	if (r == 0)
+		r = apply_own_value(listing);
+	if (r < 0)
+		return r;
+	apply_records(listing);
+	dir->complete = listing->values_whole && listing->records_whole;
+	dir->large = !dir->complete;
+	if (dir->complete)
+		remove_unseen(listing);
+	dir->listed_us = clock_now_us();
+	return 0;
+}
+
+static void listing_deinit(struct listing *listing)
+{
+	struct file_record *record, *next;
+
+	DL_FOREACH_SAFE(listing->records, record, next) {
+		buf_free(&record->name);
+		buf_free(&record->value);
+		free(record);
+	}
+	buf_free(&listing->key);
+	buf_free(&listing->record);
+	buf_free(&listing->own);
+}
+
+static bool listed_lately(const struct node *node)
+{
+	const struct directory *dir = node->dir;
+
+	return dir->complete && dir->listed_us && clock_now_us() - dir->listed_us < node->fs->config.ttl_us;
+}
+
+int dir_list(struct node *node, bool whole)
+{
+	struct directory *dir = node->dir;
+	int r;
+
+	if (listed_lately(node) || (dir->large && !whole))
+		return 0;
+	if (dir->listing && (dir->listing_whole || !whole)) {
+		queue_wait(&dir->listed);
+		return dir->listing_err;
+	}
+	dir->listing = true;
+	dir->listing_whole = whole;
+	node_ref(node);
+	node_readers_add(node);
+	do {
+		struct listing listing = { .dir = node, .first_page_only = !whole };
+
+		r = list_once(&listing);
+		listing_deinit(&listing);
+	} while (r == -EAGAIN);
+	node_readers_drop(node);
+	dir->listing = false;
+	dir->listing_err = r;
+	co_queue_wake_all(&dir->listed);
+	node_unref(node);
+	return r;
+}

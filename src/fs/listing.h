@@ -1,0 +1,23 @@
+/* What listing.c and lookup.c share: answers of the store, applied to the tree. */
+#ifndef HPKVFS_FS_LISTING_H
+#define HPKVFS_FS_LISTING_H
+
+#include "fs/internal.h"
+
+/* The key of `name` in `dir` holds `value`: as a file of that name, or as `%=` in the directory of that name. `seq`: when
+ * that was asked for; `seen`: the mark of the listing. 0 or -ENOMEM. */
+CHECKED int apply_value(struct node *dir, struct str name, struct str value, uint64_t seq, uint64_t seen);
+
+/* `name` is a directory. *out is borrowed; NULL where it was removed here since `seq`. 0 or -ENOMEM. */
+CHECKED int apply_dir(struct node *dir, struct str name, uint64_t seq, uint64_t seen, struct node **out);
+
+/* The store no longer has it: out of the tree, and the kernel is told. */
+void vanish(struct node *node);
+
+/* True if the file, or one below the directory, holds changes that are not yet stored. */
+bool dirty_below(const struct node *node);
+
+/* Starts fn(arg), which ends with co_group_done, beside the present coroutine; adds it to the group. */
+co_fn void start_beside(struct fs *fs, struct co_group *group, void (*fn)(void *arg), void *arg);
+
+#endif

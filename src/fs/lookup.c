@@ -1,0 +1,289 @@
+/* Single names: what is known of them, and what a directory too large for a listing a lookup must ask. */
+#include <errno.h>
+
+#include "base/clock.h"
+#include "fs/internal.h"
+#include "fs/listing.h"
+
+/* So many files of a directory are asked for one by one in a ttl before it is listed instead. */
+#define RECHECKS_A_WINDOW 3
+
+/* A GET or a RANGE of one record, several side by side. */
+struct probe {
+	struct fs *fs;
+	struct co_group *group;
+	struct buf key, end; /* end empty: a GET */
+	struct buf value;
+	struct store_page page;
+	int err;
+};
+
+static void probe_run(void *arg)
+{
+	struct probe *probe = arg;
+	struct fs *fs = probe->fs;
+
+	if (probe->end.len)
+		probe->err = store_range(fs->store, buf_str(&probe->key), buf_str(&probe->end), 1, &probe->page);
+	else
+		probe->err = store_get(fs->store, buf_str(&probe->key), &probe->value);
+	co_group_done(probe->group);
+}
+
+static void probe_deinit(struct probe *probe)
+{
+	buf_free(&probe->key);
+	buf_free(&probe->end);
+	buf_free(&probe->value);
+	store_page_deinit(&probe->page);
+}
+
+static co_fn void probe_start(struct probe *probe, struct fs *fs, struct co_group *group)
+{
+	probe->fs = fs;
+	probe->group = group;
+	start_beside(fs, group, probe_run, probe);
+}
+
+/* True if the page shows a key that begins with the one asked from. */
+static bool probe_found(const struct probe *probe)
+{
+	return probe->page.count && str_starts(probe->page.records[0].key, buf_str(&probe->key));
+}
+
+static int name_check(struct node *dir, struct str name, struct buf *key, struct buf *record)
+{
+	CLEANUP(buf_free) struct buf segment = BUF_INIT;
+	struct fs *fs = dir->fs;
+	int r = node_dir_keys(dir);
+
+	if (r < 0)
+		return r;
+	r = names_child(&fs->rules, buf_str(&dir->dir->key), buf_str(&dir->dir->record), name, false, key, record);
+	if (names_is_value(name))
+		return r == -EINVAL ? -ENOENT : r;
+	if (r == 0 || r == -EINVAL)
+		r = names_segment_from_name(&fs->rules, name, &segment);
+	if (r == 0 && names_is_reserved(&fs->rules, buf_str(&dir->dir->key), buf_str(&segment)))
+		return -ENOENT;
+	return r;
+}
+
+/* --- one name, four questions --- */
+
+enum { VALUE, RECORD, BELOW, DIR_RECORD, PROBES };
+
+struct single {
+	struct node *dir;
+	struct str name;
+	struct probe probes[PROBES];
+	uint64_t seq;
+};
+
+static int single_keys(struct single *single)
+{
+	struct fs *fs = single->dir->fs;
+	struct buf *dir_key = &single->dir->dir->key, *dir_record = &single->dir->dir->record;
+	struct probe *probes = single->probes;
+	int r = names_child(&fs->rules, buf_str(dir_key), buf_str(dir_record), single->name, false, &probes[VALUE].key,
+			    &probes[RECORD].key);
+
+	if (r < 0 && r != -EINVAL)
+		return r;
+	r = names_child(&fs->rules, buf_str(dir_key), buf_str(dir_record), single->name, true, &probes[BELOW].key,
+			&probes[DIR_RECORD].key);
+	if (r == 0)
+		r = names_last(buf_str(&probes[BELOW].key), fs->config.max_key, &probes[BELOW].end);
+	return r;
+}
+
+static int single_apply(struct single *single)
+{
+	struct probe *probes = single->probes;
+	struct node *child = NULL;
+	bool is_dir = probe_found(&probes[BELOW]) || probes[DIR_RECORD].err == 0;
+	int r = 0;
+
+	if (is_dir) {
+		r = apply_dir(single->dir, single->name, single->seq, single->seq, &child);
+		if (r == 0 && child) {
+			child->dir->implied |= probe_found(&probes[BELOW]);
+			child->dir->recorded = probes[DIR_RECORD].err == 0;
+			if (child->change_seq <= single->seq)
+				node_apply_record(child, buf_str(&probes[DIR_RECORD].value));
+		}
+	}
+	if (r == 0 && probes[VALUE].err == 0) {
+		r = apply_value(single->dir, single->name, buf_str(&probes[VALUE].value), single->seq, single->seq);
+		child = node_child(single->dir, single->name);
+		if (r == 0 && child && child->file && child->change_seq <= single->seq)
+			node_apply_record(child, buf_str(&probes[RECORD].value));
+	}
+	if (r < 0)
+		return r;
+	child = node_child(single->dir, single->name);
+	if (child && !is_dir && probes[VALUE].err == -ENOENT && child->change_seq <= single->seq && !node_fresh(child) &&
+	    !dirty_below(child))
+		vanish(child);
+	return 0;
+}
+
+static co_fn int lookup_single(struct node *dir, struct str name)
+{
+	struct single single = { .dir = dir, .name = name };
+	struct co_group group = { 0 };
+	int r = node_dir_keys(dir);
+
+	if (r == 0)
+		r = single_keys(&single);
+	if (r == 0) {
+		single.seq = fs_tick(dir->fs);
+		node_readers_add(dir);
+		for (int i = 0; i < PROBES; i++) {
+			if (single.probes[i].key.len == 0)
+				single.probes[i].err = -ENOENT;
+			else
+				probe_start(&single.probes[i], dir->fs, &group);
+		}
+		co_group_wait(&group);
+		for (int i = 0; i < PROBES && r == 0; i++)
+			if (single.probes[i].err != -ENOENT)
+				r = single.probes[i].err;
+		if (r == 0)
+			r = single_apply(&single);
+		node_readers_drop(dir);
+	}
+	for (int i = 0; i < PROBES; i++)
+		probe_deinit(&single.probes[i]);
+	return r;
+}
+
+/* --- what is known already, asked again --- */
+
+static co_fn int refresh_file(struct node *node)
+{
+	struct fs *fs = node->fs;
+	struct probe value = { 0 }, record = { 0 };
+	struct co_group group = { 0 };
+	uint64_t generation = fs->tree_generation, seq = fs_tick(fs);
+	bool recorded = node->record_value.len != 0;
+	int r = node_keys(node, &value.key, &record.key);
+
+	if (r < 0)
+		goto out;
+	if (recorded)
+		probe_start(&record, fs, &group);
+	probe_start(&value, fs, &group);
+	co_group_wait(&group);
+	r = value.err;
+	if (r == 0)
+		r = value_apply(node, buf_str(&value.value), seq);
+	if (r == 0 && recorded && record.err == 0 && node->change_seq <= seq)
+		node_apply_record(node, buf_str(&record.value));
+	if (r == -ENOENT && (node->change_seq > seq || generation != fs->tree_generation))
+		r = 0; /* written or moved meanwhile: what is known is younger */
+	if (r == -ENOENT && node->parent)
+		vanish(node);
+out:
+	probe_deinit(&value);
+	probe_deinit(&record);
+	return r;
+}
+
+/* A directory that only its record had shown: either still stands, or keys below it do. */
+static co_fn int refresh_dir(struct node *node)
+{
+	struct fs *fs = node->fs;
+	struct probe record = { 0 }, below = { 0 };
+	struct co_group group = { 0 };
+	uint64_t generation = fs->tree_generation, seq = fs_tick(fs);
+	int r = node_keys(node, &below.key, &record.key);
+
+	if (r == 0)
+		r = names_last(buf_str(&below.key), fs->config.max_key, &below.end);
+	if (r < 0)
+		goto out;
+	probe_start(&record, fs, &group);
+	probe_start(&below, fs, &group);
+	co_group_wait(&group);
+	r = below.err ? below.err : record.err == -ENOENT ? 0 : record.err;
+	if (r < 0 || node->change_seq > seq || generation != fs->tree_generation)
+		goto out;
+	node->dir->recorded = record.err == 0;
+	node->dir->implied |= probe_found(&below);
+	node->checked_us = clock_now_us();
+	if (record.err == 0) {
+		node_apply_record(node, buf_str(&record.value));
+	} else if (!node->dir->implied && !dirty_below(node)) {
+		if (node->parent)
+			vanish(node);
+		r = -ENOENT;
+	}
+out:
+	probe_deinit(&record);
+	probe_deinit(&below);
+	return r;
+}
+
+int node_refresh(struct node *node)
+{
+	if (node_fresh(node))
+		return 0;
+	return node->file ? refresh_file(node) : refresh_dir(node);
+}
+
+/* A few files of a directory are asked for one by one; where more are looked at, a listing is cheaper. */
+static bool recheck_alone(struct node *dir)
+{
+	uint64_t now = clock_now_us(), ttl = dir->fs->config.ttl_us;
+
+	if (dir->dir->large)
+		return true;
+	if (now - dir->dir->recheck_us >= ttl) {
+		dir->dir->recheck_us = now;
+		dir->dir->rechecks = 0;
+	}
+	return dir->dir->rechecks++ < RECHECKS_A_WINDOW;
+}
+
+static int take_child(struct node *dir, struct str name, struct node **out)
+{
+	struct node *child = node_child(dir, name);
+
+	if (!child)
+		return -ENOENT;
+	node_ref(child);
+	*out = child;
+	return 0;
+}
+
+/* `name` is a copy of the caller's, and the caller holds `dir`. */
+int lookup_child(struct node *dir, struct str name, struct node **out)
+{
+	CLEANUP(buf_free) struct buf key = BUF_INIT;
+	CLEANUP(buf_free) struct buf record = BUF_INIT;
+	CLEANUP_NODE struct node *child = NULL;
+	int r = name_check(dir, name, &key, &record);
+
+	if (r < 0)
+		return r;
+	if (take_child(dir, name, &child) == 0) {
+		if (node_fresh(child) || recheck_alone(dir)) {
+			r = node_refresh(child);
+			if (r == 0 && child->parent == dir) {
+				*out = STEAL(child);
+				return 0;
+			}
+			if (r < 0 && r != -ENOENT)
+				return r;
+			/* gone, or moved: what a listing said is no longer so */
+			dir->dir->complete = false;
+		}
+	}
+	r = dir_list(dir, false);
+	if (r == 0 && dir->dir->large)
+		r = lookup_single(dir, name);
+	if (r < 0)
+		return r;
+	return take_child(dir, name, out);
+}

@@ -1,0 +1,543 @@
+/* Nodes: their tables, their place in the tree, their keys and attributes. Nothing here waits. */
+#include <errno.h>
+#include <stdio.h>
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "fs/internal.h"
+
+/* A name that was removed here while answers were under way that may still bring it. */
+struct tomb {
+	UT_hash_handle hh;
+	uint64_t seq;
+	size_t len;
+	char name[];
+};
+
+static int by_cookie_compare(struct node *a, struct node *b)
+{
+	return a->cookie < b->cookie ? -1 : a->cookie > b->cookie;
+}
+
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wunused-function"
+RB_GENERATE_STATIC(cookie_tree, node, by_cookie, by_cookie_compare)
+#pragma GCC diagnostic pop
+
+/* Cookies 1 and 2 are "." and "..". */
+#define FIRST_COOKIE 3
+
+/* --- life --- */
+
+static struct node *node_new(struct fs *fs)
+{
+	struct node *node = calloc(1, sizeof(*node));
+
+	if (!node)
+		return NULL;
+	node->fs = fs;
+	node->id = fs->next_id;
+	node->refs = 1;
+	node->uid = fs->config.uid;
+	node->gid = fs->config.gid;
+	HASH_ADD(by_id, fs->by_id, id, sizeof(node->id), node);
+	if (!node->by_id.tbl) {
+		free(node);
+		return NULL;
+	}
+	fs->next_id++;
+	return node;
+}
+
+struct node *node_new_file(struct fs *fs)
+{
+	struct file *file = calloc(1, sizeof(*file));
+	struct node *node = file ? node_new(fs) : NULL;
+
+	if (!node) {
+		free(file);
+		return NULL;
+	}
+	node->file = file;
+	file->appended_from = SIZE_MAX;
+	node->mode = S_IFREG | (0666 & ~fs->config.umask);
+	return node;
+}
+
+struct node *node_new_dir(struct fs *fs)
+{
+	struct directory *dir = calloc(1, sizeof(*dir));
+	struct node *node = dir ? node_new(fs) : NULL;
+
+	if (!node) {
+		free(dir);
+		return NULL;
+	}
+	node->dir = dir;
+	RB_INIT(&dir->cookies);
+	dir->next_cookie = FIRST_COOKIE;
+	node->mode = S_IFDIR | (0777 & ~fs->config.umask);
+	return node;
+}
+
+static void tombs_clear(struct directory *dir)
+{
+	struct tomb *tomb, *next;
+
+	HASH_ITER(hh, dir->tombs, tomb, next) {
+		HASH_DEL(dir->tombs, tomb);
+		free(tomb);
+	}
+}
+
+static void node_free(struct node *node)
+{
+	struct fs *fs = node->fs;
+
+	if (node->dir && node->dir->children)
+		HASH_CLEAR(by_name, node->dir->children);
+	HASH_DELETE(by_id, fs->by_id, node);
+	if (node->ino)
+		HASH_DELETE(by_ino, fs->by_ino, node);
+	if (node->file) {
+		value_drop(node);
+		buf_free(&node->file->data);
+		free(node->file);
+	}
+	if (node->dir) {
+		tombs_clear(node->dir);
+		buf_free(&node->dir->key);
+		buf_free(&node->dir->record);
+		free(node->dir);
+	}
+	buf_free(&node->name);
+	buf_free(&node->record_value);
+	free(node);
+}
+
+void node_free_any(struct node *node)
+{
+	node_free(node); /* its relatives go the same way, so the tree is not mended */
+}
+
+static void node_free_if_unused(struct node *node)
+{
+	if (node->refs == 0 && node->lookups == 0 && !node->parent && node != node->fs->root) {
+		struct node *child;
+
+		/* a directory that vanished with what was cached below it */
+		while (node->dir && (child = RB_MIN(cookie_tree, &node->dir->cookies)))
+			node_detach(child);
+		node_free(node);
+	}
+}
+
+struct node *node_find(struct fs *fs, uint64_t id)
+{
+	struct node *node;
+
+	if (id == FS_ROOT_ID)
+		return fs->root;
+	HASH_FIND(by_id, fs->by_id, &id, sizeof(id), node);
+	return node;
+}
+
+struct node *node_get(struct fs *fs, uint64_t id)
+{
+	struct node *node = node_find(fs, id);
+
+	if (node)
+		node_ref(node);
+	return node;
+}
+
+void node_ref(struct node *node)
+{
+	node->refs++;
+}
+
+void node_unref(struct node *node)
+{
+	if (!node)
+		return;
+	node->refs--;
+	node_free_if_unused(node);
+}
+
+void node_unref_cleanup(struct node **node)
+{
+	node_unref(*node);
+}
+
+void fs_forget(struct fs *fs, uint64_t id, uint64_t count)
+{
+	struct node *node = node_find(fs, id);
+
+	if (!node)
+		return;
+	node->lookups -= count < node->lookups ? count : node->lookups;
+	node_free_if_unused(node);
+}
+
+/* --- place in the tree --- */
+
+int node_attach(struct node *parent, struct node *node, struct str name)
+{
+	struct directory *dir = parent->dir;
+	struct tomb *tomb;
+	int r = buf_set(&node->name, name);
+
+	if (r < 0)
+		return r;
+	HASH_ADD_KEYPTR(by_name, dir->children, node->name.p, node->name.len, node);
+	if (!node->by_name.tbl)
+		return -ENOMEM;
+	node->cookie = dir->next_cookie++;
+	RB_INSERT(cookie_tree, &dir->cookies, node);
+	node->parent = parent;
+	if (node->dir)
+		dir->subdirectories++;
+	HASH_FIND(hh, dir->tombs, name.p, name.len, tomb);
+	if (tomb) {
+		HASH_DEL(dir->tombs, tomb);
+		free(tomb);
+	}
+	return 0;
+}
+
+/* Lack of memory here lets an old answer bring a removed name back until the next listing: harmless. */
+static void tomb_add(struct directory *dir, struct str name, uint64_t seq)
+{
+	struct tomb *tomb = malloc(sizeof(*tomb) + name.len);
+
+	if (!tomb)
+		return;
+	tomb->seq = seq;
+	tomb->len = name.len;
+	memcpy(tomb->name, name.p, name.len);
+	HASH_ADD_KEYPTR(hh, dir->tombs, tomb->name, tomb->len, tomb);
+	if (!tomb->hh.tbl)
+		free(tomb);
+}
+
+void node_detach(struct node *node)
+{
+	struct node *parent = node->parent;
+	struct directory *dir;
+
+	if (!parent)
+		return;
+	dir = parent->dir;
+	if (dir->readers)
+		tomb_add(dir, buf_str(&node->name), fs_tick(node->fs));
+	HASH_DELETE(by_name, dir->children, node);
+	RB_REMOVE(cookie_tree, &dir->cookies, node);
+	if (node->dir)
+		dir->subdirectories--;
+	node->parent = NULL;
+	if (node->dir)
+		node->fs->tree_generation++; /* keys below it are no more */
+	node_free_if_unused(node);
+}
+
+struct node *node_child(struct node *parent, struct str name)
+{
+	struct node *node;
+
+	HASH_FIND(by_name, parent->dir->children, name.p, name.len, node);
+	return node;
+}
+
+bool node_removed_since(struct node *parent, struct str name, uint64_t seq)
+{
+	struct tomb *tomb;
+
+	HASH_FIND(hh, parent->dir->tombs, name.p, name.len, tomb);
+	return tomb && tomb->seq > seq;
+}
+
+void node_readers_add(struct node *dir)
+{
+	dir->dir->readers++;
+}
+
+void node_readers_drop(struct node *dir)
+{
+	if (--dir->dir->readers == 0)
+		tombs_clear(dir->dir);
+}
+
+struct node *node_next_child(struct node *parent, uint64_t cookie)
+{
+	struct node wanted = { .cookie = cookie + 1 };
+
+	return RB_NFIND(cookie_tree, &parent->dir->cookies, &wanted);
+}
+
+/* --- keys --- */
+
+int node_dir_keys(struct node *node)
+{
+	struct fs *fs = node->fs;
+	struct directory *dir = node->dir;
+	int r;
+
+	if (node == fs->root) {
+		if (dir->record.p)
+			return 0;
+		r = buf_set(&dir->key, fs->rules.prefix);
+		return r < 0 ? r : names_root_record(&fs->rules, &dir->record);
+	}
+	if (!node->parent)
+		return -ESTALE;
+	if (dir->keys_generation == fs->tree_generation && dir->record.p)
+		return 0;
+	r = node_dir_keys(node->parent);
+	if (r < 0)
+		return r;
+	r = names_child(&fs->rules, buf_str(&node->parent->dir->key), buf_str(&node->parent->dir->record),
+			buf_str(&node->name), true, &dir->key, &dir->record);
+	if (r == 0)
+		dir->keys_generation = fs->tree_generation;
+	return r;
+}
+
+int node_keys(struct node *node, struct buf *key, struct buf *record)
+{
+	struct node *parent = node->parent;
+	int r;
+
+	if (node->dir) {
+		r = node_dir_keys(node);
+		if (r == 0 && key)
+			r = buf_set(key, buf_str(&node->dir->key));
+		if (r == 0 && record)
+			r = buf_set(record, buf_str(&node->dir->record));
+		return r;
+	}
+	if (!parent)
+		return -ESTALE;
+	r = node_dir_keys(parent);
+	if (r < 0)
+		return r;
+	return names_child(&node->fs->rules, buf_str(&parent->dir->key), buf_str(&parent->dir->record), buf_str(&node->name),
+			   false, key, record);
+}
+
+/* FNV-1a, then the finalizer of splitmix64: keys that differ in their last byte lie far apart. */
+static uint64_t hash_path(struct str key)
+{
+	uint64_t hash = 0xcbf29ce484222325u;
+
+	for (size_t i = 0; i < key.len; i++)
+		hash = (hash ^ (unsigned char)key.p[i]) * 0x100000001b3u;
+	hash = (hash ^ (hash >> 30)) * 0xbf58476d1ce4e5b9u;
+	hash = (hash ^ (hash >> 27)) * 0x94d049bb133111ebu;
+	return hash ^ (hash >> 31);
+}
+
+void node_set_ino(struct node *node, struct str key)
+{
+	struct fs *fs = node->fs;
+	struct node *other;
+	uint64_t ino = hash_path(key) >> 1; /* some programs read it as signed */
+
+	for (;; ino++) {
+		if (ino <= FS_ROOT_ID)
+			continue;
+		HASH_FIND(by_ino, fs->by_ino, &ino, sizeof(ino), other);
+		if (!other)
+			break;
+	}
+	node->ino = ino;
+	HASH_ADD(by_ino, fs->by_ino, ino, sizeof(node->ino), node);
+	if (!node->by_ino.tbl)
+		node->ino = 0;
+}
+
+/* --- attributes --- */
+
+bool node_fresh(const struct node *node)
+{
+	if (node->file && (node->file->dirty || node_is_unlinked(node)))
+		return true;
+	if (node->dir && (node == node->fs->root || node->dir->implied))
+		return true;
+	return node->checked_us && clock_now_us() - node->checked_us < node->fs->config.ttl_us;
+}
+
+bool node_is_unlinked(const struct node *node)
+{
+	return !node->parent && node != node->fs->root;
+}
+
+uint64_t node_size(const struct node *node)
+{
+	if (!node->file)
+		return 0;
+	return node->file->dirty ? node->file->data.len : node->file->size;
+}
+
+static struct timespec timespec_of(int64_t ns)
+{
+	int64_t s = ns / CLOCK_NS_PER_S, rest = ns % CLOCK_NS_PER_S;
+
+	if (rest < 0) {
+		s--;
+		rest += CLOCK_NS_PER_S;
+	}
+	return (struct timespec){ .tv_sec = s, .tv_nsec = rest };
+}
+
+static nlink_t link_count(const struct node *node)
+{
+	if (node_is_unlinked(node))
+		return 0;
+	if (node->dir && node->dir->complete)
+		return 2 + node->dir->subdirectories;
+	return 1;
+}
+
+void node_entry(const struct node *node, struct fs_entry *out)
+{
+	uint64_t now = clock_now_us(), ttl = node->fs->config.ttl_us;
+	uint64_t age = node->checked_us ? now - node->checked_us : 0;
+	uint64_t size = node_size(node);
+
+	*out = (struct fs_entry){
+		.id = node->id,
+		.ttl_us = age < ttl ? ttl - age : 0,
+		.st = {
+			.st_ino = node->ino ? node->ino : node->id,
+			.st_mode = node->mode,
+			.st_nlink = link_count(node),
+			.st_uid = node->uid,
+			.st_gid = node->gid,
+			.st_size = (off_t)size,
+			.st_blocks = (blkcnt_t)(size / 512 + (size % 512 != 0)),
+			.st_blksize = 4096,
+			.st_mtim = timespec_of(node->mtime_ns),
+			.st_ctim = timespec_of(node->ctime_ns),
+			.st_atim = timespec_of(node->atime_set ? node->atime_ns : node->mtime_ns),
+		},
+	};
+	if (node_fresh(node) && (node->dir || node->file->dirty))
+		out->ttl_us = ttl;
+}
+
+void node_changed_here(struct node *node)
+{
+	node->change_seq = fs_tick(node->fs);
+	node->checked_us = clock_now_us();
+	node->ctime_ns = clock_real_ns();
+}
+
+void node_touch_dir(struct node *dir)
+{
+	dir->mtime_ns = dir->ctime_ns = clock_real_ns();
+	if (dir->fs->config.state && node_dir_keys(dir) == 0)
+		state_put(dir->fs->config.state, buf_str(&dir->dir->key), "", dir->mtime_ns);
+}
+
+void node_date_dir(struct node *node)
+{
+	struct state *state = node->fs->config.state;
+
+	node->mtime_ns = node->ctime_ns = clock_real_ns();
+	if (!state || node_dir_keys(node) < 0)
+		return;
+	if (state_find(state, buf_str(&node->dir->key), "", &node->mtime_ns))
+		node->ctime_ns = node->mtime_ns;
+	else
+		state_put(state, buf_str(&node->dir->key), "", node->mtime_ns);
+}
+
+void node_apply_record(struct node *node, struct str value)
+{
+	struct record record;
+	bool own;
+
+	if (str_equal(buf_str(&node->record_value), value) && value.len)
+		return;
+	if (buf_set(&node->record_value, value) < 0)
+		buf_clear(&node->record_value);
+	if (value.len == 0)
+		return;
+	record_init(&record);
+	if (record_decode(value, &record) < 0) {
+		log_debug("a record that cannot be read is passed over");
+		return;
+	}
+	if ((record.has & RECORD_MODE) && !(node->local & RECORD_MODE) &&
+	    (record.mode & S_IFMT) == (node->mode & S_IFMT))
+		node->mode = record.mode;
+	if ((record.has & RECORD_UID) && !(node->local & RECORD_UID))
+		node->uid = record.uid;
+	if ((record.has & RECORD_GID) && !(node->local & RECORD_GID))
+		node->gid = record.gid;
+	/* the mtime belongs to one value; of another, written since by who knows no records, it is not the time */
+	own = node->dir || ((record.has & RECORD_HASH) && strcmp(record.hash, node->file->hash) == 0);
+	if ((record.has & RECORD_MTIME) && !(node->local & RECORD_MTIME) && own)
+		node->mtime_ns = (int64_t)record.mtime.tv_sec * CLOCK_NS_PER_S + record.mtime.tv_nsec;
+	if (!own)
+		node->mode &= ~(mode_t)(S_ISUID | S_ISGID);
+	record_deinit(&record);
+}
+
+/* The order is that of the kernel's locks: first the name, then the inode. */
+void node_invalidate(struct node *node)
+{
+	const struct fs_notify *notify = &node->fs->notify;
+
+	if (node->lookups == 0)
+		return;
+	if (node->parent)
+		notify->expire_entry(notify->arg, node->parent->id, buf_str(&node->name));
+	notify->inval_inode(notify->arg, node->id);
+}
+
+/* --- memory --- */
+
+static bool evictable(const struct node *node)
+{
+	if (node->refs || node->lookups || node_fresh(node))
+		return false;
+	if (node->file)
+		return !node->file->dirty;
+	return !node->dir->implied && !node->dir->children && !node->dir->listing;
+}
+
+/* Children that neither the kernel nor anybody else refers to and that would have to be asked for again anyway. */
+static void sweep_dir(struct node *node)
+{
+	struct node *child = node_next_child(node, 0);
+
+	if (node->dir->listing)
+		return;
+	while (child) {
+		uint64_t cookie = child->cookie;
+
+		if (evictable(child)) {
+			node->dir->complete = false;
+			node_detach(child);
+		}
+		child = node_next_child(node, cookie);
+	}
+}
+
+void nodes_sweep(struct fs *fs)
+{
+	struct node *node, *next;
+
+	/* sweeping may free the next node, so the step is taken after it */
+	for (node = fs->by_id; node; node = next) {
+		if (node->dir) {
+			node_ref(node);
+			sweep_dir(node);
+			next = node->by_id.next;
+			node_unref(node);
+		} else {
+			next = node->by_id.next;
+		}
+	}
+}

@@ -1,0 +1,164 @@
+#include "fs/store.h"
+
+#include <errno.h>
+
+/* How often a change whose connection was lost is repeated. */
+#define STORE_REPEATS 3
+
+struct waiting {
+	struct coroutine *co;
+	bool done;
+	int err;
+	struct buf *value;       /* may be NULL */
+	struct store_page *page; /* may be NULL */
+};
+
+void store_page_deinit(struct store_page *page)
+{
+	free(page->records);
+	buf_free(&page->bytes);
+	*page = (struct store_page){ 0 };
+}
+
+/* Keys and values go into one buffer first; as it may move while it grows, the slices are set at the end. */
+static int page_copy(struct store_page *page, const struct store_reply *reply)
+{
+	size_t total = 0, at = 0;
+	int r;
+
+	if (reply->count == 0) {
+		page->truncated = reply->truncated;
+		return 0;
+	}
+	for (size_t i = 0; i < reply->count; i++)
+		total += reply->records[i].key.len + reply->records[i].value.len;
+	r = buf_reserve(&page->bytes, total);
+	if (r < 0)
+		return r;
+	page->records = calloc(reply->count, sizeof(*page->records));
+	if (!page->records)
+		return -ENOMEM;
+	for (size_t i = 0; i < reply->count; i++) {
+		const struct store_record *record = &reply->records[i];
+
+		r = buf_add_str(&page->bytes, record->key);
+		if (r == 0)
+			r = buf_add_str(&page->bytes, record->value);
+		if (r < 0)
+			return r;
+		page->records[i].key = str_of(page->bytes.p + at, record->key.len);
+		page->records[i].value = str_of(page->bytes.p + at + record->key.len, record->value.len);
+		at += record->key.len + record->value.len;
+	}
+	page->count = reply->count;
+	page->truncated = reply->truncated;
+	return 0;
+}
+
+static void replied(void *arg, const struct store_reply *reply)
+{
+	struct waiting *waiting = arg;
+
+	waiting->err = reply->err;
+	if (reply->err == 0 && waiting->value)
+		waiting->err = buf_set(waiting->value, reply->value);
+	if (reply->err == 0 && waiting->page)
+		waiting->err = page_copy(waiting->page, reply);
+	waiting->done = true;
+	co_wake(waiting->co);
+}
+
+/* Waits without a way out: who wants to go earlier answers its program and lets the coroutine finish. */
+static co_fn int request(struct store *store, const struct store_request *request, struct buf *value,
+			 struct store_page *page)
+{
+	struct waiting waiting = { .co = co_self(), .value = value, .page = page };
+	bool former;
+	int r = store->ops->submit(store, request, replied, &waiting);
+
+	if (r < 0)
+		return r;
+	former = co_uninterruptible(true);
+	while (!waiting.done)
+		if (co_wait() < 0)
+			continue;
+	co_uninterruptible(former);
+	return waiting.err;
+}
+
+int store_get(struct store *store, struct str key, struct buf *value)
+{
+	struct store_request get = { .op = STORE_GET, .key = key };
+
+	return request(store, &get, value, NULL);
+}
+
+int store_range(struct store *store, struct str start, struct str end, unsigned limit, struct store_page *page)
+{
+	struct store_request range = { .op = STORE_RANGE, .key = start, .end = end, .limit = limit };
+	int r;
+
+	store_page_deinit(page);
+	r = request(store, &range, NULL, page);
+	if (r < 0)
+		store_page_deinit(page);
+	return r;
+}
+
+static bool as_expected(struct store_expect before, int err, struct str now)
+{
+	if (before.what == STORE_EXPECT_ABSENT)
+		return err == -ENOENT;
+	return before.what == STORE_EXPECT_VALUE && err == 0 && str_equal(now, before.value);
+}
+
+int store_set(struct store *store, struct str key, struct str value, struct store_expect before)
+{
+	CLEANUP(buf_free) struct buf now = BUF_INIT;
+	struct store_request set = { .op = STORE_SET, .key = key, .value = value };
+
+	for (int i = 0; i < STORE_REPEATS; i++) {
+		int r = request(store, &set, NULL, NULL);
+
+		if (r != -ECONNRESET)
+			return r;
+		r = store_get(store, key, &now);
+		if (r < 0 && r != -ENOENT)
+			return r;
+		if (r == 0 && str_equal(buf_str(&now), value))
+			return 0;
+		if (!as_expected(before, r, buf_str(&now)))
+			return -EIO;
+	}
+	return -EIO;
+}
+
+int store_delete(struct store *store, struct str key, struct store_expect before)
+{
+	CLEANUP(buf_free) struct buf now = BUF_INIT;
+	struct store_request delete = { .op = STORE_DELETE, .key = key };
+
+	for (int i = 0; i < STORE_REPEATS; i++) {
+		int r = request(store, &delete, NULL, NULL);
+
+		if (r == -ENOENT && i > 0)
+			return 0;
+		if (r != -ECONNRESET)
+			return r;
+		r = store_get(store, key, &now);
+		if (r == -ENOENT)
+			return 0;
+		if (r < 0)
+			return r;
+		if (!as_expected(before, r, buf_str(&now)))
+			return -EIO;
+	}
+	return -EIO;
+}
+
+int store_patch(struct store *store, struct str key, struct str value)
+{
+	struct store_request patch = { .op = STORE_PATCH, .key = key, .value = value };
+
+	return request(store, &patch, NULL, NULL);
+}

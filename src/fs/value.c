@@ -1,0 +1,216 @@
+/* The store's content of a file, in memory: applied from answers, fetched when it is wanted, dropped when it has
+ * not been used for long. */
+#include <errno.h>
+
+#include "base/clock.h"
+#include "fs/internal.h"
+
+static void lru_remove(struct node *node)
+{
+	struct fs *fs = node->fs;
+	struct file *file = node->file;
+
+	if (!file->in_lru)
+		return;
+	DL_DELETE2(fs->lru, node, file->lru_prev, file->lru_next);
+	file->in_lru = false;
+	fs->value_bytes -= file->value.len + file->bytes.len;
+}
+
+static void lru_add(struct node *node)
+{
+	struct fs *fs = node->fs;
+	struct file *file = node->file;
+
+	lru_remove(node);
+	DL_APPEND2(fs->lru, node, file->lru_prev, file->lru_next);
+	file->in_lru = true;
+	fs->value_bytes += file->value.len + file->bytes.len;
+	while (fs->value_bytes > VALUE_CACHE_BYTES && fs->lru != node)
+		value_drop(fs->lru);
+}
+
+void value_drop(struct node *node)
+{
+	struct file *file = node->file;
+
+	lru_remove(node);
+	file->have_value = false;
+	buf_free(&file->value);
+	buf_free(&file->bytes);
+}
+
+/* Reads the value into size, stub, bytes. */
+static int decode(struct file *file)
+{
+	struct content *content = malloc(sizeof(*content));
+	int r;
+
+	if (!content)
+		return -ENOMEM;
+	r = content_decode(buf_str(&file->value), content);
+	if (r == 0) {
+		file->stub = content->stub;
+		file->size = content_size(content);
+		file->unreadable = false;
+		buf_free(&file->bytes);
+		if (content->stub)
+			r = content_bytes(content, &file->bytes);
+		if (r == -EOPNOTSUPP) {
+			file->unreadable = true;
+			r = 0;
+		}
+	}
+	free(content);
+	return r;
+}
+
+void value_remember_time(struct node *node)
+{
+	CLEANUP(buf_free) struct buf key = BUF_INIT;
+	struct state *state = node->fs->config.state;
+
+	if (state && node->file->stored && node_keys(node, &key, NULL) == 0)
+		state_put(state, buf_str(&key), node->file->hash, node->mtime_ns);
+}
+
+/* A value seen for the first time has the time that this machine remembers for it, else now; one that changed
+ * elsewhere a time strictly later than before. */
+static void date(struct node *node, bool first)
+{
+	CLEANUP(buf_free) struct buf key = BUF_INIT;
+	struct state *state = node->fs->config.state;
+	int64_t now = clock_real_ns(), before = node->mtime_ns;
+
+	node->local &= ~(unsigned)RECORD_MTIME;
+	node->ctime_ns = now;
+	if (state && node_keys(node, &key, NULL) == 0 && state_find(state, buf_str(&key), node->file->hash, &node->mtime_ns)) {
+		if (first)
+			node->ctime_ns = node->mtime_ns;
+		return;
+	}
+	node->mtime_ns = first || now > before ? now : before + 1;
+	value_remember_time(node);
+}
+
+static int take(struct node *node, struct str value, char hash[CONTENT_HASH_LEN + 1])
+{
+	struct file *file = node->file;
+	int r = content_hash(value, hash);
+
+	if (r < 0)
+		return r;
+	lru_remove(node);
+	r = buf_set(&file->value, value);
+	if (r == 0)
+		r = decode(file);
+	if (r < 0) {
+		value_drop(node);
+		return r;
+	}
+	file->have_value = true;
+	file->stored = true;
+	lru_add(node);
+	return 0;
+}
+
+int value_apply(struct node *node, struct str value, uint64_t seq)
+{
+	struct file *file = node->file;
+	char hash[CONTENT_HASH_LEN + 1];
+	bool first = !file->hash[0];
+	int r;
+
+	if (node->change_seq > seq || node->answer_seq > seq)
+		return 0;
+	node->answer_seq = seq;
+	node->checked_us = clock_now_us();
+	if (file->have_value && file->stored && str_equal(buf_str(&file->value), value))
+		return 0;
+	r = take(node, value, hash);
+	if (r < 0)
+		return r;
+	if (strcmp(hash, file->hash) == 0)
+		return 0;
+	memcpy(file->hash, hash, sizeof(hash));
+	file->version++;
+	if (file->dirty)
+		return 0; /* the programs here see their own content, and its time */
+	date(node, first);
+	if (!first)
+		node_invalidate(node);
+	return 0;
+}
+
+int value_set_here(struct node *node, struct str value)
+{
+	struct file *file = node->file;
+	bool kernel_has_it = file->kernel_version == file->version;
+	int r = take(node, value, file->hash);
+
+	if (r < 0)
+		return r;
+	file->version++;
+	if (kernel_has_it)
+		file->kernel_version = file->version;
+	node_changed_here(node);
+	value_remember_time(node);
+	return 0;
+}
+
+int value_load(struct node *node)
+{
+	struct fs *fs = node->fs;
+	struct file *file = node->file;
+
+	while (!file->have_value) {
+		CLEANUP(buf_free) struct buf key = BUF_INIT;
+		CLEANUP(buf_free) struct buf value = BUF_INIT;
+		uint64_t seq, generation;
+		int r;
+
+		if (file->loading) {
+			queue_wait(&file->loaded);
+			continue;
+		}
+		r = node_keys(node, &key, NULL);
+		if (r < 0)
+			return r;
+		seq = fs_tick(fs);
+		generation = fs->tree_generation;
+		file->loading = true;
+		r = store_get(fs->store, buf_str(&key), &value);
+		file->loading = false;
+		co_queue_wake_all(&file->loaded);
+		if (r == 0)
+			r = value_apply(node, buf_str(&value), seq);
+		else if (r == -ENOENT && (node->change_seq > seq || fs->tree_generation != generation))
+			continue; /* it was moved or written meanwhile */
+		if (r == -ENOENT)
+			return -ESTALE;
+		if (r < 0)
+			return r;
+	}
+	lru_add(node);
+	return file->unreadable ? -EIO : 0;
+}
+
+struct str value_bytes(const struct node *node)
+{
+	const struct file *file = node->file;
+
+	if (file->dirty)
+		return buf_str(&file->data);
+	return buf_str(file->stub ? &file->bytes : &file->value);
+}
+
+struct store_expect value_expect(const struct node *node)
+{
+	const struct file *file = node->file;
+
+	if (!file->stored)
+		return (struct store_expect){ .what = STORE_EXPECT_ABSENT };
+	if (!file->have_value)
+		return (struct store_expect){ .what = STORE_EXPECT_UNKNOWN };
+	return (struct store_expect){ .what = STORE_EXPECT_VALUE, .value = buf_str(&file->value) };
+}

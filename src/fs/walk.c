@@ -1,0 +1,114 @@
+/* Ranges of keys, page by page. */
+#include <errno.h>
+
+#include "base/log.h"
+#include "fs/internal.h"
+
+/* A server that never comes to an end is not believed for ever. */
+#define WALK_MAX_PAGES 100000
+
+struct walk {
+	struct fs *fs;
+	struct str prefix;
+	bool deep;
+	struct buf start, end;
+	struct buf last; /* the last key of the page before */
+};
+
+static int skip_to_end_of(struct walk *walk, struct str prefix)
+{
+	return names_last(prefix, walk->fs->config.max_key, &walk->start);
+}
+
+/* Where the next page begins. A page continues from its last key, inclusive, since a longer one could pass the
+ * server's limit; but behind a subdirectory at once, whose keys are not wanted here. */
+static int next_start(struct walk *walk, struct str last, bool stuck, bool *skipped)
+{
+	CLEANUP(buf_free) struct buf below = BUF_INIT;
+	struct names_split split;
+	int r;
+
+	*skipped = true;
+	if (!walk->deep && str_starts(last, buf_str(&walk->fs->reserved)) &&
+	    !str_starts(walk->prefix, buf_str(&walk->fs->reserved)))
+		return skip_to_end_of(walk, buf_str(&walk->fs->reserved));
+	r = names_split(&walk->fs->rules, walk->prefix, last, &split);
+	if (r == 0 && split.deeper && !walk->deep) {
+		r = buf_set(&below, str_of(last.p, walk->prefix.len + split.segment.len + 1));
+		return r < 0 ? r : skip_to_end_of(walk, buf_str(&below));
+	}
+	*skipped = false;
+	r = buf_set(&walk->start, last);
+	/* a page that held this one key only: the key behind it, one byte longer, is the one way on */
+	if (r == 0 && stuck)
+		r = buf_add_char(&walk->start, '\0');
+	return r;
+}
+
+static int visit_page(struct walk *walk, const struct store_page *page, walk_visit *visit, void *arg)
+{
+	for (size_t i = 0; i < page->count; i++) {
+		const struct store_record *record = &page->records[i];
+		int r;
+
+		if (!str_starts(record->key, walk->prefix))
+			continue;
+		if (i == 0 && walk->last.len && str_equal(record->key, buf_str(&walk->last)))
+			continue;
+		r = visit(arg, record->key, record->value);
+		if (r < 0)
+			return r;
+	}
+	return 0;
+}
+
+static co_fn int walk_pages(struct walk *walk, bool first_page_only, walk_visit *visit, void *arg, bool *whole)
+{
+	bool stuck = false;
+
+	for (unsigned pages = 0; pages < WALK_MAX_PAGES; pages++) {
+		CLEANUP(store_page_deinit) struct store_page page = { 0 };
+		struct str last;
+		bool skipped, same;
+		int r = store_range(walk->fs->store, buf_str(&walk->start), buf_str(&walk->end), PAGE_RECORDS, &page);
+
+		if (r == 0)
+			r = visit_page(walk, &page, visit, arg);
+		if (r < 0 || !page.truncated)
+			return r;
+		if (page.count == 0)
+			break;
+		last = page.records[page.count - 1].key;
+		same = walk->last.len && str_equal(last, buf_str(&walk->last));
+		if (same && stuck)
+			break;
+		stuck = same;
+		r = next_start(walk, last, stuck, &skipped);
+		if (r == 0)
+			r = buf_set(&walk->last, last);
+		if (r < 0)
+			return r;
+		if (first_page_only && !skipped) {
+			*whole = false;
+			return 0;
+		}
+	}
+	log_error("the server's pages of a range do not come to an end; the listing is given up");
+	return -EIO;
+}
+
+int walk_range(struct fs *fs, struct str prefix, bool deep, bool first_page_only, walk_visit *visit, void *arg, bool *whole)
+{
+	struct walk walk = { .fs = fs, .prefix = prefix, .deep = deep };
+	int r = names_first(prefix, &walk.start);
+
+	*whole = true;
+	if (r == 0)
+		r = names_last(prefix, fs->config.max_key, &walk.end);
+	if (r == 0)
+		r = walk_pages(&walk, first_page_only, visit, arg, whole);
+	buf_free(&walk.start);
+	buf_free(&walk.end);
+	buf_free(&walk.last);
+	return r;
+}
