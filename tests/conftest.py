@@ -14,6 +14,7 @@ import tempfile
 import time
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 from lib.mount import Mount
@@ -23,6 +24,15 @@ LIB = Path(__file__).parent / "lib"
 
 # The signal of pytest-timeout comes first; the watchdog acts only where it could not be delivered.
 WATCHDOG_GRACE = 5.0
+
+
+# No test may depend on speed, and a mount a test is as good as one an example.
+hypothesis.settings.register_profile(
+    "hpkvfs",
+    deadline=None,
+    suppress_health_check=[hypothesis.HealthCheck.too_slow, hypothesis.HealthCheck.function_scoped_fixture],
+)
+hypothesis.settings.load_profile("hpkvfs")
 
 
 class Session:
