@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <inttypes.h>
 #include <jansson.h>
+#include <limits.h>
 #include <stdio.h>
 #include <sys/stat.h>
 
@@ -206,7 +207,7 @@ static bool parse_time(const char *text, struct timespec *time)
 		return false;
 	errno = 0;
 	seconds = strtoll(text, &end, 10);
-	if (errno || *end != '.' || strlen(end + 1) != 9)
+	if (errno || seconds == LLONG_MIN || *end != '.' || strlen(end + 1) != 9)
 		return false;
 	ns = strtol(end + 1, &end, 10);
 	if (*end || ns < 0 || ns >= CLOCK_NS_PER_S)
@@ -366,9 +367,9 @@ int record_decode(struct str value, struct record *out)
 	if (value.len == 0 || nests_too_deep(value))
 		return -EINVAL;
 	object = json_loadb(value.p, value.len, 0, &error);
-	/* For lack of memory jansson mostly gives no text; a fault of syntax always has one. */
+	/* A fault of syntax always has a text; lack of memory mostly has none, but jansson calls some of it an invalid token. */
 	if (!object)
-		return json_error_code(&error) == json_error_out_of_memory || !error.text[0] ? -ENOMEM : -EINVAL;
+		return error.text[0] ? -EINVAL : -ENOMEM;
 	rc = json_is_object(object) ? decode_members(object, &made) : -EINVAL;
 	json_decref(object);
 	if (rc < 0) {
@@ -467,15 +468,25 @@ static int set_members(json_t *object, const struct record *from, const struct r
 	return rc;
 }
 
-static int append(const char *text, size_t len, void *out)
+/* jansson goes on after some failures of its callback: they are remembered here. */
+struct dump {
+	struct buf text;
+	int rc;
+};
+
+static int append(const char *text, size_t len, void *arg)
 {
-	return buf_add(out, text, len);
+	struct dump *dump = arg;
+
+	if (dump->rc == 0)
+		dump->rc = buf_add(&dump->text, text, len);
+	return dump->rc;
 }
 
 static int encode_members(const struct record *from, const struct record *to, unsigned which, bool all_xattrs,
 			  struct buf *value)
 {
-	struct buf made = BUF_INIT;
+	struct dump dump = { 0 };
 	json_t *object;
 	int rc = check_ranges(to);
 
@@ -483,15 +494,15 @@ static int encode_members(const struct record *from, const struct record *to, un
 		return rc;
 	object = json_object();
 	rc = object ? set_members(object, from, to, which, all_xattrs) : -ENOMEM;
-	if (rc == 0 && json_dump_callback(object, append, &made, JSON_COMPACT) < 0)
+	if (rc == 0 && (json_dump_callback(object, append, &dump, JSON_COMPACT) < 0 || dump.rc < 0))
 		rc = -ENOMEM;
 	json_decref(object);
 	if (rc < 0) {
-		buf_free(&made);
+		buf_free(&dump.text);
 		return rc;
 	}
 	buf_free(value);
-	*value = buf_take(&made);
+	*value = buf_take(&dump.text);
 	return 0;
 }
 

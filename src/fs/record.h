@@ -57,7 +57,8 @@ CHECKED int record_copy(const struct record *from, struct record *to);
 
 /* Reads the value of a record's key; *out is replaced. Unknown members and members that are null are passed over.
  * -EINVAL not a record (not a JSON object, no version, a member of a wrong type or out of range);
- * -EPROTONOSUPPORT a newer version; -ENOMEM. On error *out is unchanged. */
+ * -EPROTONOSUPPORT a newer version; -ENOMEM, though the JSON parser can report lack of memory as -EINVAL. On error *out is
+ * unchanged. */
 CHECKED int record_decode(struct str value, struct record *out);
 
 /* Replaces *value by the whole record. -EINVAL where a member is out of range; -ENOMEM. On error *value is unchanged. */
