@@ -148,7 +148,8 @@ void loop_free(struct loop *loop)
 
 void loop_once(struct loop *loop)
 {
-	lws_service(loop->context, 0);
+	/* The nudge would fire before the sleep and not shorten it: with tasks waiting, only look at the sockets. */
+	lws_service(loop->context, loop->first ? -1 : 0);
 	run_posted(loop);
 	run_deferred(loop);
 }
