@@ -389,15 +389,6 @@ static int set_json(json_t *object, const char *name, json_t *value)
 	return json_object_set_new(object, name, value) < 0 ? -ENOMEM : 0;
 }
 
-/* Sets a member of the record, null where the record does not have it. `value` is taken. */
-static int set_member(json_t *object, const struct record *record, enum record_member bit, const char *name, json_t *value)
-{
-	if (record->has & bit)
-		return set_json(object, name, value);
-	json_decref(value);
-	return set_json(object, name, json_null());
-}
-
 static int check_ranges(const struct record *r)
 {
 	char text[TIME_SIZE];
@@ -440,32 +431,27 @@ static int set_xattrs(json_t *object, const struct record *from, const struct re
 	return rc;
 }
 
-/* Sets the members that `which` names. */
+/* Sets the members that `which` names, null where the record does not have them. */
 static int set_members(json_t *object, const struct record *from, const struct record *to, unsigned which, bool all_xattrs)
 {
 	char time[TIME_SIZE] = "";
 	int rc = set_json(object, "v", json_integer(RECORD_VERSION));
 
+#define SET(bit, name, value) \
+	(rc == 0 && which & (bit) ? set_json(object, name, to->has & (bit) ? (value) : json_null()) : rc)
+
 	if (to->has & RECORD_MTIME && !format_time(&to->mtime, time))
 		return -EINVAL;
-	if (rc == 0 && which & RECORD_MODE)
-		rc = set_member(object, to, RECORD_MODE, "mode", json_integer(to->mode));
-	if (rc == 0 && which & RECORD_UID)
-		rc = set_member(object, to, RECORD_UID, "uid", json_integer(to->uid));
-	if (rc == 0 && which & RECORD_GID)
-		rc = set_member(object, to, RECORD_GID, "gid", json_integer(to->gid));
-	if (rc == 0 && which & RECORD_MTIME)
-		rc = set_member(object, to, RECORD_MTIME, "mtime", json_string(time));
-	if (rc == 0 && which & RECORD_HASH)
-		rc = set_member(object, to, RECORD_HASH, "hash", json_string(to->hash));
+	rc = SET(RECORD_MODE, "mode", json_integer(to->mode));
+	rc = SET(RECORD_UID, "uid", json_integer(to->uid));
+	rc = SET(RECORD_GID, "gid", json_integer(to->gid));
+	rc = SET(RECORD_MTIME, "mtime", json_string(time));
+	rc = SET(RECORD_HASH, "hash", json_string(to->hash));
 	if (rc == 0 && which & RECORD_XATTR)
 		rc = set_xattrs(object, from, to, all_xattrs);
-	if (rc == 0 && which & RECORD_TARGET)
-		rc = set_member(object, to, RECORD_TARGET, "target",
-				json_stringn(buf_str(&to->target).p, to->target.len));
-	if (rc == 0 && which & RECORD_RDEV)
-		rc = set_member(object, to, RECORD_RDEV, "rdev", json_integer(to->rdev));
-	return rc;
+	rc = SET(RECORD_TARGET, "target", json_stringn(to->target.p, to->target.len));
+	return SET(RECORD_RDEV, "rdev", json_integer(to->rdev));
+#undef SET
 }
 
 /* jansson goes on after some failures of its callback: they are remembered here. */
