@@ -11,7 +11,7 @@ static int dump_part(const char *part, size_t len, void *arg)
 	return buf_add(arg, part, len);
 }
 
-static int add_string(struct buf *out, struct str s)
+int codec_add_string(struct buf *out, struct str s)
 {
 	json_t *string = json_stringn_nocheck(s.len ? s.p : "", s.len);
 	int r = -ENOMEM;
@@ -26,7 +26,7 @@ static int add_member(struct buf *out, const char *name, struct str s)
 {
 	int r = buf_printf(out, ",\"%s\":", name);
 
-	return r ? r : add_string(out, s);
+	return r ? r : codec_add_string(out, s);
 }
 
 /* The members are written here and only the strings by jansson, because it cannot write a number from its text. */

@@ -28,6 +28,9 @@ struct call {
 /* Appends the request's JSON. 0 or -ENOMEM (then `out` may hold a part). */
 CHECKED int codec_encode(struct buf *out, uint32_t id, const struct call *call);
 
+/* Appends a JSON string. `s` is valid UTF-8. 0 or -ENOMEM. */
+CHECKED int codec_add_string(struct buf *out, struct str s);
+
 enum message_kind {
 	MESSAGE_REPLY,
 	MESSAGE_NOTIFICATION,

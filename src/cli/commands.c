@@ -1,0 +1,218 @@
+#include "cli/cli.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "base/clock.h"
+
+#define PAGE 1000 /* the most that a server gives at once */
+
+static struct hpkv_slice slice_c(const char *text)
+{
+	return (struct hpkv_slice){ text, strlen(text) };
+}
+
+static struct hpkv_slice slice_buf(const struct buf *buf)
+{
+	return (struct hpkv_slice){ buf_str(buf).p, buf->len };
+}
+
+static const char *key_of(const struct cli *cli)
+{
+	return cli->options.arguments[0];
+}
+
+/* --- endings --- */
+
+static enum exit_code error_exit_code(const struct hpkv_error *error)
+{
+	if (error->code == 404 && error->err == -ENOENT)
+		return EXIT_NOT_FOUND;
+	return error->code >= 400 && error->code < 500 ? EXIT_REFUSED : EXIT_UNREACHABLE;
+}
+
+void cli_finish(struct cli *cli, enum exit_code code)
+{
+	cli->exit_code = code;
+	hpkv_loop_stop(cli->loop);
+}
+
+void cli_fail(struct cli *cli, const struct hpkv_error *error)
+{
+	fprintf(stderr, "hpkv: %s\n", error->text);
+	cli_finish(cli, error_exit_code(error));
+}
+
+/* A failure on this side: the output, memory, or an argument that the library refused. */
+static void fail_here(struct cli *cli, const char *what, int r)
+{
+	fprintf(stderr, "hpkv: %s: %s\n", what, strerror(-r));
+	cli_finish(cli, EXIT_USAGE);
+}
+
+static void finish_output(struct cli *cli, int r)
+{
+	if (r)
+		fail_here(cli, "standard output", r);
+	else
+		cli_finish(cli, EXIT_OK);
+}
+
+/* --- callbacks --- */
+
+static void got(void *arg, const struct hpkv_reply *reply)
+{
+	struct cli *cli = arg;
+
+	if (reply->error)
+		cli_fail(cli, reply->error);
+	else
+		finish_output(cli, output_value(cli, slice_c(key_of(cli)), reply->value, reply->number));
+}
+
+static void done(void *arg, const struct hpkv_reply *reply)
+{
+	struct cli *cli = arg;
+
+	if (reply->error)
+		cli_fail(cli, reply->error);
+	else
+		finish_output(cli, output_done(cli, slice_c(key_of(cli))));
+}
+
+static void added(void *arg, const struct hpkv_reply *reply)
+{
+	struct cli *cli = arg;
+
+	if (reply->error)
+		cli_fail(cli, reply->error);
+	else
+		finish_output(cli, output_number(cli, slice_c(key_of(cli)), reply->value));
+}
+
+/* Any answer to the question is one, also that there is no such key. */
+static void pinged(void *arg, const struct hpkv_reply *reply)
+{
+	struct cli *cli = arg;
+
+	if (reply->error && reply->error->err != -ENOENT)
+		cli_fail(cli, reply->error);
+	else
+		finish_output(cli, output_ping(cli, cli->connected_us - cli->began_us, clock_now_us() - cli->connected_us));
+}
+
+/* --- range: page after page --- */
+
+static int next_page(struct cli *cli);
+
+/* Writes a page's records; the first repeats the last of the page before. */
+static int write_page(struct cli *cli, const struct hpkv_reply *reply)
+{
+	for (size_t i = 0; i < reply->count; i++) {
+		const struct hpkv_record *record = &reply->records[i];
+		struct str key = str_of(record->key.data, record->key.size);
+		int r;
+
+		if (cli->written && str_equal(key, buf_str(&cli->last)))
+			continue;
+		if (cli->options.limit && cli->written == cli->options.limit)
+			return 0;
+		r = output_record(cli, record);
+		if (r == 0)
+			r = buf_set(&cli->last, key);
+		if (r)
+			return r;
+		cli->written++;
+	}
+	return 0;
+}
+
+static void page(void *arg, const struct hpkv_reply *reply)
+{
+	struct cli *cli = arg;
+	unsigned long before = cli->written;
+	bool had_exclusive = cli->exclusive;
+	int r;
+
+	if (reply->error) {
+		cli_fail(cli, reply->error);
+		return;
+	}
+	r = write_page(cli, reply);
+	if (r || !reply->truncated || (cli->options.limit && cli->written >= cli->options.limit)) {
+		finish_output(cli, r);
+		return;
+	}
+	/* The next page begins at the last key itself, because a longer key could be too long for the server. Only where the
+	 * server then has room for that one alone it begins right behind it. */
+	cli->exclusive = cli->written == before;
+	if (cli->written == 0 || (cli->exclusive && had_exclusive)) {
+		fprintf(stderr, "hpkv: the server says that there are more keys, but gives none\n");
+		cli_finish(cli, EXIT_UNREACHABLE);
+		return;
+	}
+	r = buf_set(&cli->start, buf_str(&cli->last));
+	if (r == 0 && cli->exclusive)
+		r = buf_add_char(&cli->start, '\0');
+	if (r == 0)
+		r = next_page(cli);
+	if (r)
+		fail_here(cli, "range", r);
+}
+
+static int next_page(struct cli *cli)
+{
+	const char *end = cli->options.count > 1 ? cli->options.arguments[1] : "\xf4\x8f\xbf\xbf"; /* U+10FFFF, the last */
+	unsigned long limit = PAGE;
+
+	if (cli->options.limit && cli->options.limit - cli->written < PAGE - 1)
+		limit = cli->options.limit - cli->written + (cli->written && !cli->exclusive);
+	return hpkv_range(cli->client, slice_buf(&cli->start), slice_c(end), (unsigned)limit, 0, page, cli, NULL);
+}
+
+static int start_range(struct cli *cli)
+{
+	const char *start = key_of(cli);
+	int r = buf_set(&cli->start, str_c(*start ? start : "\x01")); /* the first key that can be named */
+
+	return r ? r : next_page(cli);
+}
+
+/* --- start --- */
+
+void command_start(struct cli *cli)
+{
+	const char *key = cli->options.count ? key_of(cli) : "hpkv-ping";
+	const char *increment = cli->options.count > 1 ? cli->options.arguments[1] : "1";
+	int r = -EINVAL;
+
+	cli->connected_us = clock_now_us();
+	switch (cli->options.command) {
+	case COMMAND_GET:
+		r = hpkv_get(cli->client, slice_c(key), 0, got, cli, NULL);
+		break;
+	case COMMAND_SET:
+		r = hpkv_set(cli->client, slice_c(key), slice_buf(&cli->value), 0, done, cli, NULL);
+		break;
+	case COMMAND_PATCH:
+		r = hpkv_patch(cli->client, slice_c(key), slice_buf(&cli->value), 0, done, cli, NULL);
+		break;
+	case COMMAND_DEL:
+		r = hpkv_delete(cli->client, slice_c(key), 0, done, cli, NULL);
+		break;
+	case COMMAND_RANGE:
+		r = start_range(cli);
+		break;
+	case COMMAND_INCR:
+		r = hpkv_atomic(cli->client, slice_c(key), slice_c(increment), 0, added, cli, NULL);
+		break;
+	case COMMAND_PING:
+		r = hpkv_get(cli->client, slice_c(key), 0, pinged, cli, NULL);
+		break;
+	case COMMAND_TOKEN: /* needs no connection */
+		break;
+	}
+	if (r)
+		fail_here(cli, key, r);
+}
