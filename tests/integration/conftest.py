@@ -16,11 +16,17 @@ def pytest_configure(config):
     config.addinivalue_line("markers", "pyserver_options(**settings): settings of the `pyserver` fixture's server")
 
 
-@pytest.fixture
-def pyserver(request):
-    marker = request.node.get_closest_marker("pyserver_options")
-    with PyServer(**(marker.kwargs if marker is not None else {})) as server:
+@pytest.fixture(scope="session")
+def pyserver_process():
+    with PyServer() as server:
         yield server
+
+
+@pytest.fixture
+def pyserver(request, pyserver_process):
+    marker = request.node.get_closest_marker("pyserver_options")
+    pyserver_process.reset(**(marker.kwargs if marker is not None else {}))
+    return pyserver_process
 
 
 class Backend:

@@ -100,7 +100,8 @@ def test_cold_find_and_cat_read_each_folder_once_and_no_key(pyserver, mount_on):
     sh("ls", mount.path)
     pyserver.clear_log()
     assert sh("cat d/*", mount.path).stdout == "".join(names(100))
-    assert counts(pyserver) == {"RANGE": 2}
+    assert set(counts(pyserver)) <= {"RANGE"}
+    assert counts(pyserver)["RANGE"] <= 2
 
 
 @pytest.mark.parametrize("count", [50, 2500])

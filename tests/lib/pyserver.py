@@ -25,7 +25,7 @@ A fault applies to requests by `op` (a name or a list of them) and `key` (exact)
     partial=True             sends the first half of the answer's frame, then ends the connection
     huge=BYTES               sends a text frame of so many bytes instead of the answer
 
-With apply=False nothing is applied; it is the default for those that do not answer (never, drop, close), apply=True
+With apply=False nothing is applied, though the answer may say so; it is the default for those that do not answer (never, drop, close), apply=True
 makes them apply first.
 """
 
@@ -124,6 +124,10 @@ class PyServer:
     def configure(self, **settings):
         """refuse (an HTTP status for every upgrade, or None), noise (texts sent unasked before each answer), page_records, page_bytes, max_value, max_key, disorder."""
         self._do("configure", settings=settings)
+
+    def reset(self, **settings):
+        """As a server that was started anew, on the same port: nothing stored, no connection, no fault."""
+        self._do("reset", settings=settings)
 
     def connections(self):
         return self._do("connections")
@@ -365,6 +369,17 @@ def make_protocol(server):
 
 class Server:
     def __init__(self, settings):
+        self.key = settings["key"]
+        self.tasks = set()
+        self.sockets = {}
+        self.listener = None
+        self.port = 0
+        self.reset(settings)
+
+    def reset(self, settings):
+        self.drop()
+        for task in self.tasks:
+            task.cancel()
         self.settings = {
             "max_value": 3072,
             "max_key": 512,
@@ -374,17 +389,14 @@ class Server:
             "refuse": None,
             "noise": [],
             **settings,
+            "key": self.key,
         }
         self.store = Store(self.settings)
         self.store.watch = self.announce
         self.requests = []
         self.faults = {}
         self.tokens = {}
-        self.sockets = {}
         self.waiting = []
-        self.tasks = set()
-        self.listener = None
-        self.port = 0
 
     # connections
 
@@ -474,7 +486,7 @@ class Server:
             await asyncio.sleep(rule["delay"])
         if rule.get("hold") and not rule.get("apply_first"):
             await fault.released.wait()
-        reply = {}
+        reply = {"messageId": message.get("messageId"), "code": 200, "success": True}
         if fault is None or fault.applies():
             reply = self.reply(websocket, op, message)
         if rule.get("hold") and rule.get("apply_first"):
@@ -572,6 +584,10 @@ class Server:
             return len(self.sockets)
         elif do == "drop_connections":
             self.drop()
+        elif do == "reset":
+            self.reset(message["settings"])
+            if self.listener is None:
+                await self.up()
         elif do == "configure":
             self.settings.update(message["settings"])
         elif do in ("up", "down"):
