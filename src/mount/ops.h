@@ -8,6 +8,7 @@
 #include "fs/fs.h"
 
 struct invalidator;
+struct request;
 
 /* The session's userdata. The owner (daemon.c) sets everything before the session is mounted; the operations
  * change `running` only. Belongs to the loop's thread. */
@@ -16,6 +17,8 @@ struct mount_context {
 	struct fs *fs;
 	struct invalidator *invalidator;
 	unsigned running; /* requests whose coroutine is alive */
+	struct request *requests; /* the same as a list: ops.c's */
+	struct loop_timer watch;  /* ops.c's; cancel it at the end */
 
 	/* Called by the init operation, once the kernel's FUSE_INIT is being answered. */
 	void (*ready)(struct mount_context *context);
@@ -25,7 +28,8 @@ struct mount_context {
 
 extern const struct fuse_lowlevel_ops mount_ops;
 
-/* Interrupts every request that waits, so that it is answered soon: for the end of the session. */
+/* Answers every request that waits with EIO, at once: for the end of the session. Their coroutines go on until the store
+ * has answered them; `running` tells. */
 void mount_ops_interrupt_all(struct mount_context *context);
 
 #endif

@@ -1,0 +1,760 @@
+/* Each request runs in a coroutine that answers it when it is done. A request whose program has been killed is
+ * answered at once, and its coroutine goes on without it: what it has sent to the store cannot be called back, and
+ * what it holds is given back at its end. Only fatal signals do that; the kernel's INTERRUPT comes once, for whatever
+ * signal, so from then on /proc is asked whether a fatal one is pending. */
+#include "mount/ops.h"
+
+#include <errno.h>
+#include <string.h>
+
+#include "base/buf.h"
+#include "base/clock.h"
+#include "base/coroutine.h"
+#include "base/list.h"
+#include "mount/killed.h"
+
+/* How often /proc is asked while an interrupted request, or a close, waits. */
+#define WATCH_US (50 * CLOCK_US_PER_MS)
+
+struct request {
+	struct request *prev, *next;
+	struct mount_context *context;
+	fuse_req_t req; /* NULL: answered */
+	pid_t thread;
+	bool interrupted;
+	bool closing; /* a close, by a program that may be ending */
+	void (*run)(struct request *request);
+
+	uint64_t id, new_parent, offset;
+	size_t size;
+	/* in the session's buffer: valid until the first wait only; what is called copies them */
+	struct str name, new_name;
+	struct fs_handle *handle;
+	mode_t mode;
+	int flags;
+	uint32_t uid, gid;
+	bool plus;
+	struct fs_attr_change change;
+};
+
+/* --- life of a request --- */
+
+/* The right to answer, once. NULL: it has been answered. */
+static fuse_req_t take(struct request *request)
+{
+	return STEAL(request->req);
+}
+
+static void answer_error(struct request *request, int err)
+{
+	fuse_req_t req = take(request);
+
+	if (req)
+		fuse_reply_err(req, -err);
+}
+
+static void request_main(void *arg)
+{
+	struct request *request = arg;
+	struct mount_context *context = request->context;
+
+	request->run(request);
+	if (request->req)
+		answer_error(request, -EIO); /* no path leaves a program waiting */
+	DL_DELETE(context->requests, request);
+	free(request);
+	if (--context->running == 0)
+		context->idle(context);
+}
+
+static void watch(struct loop_timer *timer)
+{
+	struct mount_context *context = lws_container_of(timer, struct mount_context, watch);
+	struct request *request;
+	bool more = false;
+
+	DL_FOREACH(context->requests, request) {
+		if (!request->req || !(request->interrupted || request->closing))
+			continue;
+		if (request->thread == 0 && !request->interrupted)
+			continue; /* of another pid namespace: nothing can be known before it is interrupted */
+		if (killed(request->thread))
+			answer_error(request, -EINTR);
+		else
+			more = true;
+	}
+	if (more)
+		loop_timer_set(context->loop, timer, WATCH_US, watch);
+}
+
+static void watch_soon(struct mount_context *context, uint64_t delay_us)
+{
+	if (!context->watch.loop)
+		loop_timer_set(context->loop, &context->watch, delay_us, watch);
+}
+
+static void interrupted(fuse_req_t req, void *data)
+{
+	struct request *request = data;
+
+	(void)req;
+	request->interrupted = true;
+	watch_soon(request->context, 1);
+}
+
+static struct request *request_new(fuse_req_t req, uint64_t id, void (*run)(struct request *request))
+{
+	struct request *request = calloc(1, sizeof(*request));
+	const struct fuse_ctx *caller = fuse_req_ctx(req);
+
+	if (!request) {
+		fuse_reply_err(req, ENOMEM);
+		return NULL;
+	}
+	request->context = fuse_req_userdata(req);
+	request->req = req;
+	request->thread = caller->pid;
+	request->uid = caller->uid;
+	request->gid = caller->gid;
+	request->id = id;
+	request->run = run;
+	return request;
+}
+
+static void request_start(struct request *request)
+{
+	struct mount_context *context = request->context;
+
+	context->running++;
+	DL_APPEND(context->requests, request);
+	fuse_req_interrupt_func(request->req, interrupted, request);
+	if (request->closing)
+		watch_soon(context, WATCH_US);
+	if (co_start(context->loop, request_main, request) == 0)
+		return;
+	answer_error(request, -ENOMEM);
+	DL_DELETE(context->requests, request);
+	free(request);
+	context->running--;
+}
+
+void mount_ops_interrupt_all(struct mount_context *context)
+{
+	struct request *request;
+
+	DL_FOREACH(context->requests, request)
+		answer_error(request, -EIO);
+}
+
+/* --- answers --- */
+
+static struct fuse_entry_param entry_param(const struct fs_entry *entry)
+{
+	double ttl = (double)entry->ttl_us / CLOCK_US_PER_S;
+
+	return (struct fuse_entry_param){ .ino = entry->id, .attr = entry->st, .attr_timeout = ttl, .entry_timeout = ttl };
+}
+
+/* A lookup that nobody learns of is taken back. */
+static void answer_entry(struct request *request, const struct fs_entry *entry)
+{
+	struct fuse_entry_param param = entry_param(entry);
+	fuse_req_t req = take(request);
+
+	if (!req || fuse_reply_entry(req, &param) < 0)
+		fs_forget(request->context->fs, entry->id, 1);
+}
+
+static void answer_attr(struct request *request, const struct fs_entry *entry)
+{
+	fuse_req_t req = take(request);
+
+	if (req)
+		fuse_reply_attr(req, &entry->st, (double)entry->ttl_us / CLOCK_US_PER_S);
+}
+
+/* --- names --- */
+
+static void run_lookup(struct request *request)
+{
+	struct fs_entry entry;
+	int r = fs_lookup(request->context->fs, request->id, request->name, &entry);
+
+	if (r < 0)
+		answer_error(request, r);
+	else
+		answer_entry(request, &entry);
+}
+
+static void op_lookup(fuse_req_t req, fuse_ino_t parent, const char *name)
+{
+	struct request *request = request_new(req, parent, run_lookup);
+
+	if (!request)
+		return;
+	request->name = str_c(name);
+	request_start(request);
+}
+
+static void op_forget(fuse_req_t req, fuse_ino_t id, uint64_t count)
+{
+	struct mount_context *context = fuse_req_userdata(req);
+
+	fs_forget(context->fs, id, count);
+	fuse_reply_none(req);
+}
+
+static void op_forget_multi(fuse_req_t req, size_t count, struct fuse_forget_data *forgets)
+{
+	struct mount_context *context = fuse_req_userdata(req);
+
+	for (size_t i = 0; i < count; i++)
+		fs_forget(context->fs, forgets[i].ino, forgets[i].nlookup);
+	fuse_reply_none(req);
+}
+
+static void run_mkdir(struct request *request)
+{
+	struct fs_entry entry;
+	int r = fs_mkdir(request->context->fs, request->id, request->name, request->mode, request->uid, request->gid, &entry);
+
+	if (r < 0)
+		answer_error(request, r);
+	else
+		answer_entry(request, &entry);
+}
+
+static void op_mkdir(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode)
+{
+	struct request *request = request_new(req, parent, run_mkdir);
+
+	if (!request)
+		return;
+	request->name = str_c(name);
+	request->mode = mode;
+	request_start(request);
+}
+
+static void run_rmdir(struct request *request)
+{
+	answer_error(request, fs_rmdir(request->context->fs, request->id, request->name));
+}
+
+static void op_rmdir(fuse_req_t req, fuse_ino_t parent, const char *name)
+{
+	struct request *request = request_new(req, parent, run_rmdir);
+
+	if (!request)
+		return;
+	request->name = str_c(name);
+	request_start(request);
+}
+
+static void run_unlink(struct request *request)
+{
+	answer_error(request, fs_unlink(request->context->fs, request->id, request->name));
+}
+
+static void op_unlink(fuse_req_t req, fuse_ino_t parent, const char *name)
+{
+	struct request *request = request_new(req, parent, run_unlink);
+
+	if (!request)
+		return;
+	request->name = str_c(name);
+	request_start(request);
+}
+
+static void run_rename(struct request *request)
+{
+	answer_error(request, fs_rename(request->context->fs, request->id, request->name, request->new_parent,
+					request->new_name, (unsigned)request->flags));
+}
+
+static void op_rename(fuse_req_t req, fuse_ino_t parent, const char *name, fuse_ino_t new_parent, const char *new_name,
+		      unsigned flags)
+{
+	struct request *request = request_new(req, parent, run_rename);
+
+	if (!request)
+		return;
+	request->name = str_c(name);
+	request->new_parent = new_parent;
+	request->new_name = str_c(new_name);
+	request->flags = (int)flags;
+	request_start(request);
+}
+
+/* Links, and files that are neither regular nor directories, come with the layout's later parts. */
+static void op_symlink(fuse_req_t req, const char *target, fuse_ino_t parent, const char *name)
+{
+	(void)target;
+	(void)parent;
+	(void)name;
+	fuse_reply_err(req, EPERM);
+}
+
+static void op_link(fuse_req_t req, fuse_ino_t id, fuse_ino_t new_parent, const char *new_name)
+{
+	(void)id;
+	(void)new_parent;
+	(void)new_name;
+	fuse_reply_err(req, EPERM);
+}
+
+/* --- attributes --- */
+
+static void run_getattr(struct request *request)
+{
+	struct fs_entry entry;
+	int r = fs_getattr(request->context->fs, request->id, &entry);
+
+	if (r < 0)
+		answer_error(request, r);
+	else
+		answer_attr(request, &entry);
+}
+
+static void op_getattr(fuse_req_t req, fuse_ino_t id, struct fuse_file_info *file)
+{
+	struct request *request = request_new(req, id, run_getattr);
+
+	(void)file;
+	if (request)
+		request_start(request);
+}
+
+static void run_setattr(struct request *request)
+{
+	struct fs_entry entry;
+	int r = fs_setattr(request->context->fs, request->id, request->handle, &request->change, &entry);
+
+	if (r < 0)
+		answer_error(request, r);
+	else
+		answer_attr(request, &entry);
+}
+
+static int64_t ns_of(struct timespec time)
+{
+	return (int64_t)time.tv_sec * CLOCK_NS_PER_S + time.tv_nsec;
+}
+
+static struct fs_attr_change change_of(const struct stat *st, int set)
+{
+	struct fs_attr_change change = {
+		.set_mode = set & FUSE_SET_ATTR_MODE,
+		.set_uid = set & FUSE_SET_ATTR_UID,
+		.set_gid = set & FUSE_SET_ATTR_GID,
+		.set_size = set & FUSE_SET_ATTR_SIZE,
+		.set_mtime = set & (FUSE_SET_ATTR_MTIME | FUSE_SET_ATTR_MTIME_NOW),
+		.set_atime = set & (FUSE_SET_ATTR_ATIME | FUSE_SET_ATTR_ATIME_NOW),
+		.mode = st->st_mode,
+		.uid = st->st_uid,
+		.gid = st->st_gid,
+		.size = (uint64_t)st->st_size,
+		.mtime_ns = ns_of(st->st_mtim),
+		.atime_ns = ns_of(st->st_atim),
+	};
+
+	if (set & FUSE_SET_ATTR_MTIME_NOW)
+		change.mtime_ns = clock_real_ns();
+	if (set & FUSE_SET_ATTR_ATIME_NOW)
+		change.atime_ns = clock_real_ns();
+	return change;
+}
+
+static struct fs_handle *handle_of(const struct fuse_file_info *file)
+{
+	return file ? (struct fs_handle *)(uintptr_t)file->fh : NULL;
+}
+
+static void op_setattr(fuse_req_t req, fuse_ino_t id, struct stat *st, int set, struct fuse_file_info *file)
+{
+	struct request *request = request_new(req, id, run_setattr);
+
+	if (!request)
+		return;
+	request->change = change_of(st, set);
+	request->handle = handle_of(file);
+	request_start(request);
+}
+
+static void op_statfs(fuse_req_t req, fuse_ino_t id)
+{
+	struct mount_context *context = fuse_req_userdata(req);
+	struct statvfs st;
+	int r = fs_statfs(context->fs, &st);
+
+	(void)id;
+	if (r < 0)
+		fuse_reply_err(req, -r);
+	else
+		fuse_reply_statfs(req, &st);
+}
+
+/* --- files --- */
+
+static struct fuse_file_info file_info(struct fs_handle *handle, int flags, bool keep_cache)
+{
+	struct fuse_file_info file = { .fh = (uint64_t)(uintptr_t)handle, .flags = flags };
+
+	file.keep_cache = keep_cache;
+	file.noflush = (flags & O_ACCMODE) == O_RDONLY;
+	return file;
+}
+
+static void run_open(struct request *request)
+{
+	struct fs_handle *handle;
+	struct fuse_file_info file;
+	bool keep_cache;
+	fuse_req_t req;
+	int r = fs_open(request->context->fs, request->id, request->flags, request->thread, &handle, &keep_cache);
+
+	if (r < 0) {
+		answer_error(request, r);
+		return;
+	}
+	file = file_info(handle, request->flags, keep_cache);
+	req = take(request);
+	if (!req || fuse_reply_open(req, &file) < 0)
+		fs_release(handle);
+}
+
+static void op_open(fuse_req_t req, fuse_ino_t id, struct fuse_file_info *file)
+{
+	struct request *request = request_new(req, id, run_open);
+
+	if (!request)
+		return;
+	request->flags = file->flags;
+	request_start(request);
+}
+
+static void run_create(struct request *request)
+{
+	struct fs_handle *handle;
+	struct fs_entry entry;
+	struct fuse_entry_param param;
+	struct fuse_file_info file;
+	struct fs *fs = request->context->fs;
+	fuse_req_t req;
+	int r = fs_create(fs, request->id, request->name, request->mode, request->flags, request->uid, request->gid,
+			  request->thread, &entry, &handle);
+
+	if (r < 0) {
+		answer_error(request, r);
+		return;
+	}
+	param = entry_param(&entry);
+	file = file_info(handle, request->flags, true);
+	req = take(request);
+	if (!req || fuse_reply_create(req, &param, &file) < 0) {
+		fs_release(handle);
+		fs_forget(fs, entry.id, 1);
+	}
+}
+
+static void op_create(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode, struct fuse_file_info *file)
+{
+	struct request *request = request_new(req, parent, run_create);
+
+	if (!request)
+		return;
+	request->name = str_c(name);
+	request->mode = mode;
+	request->flags = file->flags;
+	request_start(request);
+}
+
+/* mknod(2) of a regular file is a creation without an open file. */
+static void run_mknod(struct request *request)
+{
+	struct fs_handle *handle;
+	struct fs_entry entry;
+	int r = fs_create(request->context->fs, request->id, request->name, request->mode, O_WRONLY | O_EXCL, request->uid,
+			  request->gid, request->thread, &entry, &handle);
+
+	if (r == 0) {
+		r = fs_fsync(handle);
+		fs_release(handle);
+		if (r < 0)
+			fs_forget(request->context->fs, entry.id, 1);
+	}
+	if (r < 0)
+		answer_error(request, r);
+	else
+		answer_entry(request, &entry);
+}
+
+static void op_mknod(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode, dev_t device)
+{
+	struct request *request;
+
+	(void)device;
+	if (!S_ISREG(mode)) {
+		fuse_reply_err(req, EPERM);
+		return;
+	}
+	request = request_new(req, parent, run_mknod);
+	if (!request)
+		return;
+	request->name = str_c(name);
+	request->mode = mode;
+	request_start(request);
+}
+
+static void run_read(struct request *request)
+{
+	CLEANUP(buf_free) struct buf bytes = BUF_INIT;
+	int r = fs_read(request->handle, request->offset, request->size, &bytes);
+	fuse_req_t req;
+
+	if (r < 0) {
+		answer_error(request, r);
+		return;
+	}
+	req = take(request);
+	if (req)
+		fuse_reply_buf(req, bytes.p, bytes.len);
+}
+
+static void op_read(fuse_req_t req, fuse_ino_t id, size_t size, off_t offset, struct fuse_file_info *file)
+{
+	struct request *request = request_new(req, id, run_read);
+
+	if (!request)
+		return;
+	request->handle = handle_of(file);
+	request->size = size;
+	request->offset = (uint64_t)offset;
+	request_start(request);
+}
+
+static void run_write(struct request *request)
+{
+	size_t size = request->name.len;
+	int r = fs_write(request->handle, request->offset, request->name, request->thread);
+	fuse_req_t req;
+
+	if (r < 0) {
+		answer_error(request, r);
+		return;
+	}
+	req = take(request);
+	if (req)
+		fuse_reply_write(req, size);
+}
+
+static void op_write(fuse_req_t req, fuse_ino_t id, const char *data, size_t size, off_t offset, struct fuse_file_info *file)
+{
+	struct request *request = request_new(req, id, run_write);
+
+	if (!request)
+		return;
+	request->handle = handle_of(file);
+	request->name = str_of(data, size);
+	request->offset = (uint64_t)offset;
+	request_start(request);
+}
+
+static void run_flush(struct request *request)
+{
+	answer_error(request, fs_flush(request->handle, request->thread));
+}
+
+static void op_flush(fuse_req_t req, fuse_ino_t id, struct fuse_file_info *file)
+{
+	struct request *request = request_new(req, id, run_flush);
+
+	if (!request)
+		return;
+	request->handle = handle_of(file);
+	request->closing = true;
+	request_start(request);
+}
+
+static void run_fsync(struct request *request)
+{
+	answer_error(request, fs_fsync(request->handle));
+}
+
+static void op_fsync(fuse_req_t req, fuse_ino_t id, int data_only, struct fuse_file_info *file)
+{
+	struct request *request = request_new(req, id, run_fsync);
+
+	(void)data_only;
+	if (!request)
+		return;
+	request->handle = handle_of(file);
+	request_start(request);
+}
+
+static void run_release(struct request *request)
+{
+	/* the kernel tells nobody the answer; it waits for it only at an unmount */
+	fs_release(request->handle);
+	answer_error(request, 0);
+}
+
+static void op_release(fuse_req_t req, fuse_ino_t id, struct fuse_file_info *file)
+{
+	struct request *request = request_new(req, id, run_release);
+
+	if (!request)
+		return;
+	request->handle = handle_of(file);
+	request_start(request);
+}
+
+/* --- directories --- */
+
+static void op_opendir(fuse_req_t req, fuse_ino_t id, struct fuse_file_info *file)
+{
+	struct mount_context *context = fuse_req_userdata(req);
+	struct fs_handle *handle;
+	int r = fs_opendir(context->fs, id, &handle);
+
+	if (r < 0) {
+		fuse_reply_err(req, -r);
+		return;
+	}
+	file->fh = (uint64_t)(uintptr_t)handle;
+	if (fuse_reply_open(req, file) < 0)
+		fs_releasedir(handle);
+}
+
+static void op_releasedir(fuse_req_t req, fuse_ino_t id, struct fuse_file_info *file)
+{
+	(void)id;
+	fs_releasedir(handle_of(file));
+	fuse_reply_err(req, 0);
+}
+
+/* A page of a directory in the kernel's form. */
+struct dir_page {
+	struct request *request;
+	char *bytes;
+	size_t used;
+	struct buf ids; /* uint64_t each: of the entries that count as looked up */
+};
+
+/* Names end in a NUL as well. */
+static bool add_entry(void *arg, struct str name, const struct fs_entry *entry, uint64_t next)
+{
+	struct dir_page *page = arg;
+	struct request *request = page->request;
+	size_t room = request->size - page->used, need;
+	char *at = page->bytes + page->used;
+
+	if (!request->req)
+		return false;
+	if (request->plus) {
+		struct fuse_entry_param param = entry_param(entry);
+
+		if (buf_reserve(&page->ids, sizeof(entry->id)) < 0)
+			return false;
+		need = fuse_add_direntry_plus(request->req, at, room, name.p, &param, (off_t)next);
+	} else {
+		need = fuse_add_direntry(request->req, at, room, name.p, &entry->st, (off_t)next);
+	}
+	if (need > room)
+		return false;
+	page->used += need;
+	if (request->plus && entry->id && buf_add(&page->ids, &entry->id, sizeof(entry->id)) < 0)
+		return false;
+	return true;
+}
+
+static void forget_page(struct dir_page *page)
+{
+	for (size_t at = 0; at < page->ids.len; at += sizeof(uint64_t)) {
+		uint64_t id;
+
+		memcpy(&id, page->ids.p + at, sizeof(id));
+		fs_forget(page->request->context->fs, id, 1);
+	}
+}
+
+static void run_readdir(struct request *request)
+{
+	struct dir_page page = { .request = request, .bytes = malloc(request->size) };
+	fuse_req_t req;
+	int r = page.bytes ? fs_readdir(request->handle, request->offset, request->plus, add_entry, &page) : -ENOMEM;
+
+	if (r < 0) {
+		answer_error(request, r);
+	} else {
+		req = take(request);
+		if (!req || fuse_reply_buf(req, page.bytes, page.used) < 0)
+			forget_page(&page);
+	}
+	buf_free(&page.ids);
+	free(page.bytes);
+}
+
+static void start_readdir(fuse_req_t req, fuse_ino_t id, size_t size, off_t offset, struct fuse_file_info *file, bool plus)
+{
+	struct request *request = request_new(req, id, run_readdir);
+
+	if (!request)
+		return;
+	request->handle = handle_of(file);
+	request->size = size;
+	request->offset = (uint64_t)offset;
+	request->plus = plus;
+	request_start(request);
+}
+
+static void op_readdir(fuse_req_t req, fuse_ino_t id, size_t size, off_t offset, struct fuse_file_info *file)
+{
+	start_readdir(req, id, size, offset, file, false);
+}
+
+static void op_readdirplus(fuse_req_t req, fuse_ino_t id, size_t size, off_t offset, struct fuse_file_info *file)
+{
+	start_readdir(req, id, size, offset, file, true);
+}
+
+/* --- the session --- */
+
+/* Pages are dropped when we say so, not when a size or time differs; attributes come with listings, always. */
+static void op_init(void *userdata, struct fuse_conn_info *conn)
+{
+	struct mount_context *context = userdata;
+	const unsigned unwanted = FUSE_CAP_AUTO_INVAL_DATA | FUSE_CAP_READDIRPLUS_AUTO | FUSE_CAP_SPLICE_READ |
+				  FUSE_CAP_SPLICE_WRITE | FUSE_CAP_SPLICE_MOVE;
+
+	conn->want |= conn->capable & (FUSE_CAP_EXPLICIT_INVAL_DATA | FUSE_CAP_READDIRPLUS);
+	conn->want &= ~unwanted;
+	context->ready(context);
+}
+
+const struct fuse_lowlevel_ops mount_ops = {
+	.init = op_init,
+	.lookup = op_lookup,
+	.forget = op_forget,
+	.forget_multi = op_forget_multi,
+	.getattr = op_getattr,
+	.setattr = op_setattr,
+	.mknod = op_mknod,
+	.mkdir = op_mkdir,
+	.unlink = op_unlink,
+	.rmdir = op_rmdir,
+	.symlink = op_symlink,
+	.rename = op_rename,
+	.link = op_link,
+	.open = op_open,
+	.create = op_create,
+	.read = op_read,
+	.write = op_write,
+	.flush = op_flush,
+	.fsync = op_fsync,
+	.release = op_release,
+	.opendir = op_opendir,
+	.readdir = op_readdir,
+	.readdirplus = op_readdirplus,
+	.releasedir = op_releasedir,
+	.statfs = op_statfs,
+};
