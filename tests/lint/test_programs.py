@@ -1,0 +1,193 @@
+"""What a program says in --help, in its man page and to the shell's completion is the same list of options."""
+
+import html.parser
+import os
+import re
+import subprocess
+
+import pytest
+
+from lib.processes import program
+from lib.repository import TOP, files, need, relative, run
+
+MAN = TOP / "packaging/man"
+COMPLETION = TOP / "packaging/completions/hpkvfs.bash"
+
+# program: (where it is built, its man page)
+PROGRAMS = {
+    "hpkvfs": ("src/mount/hpkvfs", "mount.hpkvfs.8"),
+    "hpkvd": ("src/server/hpkvd", "hpkvd.8"),
+    "hpkv": ("src/cli/hpkv", "hpkv.1"),
+}
+
+SWITCH = re.compile(r"(?<![\w-])(--?[A-Za-z][\w-]*)")
+MOUNT_OPTION = re.compile(r"([a-z_]+)(=\S+)?")
+
+
+# --- readers ---
+
+
+def help_of(name):
+    code, output = run(program(PROGRAMS[name][0]), "--help")
+    assert code == 0, output
+    return output
+
+
+def help_options(text):
+    """Switches, and options of -o: in --help each begins a line, two blanks in; what follows two more blanks explains."""
+    found = set()
+    for line in text.split("\n"):
+        if not re.match(r"  \S", line):
+            continue
+        head = re.split(r" {2,}|\t", line.strip())[0]
+        if head.startswith("-"):
+            found.update(SWITCH.findall(head))
+        elif MOUNT_OPTION.fullmatch(head) and "-o" in text:
+            found.add(MOUNT_OPTION.fullmatch(head).group(1))
+    return found
+
+
+class TagReader(html.parser.HTMLParser):
+    """Collects (section, tag) of every tagged paragraph of a man page in mandoc's HTML."""
+
+    def __init__(self):
+        super().__init__()
+        self.section = ""
+        self.tags = []
+        self._into = None
+        self._text = ""
+
+    def handle_starttag(self, tag, attrs):
+        if tag in ("h1", "h2", "dt"):
+            self._into = "dt" if tag == "dt" else "section"
+            self._text = ""
+
+    def handle_endtag(self, tag):
+        text = " ".join(self._text.split())
+        if tag in ("h1", "h2") and self._into == "section":
+            self.section = text
+            self._into = None
+        elif tag == "dt" and self._into == "dt":
+            self.tags.append((self.section, text))
+            self._into = None
+
+    def handle_data(self, data):
+        if self._into:
+            self._text += data
+
+
+def man_options(source):
+    """Switches of every tagged paragraph; options of -o from those in sections whose title has OPTIONS."""
+    done = subprocess.run(
+        [need("mandoc", "mandoc"), "-T", "html", "-O", "fragment"], input=source, capture_output=True, text=True, check=True
+    )
+    reader = TagReader()
+    reader.feed(done.stdout)
+    found = set()
+    for section, tag in reader.tags:
+        if tag.startswith("-"):
+            found.update(SWITCH.findall(tag))
+        elif "OPTIONS" in section.upper():
+            for word in re.split(r",\s*|\s+or\s+", tag):
+                match = MOUNT_OPTION.fullmatch(word)
+                if match:
+                    found.add(match.group(1))
+    return found
+
+
+def completions(name, *words, environment=None):
+    """What Tab offers after the words; the program itself is asked, so PATH leads to it."""
+    binary = program(PROGRAMS[name][0])
+    script = (
+        f'. "$1"; shift; COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1)); COMPREPLY=(); '
+        f'_hpkvfs "$1" "${{COMP_WORDS[COMP_CWORD]}}" "${{COMP_WORDS[COMP_CWORD - 1]}}"; '
+        f'printf "%s\\n" "${{COMPREPLY[@]}}"'
+    )
+    done = subprocess.run(
+        ["bash", "-c", script, "bash", str(COMPLETION), name, *words],
+        capture_output=True,
+        text=True,
+        check=True,
+        env={**os.environ, "PATH": f"{binary.parent}:{os.environ['PATH']}", **(environment or {})},
+    )
+    assert done.stderr == "", done.stderr
+    return {line for line in done.stdout.split("\n") if line}
+
+
+# --- the readers themselves ---
+
+
+def test_options_are_read_from_help():
+    text = (
+        "usage: x [-f] [-o OPTION]\n\n  -f             foreground, not --x\n  -h, --help     this\n"
+        "  --sync full|normal  how\nOptions for -o:\n  ttl=SECONDS\n        how long\n  allow_other\n        let\n"
+    )
+    assert help_options(text) == {"-f", "-h", "--help", "--sync", "ttl", "allow_other"}
+
+
+def test_options_are_read_from_a_man_page():
+    source = (
+        ".TH X 8\n.SH NAME\nx \\- y\n.SH OPTIONS\n.TP\n.BR \\-h \", \" \\-\\-help\nthis\n.TP\n"
+        ".BI ttl= SECONDS\nlong, not \\-\\-other\n.TP\n.BR suid \", \" nosuid\nz\n.SH FILES\n.TP\nname\nz\n"
+    )
+    assert man_options(source) == {"-h", "--help", "ttl", "suid", "nosuid"}
+
+
+# --- the programs ---
+
+
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_help_and_man_page_list_the_same_options(name):
+    from_help = help_options(help_of(name))
+    page = MAN / PROGRAMS[name][1]
+    assert page.is_file(), f"{relative(page)} is missing"
+    from_man = man_options(page.read_text(encoding="utf-8"))
+    assert "--help" in from_help
+    only_help, only_man = from_help - from_man, from_man - from_help
+    assert not only_help and not only_man, f"only in --help: {sorted(only_help)}; only in {page.name}: {sorted(only_man)}"
+
+
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_completion_offers_what_help_lists(name):
+    switches = {option for option in help_options(help_of(name)) if option.startswith("--")}
+    offered = {word.rstrip("=") for word in completions(name, "--")}
+    assert offered == switches
+
+
+def test_completion_of_mount_options():
+    listed = {option for option in help_options(help_of("hpkvfs")) if not option.startswith("-")}
+    assert "ttl" in listed and "allow_other" in listed
+    assert {word.rstrip("=") for word in completions("hpkvfs", "local:x", "dir", "-o", "")} == listed
+    assert completions("hpkvfs", "local:x", "dir", "-o", "insecure,allow_o") == {"insecure,allow_other"}
+    assert completions("hpkvfs", "local:x", "dir", "-o", "tt") == {"ttl="}
+
+
+def test_completion_of_commands():
+    text = help_of("hpkv")
+    for command in ("get", "set", "patch", "del", "range", "incr", "token", "ping"):
+        assert re.search(rf"^  (hpkv .*)?{command}\b", text, re.MULTILINE), f"{command} is not in --help"
+        assert command in completions("hpkv", "")
+    assert completions("hpkv", "ran") == {"range"}
+
+
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_every_switch_stands_in_the_usage_of_nobody_else(name):
+    """An option that is not listed is refused by name, with a usage exit code."""
+    code, output = run(program(PROGRAMS[name][0]), "--no-such-option")
+    assert code in (1, 2), output
+    assert "no-such-option" in output
+
+
+@pytest.mark.parametrize("page", files(under="packaging/man/"), ids=relative)
+def test_man_pages_are_clean(page):
+    code, output = run(need("mandoc", "mandoc"), "-T", "lint", "-W", "error", page)
+    assert code == 0, output
+
+
+@pytest.mark.parametrize("page", files(under="packaging/man/"), ids=relative)
+def test_man_pages_name_existing_pages(page):
+    """A reference to a page of ours leads somewhere."""
+    pages = {path.name for path in files(under="packaging/man/")}
+    text = page.read_text(encoding="utf-8").replace("\\-", "-")
+    for name, section in re.findall(r"((?:mount\.|umount\.|fsck\.)?(?:hpkv\w*|libhpkv)[\w-]*)\s?\(([1-8])\)", text):
+        assert f"{name}.{section}" in pages, f"{name}({section}) is not in packaging/man"
