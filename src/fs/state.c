@@ -40,7 +40,7 @@ RB_HEAD(row_tree, row);
 
 struct state {
 	struct row_tree rows;
-	struct row *newest_last; /* utlist: the head is the oldest */
+	struct row *by_age; /* the head is the oldest */
 	size_t row_count;
 	size_t max_rows;
 
@@ -148,7 +148,7 @@ static struct row *new_row(struct state *state, struct str key)
 		memcpy(row + 1, key.p, key.len);
 	row->key = str_of((char *)(row + 1), key.len);
 	RB_INSERT(row_tree, &state->rows, row);
-	DL_APPEND(state->newest_last, row);
+	DL_APPEND(state->by_age, row);
 	state->row_count++;
 	return row;
 }
@@ -157,7 +157,7 @@ static struct row *new_row(struct state *state, struct str key)
 static void free_row(struct state *state, struct row *row)
 {
 	RB_REMOVE(row_tree, &state->rows, row);
-	DL_DELETE(state->newest_last, row);
+	DL_DELETE(state->by_age, row);
 	state->row_count--;
 	free(row);
 }
@@ -174,12 +174,12 @@ static struct row *touch_row(struct state *state, struct str key)
 	struct row *row = find_row(state, key);
 
 	if (row) {
-		DL_DELETE(state->newest_last, row);
-		DL_APPEND(state->newest_last, row);
+		DL_DELETE(state->by_age, row);
+		DL_APPEND(state->by_age, row);
 		return row;
 	}
 	if (state->row_count >= state->max_rows)
-		drop_row(state, state->newest_last);
+		drop_row(state, state->by_age);
 	return new_row(state, key);
 }
 
@@ -316,7 +316,10 @@ static int write_changes(struct state_file *file, struct change *queue)
 /* Keeps the file as it is and lets the mount go on in memory. Holds the lock. */
 static void give_up(struct state *state, int rc)
 {
-	log_warning("state file %s: %s; times are remembered in memory only", state->path, strerror(-rc));
+	const char *why = rc == -EBUSY ? "locked by another process" :
+			  rc == -EPROTONOSUPPORT ? "made by a newer version" : strerror(-rc);
+
+	log_warning("state file %s: %s; times are remembered in memory only", state->path, why);
 	state->stored = false;
 	free_changes(state->queue);
 	state->queue = NULL;
@@ -372,23 +375,43 @@ static int add_loaded(void *arg, struct str key, const struct state_row *data)
 	if (!row)
 		return -ENOMEM;
 	/* They come the latest first. */
-	DL_DELETE(state->newest_last, row);
-	DL_PREPEND(state->newest_last, row);
+	DL_DELETE(state->by_age, row);
+	DL_PREPEND(state->by_age, row);
 	row->data = *data;
 	return 0;
 }
 
-static void open_file(struct state *state)
+static void free_rows(struct state *state)
+{
+	struct row *row, *next;
+
+	RB_FOREACH_SAFE(row, row_tree, &state->rows, next)
+		free_row(state, row);
+}
+
+/* Opens the file and takes the rows into memory. */
+static int load_file(struct state *state)
 {
 	int rc = state_file_open(state->path, state->url, state->prefix, &state->file);
 
-	if (rc == 0) {
-		rc = state_file_load(state->file, state->max_rows, add_loaded, state);
-		if (rc < 0) {
-			state_file_close(state->file);
-			state->file = NULL;
-		}
+	if (rc < 0)
+		return rc;
+	rc = state_file_load(state->file, state->max_rows, add_loaded, state);
+	if (rc == 0)
+		return 0;
+	if (rc == -EBADMSG) {
+		free_rows(state);
+		rc = state_file_set_aside(STEAL(state->file), state->path);
+		return rc < 0 ? rc : state_file_open(state->path, state->url, state->prefix, &state->file);
 	}
+	state_file_close(STEAL(state->file));
+	return rc;
+}
+
+static void open_file(struct state *state)
+{
+	int rc = load_file(state);
+
 	pthread_mutex_lock(&state->lock);
 	state->stored = true;
 	if (rc < 0)
@@ -480,8 +503,6 @@ int state_open(const struct state_config *config, struct state **out)
 
 void state_close(struct state *state)
 {
-	struct row *row, *next;
-
 	if (!state)
 		return;
 	if (state->has_thread) {
@@ -492,8 +513,7 @@ void state_close(struct state *state)
 		pthread_join(state->thread, NULL);
 	}
 	free_changes(state->queue);
-	RB_FOREACH_SAFE(row, row_tree, &state->rows, next)
-		free_row(state, row);
+	free_rows(state);
 	pthread_cond_destroy(&state->changed);
 	pthread_mutex_destroy(&state->lock);
 	free(state);

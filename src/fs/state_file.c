@@ -23,6 +23,7 @@ static const char schema[] = "CREATE TABLE IF NOT EXISTS store ("
 			     "PRAGMA user_version = 1;";
 
 struct state_file {
+	struct stat seen; /* when it was opened */
 	sqlite3 *db;
 	sqlite3_int64 store;
 	sqlite3_stmt *put;
@@ -221,13 +222,14 @@ void state_file_close(struct state_file *file)
 	free(file);
 }
 
-static int try_open(const char *path, struct str url, struct str prefix, struct state_file **out)
+static int try_open(const char *path, const struct stat *seen, struct str url, struct str prefix, struct state_file **out)
 {
 	struct state_file *file = calloc(1, sizeof(*file));
 	int rc;
 
 	if (!file)
 		return -ENOMEM;
+	file->seen = *seen;
 	rc = sqlite_errno(sqlite3_open_v2(path, &file->db, SQLITE_OPEN_READWRITE | SQLITE_OPEN_NOMUTEX, NULL));
 	if (rc == 0) {
 		sqlite3_busy_timeout(file->db, BUSY_TIMEOUT_MS);
@@ -247,13 +249,21 @@ int state_file_open(const char *path, struct str url, struct str prefix, struct 
 	int rc = make_file(path, &st);
 
 	if (rc == 0)
-		rc = try_open(path, url, prefix, out);
+		rc = try_open(path, &st, url, prefix, out);
 	if (rc != -EBADMSG)
 		return rc;
 	rc = set_aside(path, &st);
 	if (rc == 0)
 		rc = make_file(path, &st);
-	return rc < 0 ? rc : try_open(path, url, prefix, out);
+	return rc < 0 ? rc : try_open(path, &st, url, prefix, out);
+}
+
+int state_file_set_aside(struct state_file *file, const char *path)
+{
+	struct stat seen = file->seen;
+
+	state_file_close(file);
+	return set_aside(path, &seen);
 }
 
 /* --- rows --- */

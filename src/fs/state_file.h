@@ -15,8 +15,11 @@ CHECKED int state_file_open(const char *path, struct str url, struct str prefix,
 /* NULL is allowed. */
 void state_file_close(struct state_file *file);
 
+/* Closes a file that loading has shown to be damaged (-EBADMSG), and renames it as state_file_open does. 0, -errno. */
+CHECKED int state_file_set_aside(struct state_file *file, const char *path);
+
 /* Calls fn for the `max` rows changed last, the latest first, until it answers an error; drops all older ones. 0, that error,
- * or as above. */
+ * or as state_file_open. */
 CHECKED int state_file_load(struct state_file *file, size_t max,
 			    int (*fn)(void *arg, struct str key, const struct state_row *row), void *arg);
 
