@@ -307,7 +307,10 @@ static size_t encoded_size(struct str s)
 	for (size_t i = 0; i < s.len; i++) {
 		unsigned char c = (unsigned char)s.p[i];
 
-		size += c == '"' || c == '\\' ? 1 : c < ' ' ? 5 : 0;
+		if (c == '"' || c == '\\' || (c >= '\b' && c <= '\r' && c != '\v'))
+			size += 1;
+		else if (c < ' ')
+			size += 5;
 	}
 	return size;
 }
