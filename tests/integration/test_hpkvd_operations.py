@@ -287,6 +287,7 @@ def test_other_types_of_key(store, key):
         '{"op":-,"key":"a"}',
         '{"op":1,"key":"a\nb"}',
     ],
+    ids=lambda text: text[:24],
 )
 def test_what_is_not_a_request_is_answered_without_an_id(store, text):
     store.send_raw(text)
