@@ -27,7 +27,7 @@ def test_a_header_compiles_alone(header, flags, tmp_path):
     name = header.relative_to(TOP / "src")
     main.write_text(f'#include "{name}"\n#include "{name}"\n', encoding="utf-8")
     code, output = run(
-        need("gcc", "gcc"), "-std=gnu17", "-D_GNU_SOURCE", *WARNINGS, "-fsyntax-only", *flags, "-I", TOP / "src",
+        need("gcc", "gcc"), "-std=gnu17", "-D_GNU_SOURCE", "-DFUSE_USE_VERSION=35", *WARNINGS, "-fsyntax-only", *flags, "-I", TOP / "src",
         "-I", build_dir(), main,
     )  # fmt: skip
     assert code == 0, output

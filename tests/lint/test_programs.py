@@ -171,7 +171,7 @@ def test_completion_of_commands():
 
 
 @pytest.mark.parametrize("name", PROGRAMS)
-def test_every_switch_stands_in_the_usage_of_nobody_else(name):
+def test_an_unknown_option_is_refused_by_name(name):
     """An option that is not listed is refused by name, with a usage exit code."""
     code, output = run(program(PROGRAMS[name][0]), "--no-such-option")
     assert code in (1, 2), output
