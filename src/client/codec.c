@@ -110,6 +110,14 @@ static int decode_notification(struct message *message)
 	return get_value(message, value, &notification->value, &notification->number) ? 0 : -EPROTO;
 }
 
+/* Every fault of the text has a code; lack of memory has its own, or none where it hit the parser itself. */
+static int decode_errno(const json_error_t *failure)
+{
+	enum json_error_code code = json_error_code(failure);
+
+	return code == json_error_out_of_memory || code == json_error_unknown ? -ENOMEM : -EPROTO;
+}
+
 int message_decode(struct message *message, struct str raw)
 {
 	const json_t *type, *id;
@@ -124,7 +132,7 @@ int message_decode(struct message *message, struct str raw)
 		return r;
 	message->root = json_loadb(message->scan.text.p, message->scan.text.len, JSON_ALLOW_NUL, &failure);
 	if (!message->root)
-		return json_error_code(&failure) == json_error_out_of_memory ? -ENOMEM : -EPROTO;
+		return decode_errno(&failure);
 	if (!json_is_object(message->root))
 		return -EPROTO;
 	id = json_object_get(message->root, "messageId");
