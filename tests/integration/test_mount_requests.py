@@ -55,8 +55,9 @@ def test_cold_ls_of_a_folder(pyserver, mount_on, count):
 
 
 def test_cold_ls_of_a_folder_at_hpkvd(hpkvd, store, make_mount):
-    for name in names(2500):
-        store.set(f"d/{name}", "x")
+    numbers = [store.send(op=2, key=f"d/{name}", value="x") for name in names(2500)]
+    for number in numbers:
+        store.receive(number)
     mount = make_mount(options=[WARM])
     sh("ls -l", mount.path)
     before = hpkvd.requests()
