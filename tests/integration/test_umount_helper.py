@@ -1,0 +1,108 @@
+"""umount.hpkvfs, as umount(8) calls it: it answers when the mount's process has ended, not before."""
+
+import os
+import signal
+import subprocess
+import time
+
+import pytest
+
+from lib.processes import alive, wait_for
+from lib.repository import TOP
+
+HELPER = TOP / "packaging/sbin/umount.hpkvfs"
+
+
+def umount(*arguments, **keywords):
+    return subprocess.Popen(
+        [str(HELPER), *map(str, arguments)],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        **keywords,
+    )
+
+
+@pytest.fixture
+def background(make_mount):
+    return make_mount(options=["ttl=0"], background=True)
+
+
+def test_it_unmounts_and_waits_for_the_process(background):
+    (background.path / "f").write_text("x")
+    helper = umount(background.path)
+    assert helper.wait(60) == 0, helper.stderr.read()
+    assert not background.mounted()
+    assert not alive(background.pid)
+    background.wait_end()
+
+
+def test_it_says_what_it_waits_for(background):
+    os.kill(background.pid, signal.SIGSTOP)
+    try:
+        helper = umount(background.path)
+        wait_for(lambda: not background.mounted(), "the unmount")
+        assert helper.stderr.readline() == f"umount.hpkvfs: waiting for {background.pid} to send what is left\n"
+        assert helper.poll() is None
+    finally:
+        os.kill(background.pid, signal.SIGCONT)
+    assert helper.wait(60) == 0
+    assert not alive(background.pid)
+    background.wait_end()
+
+
+def test_lazy_does_not_wait(background):
+    os.kill(background.pid, signal.SIGSTOP)
+    try:
+        helper = umount(background.path, "-l")
+        assert helper.wait(60) == 0, helper.stderr.read()
+        assert not background.mounted()
+        assert alive(background.pid)
+    finally:
+        os.kill(background.pid, signal.SIGCONT)
+    background.wait_end()
+
+
+def test_a_busy_mount_stays(background):
+    with open(background.path / "f", "w", encoding="utf-8"):
+        helper = umount(background.path)
+        assert helper.wait(60) == 32
+        assert "busy" in helper.stderr.read()
+        assert background.mounted()
+    background.unmount()
+
+
+def test_what_is_not_mounted(tmp_path):
+    helper = umount(tmp_path)
+    assert helper.wait(60) != 0
+    assert "not mounted" in helper.stderr.read() or "no mount point" in helper.stderr.read()
+
+
+def test_a_stale_pid_file_is_passed_over(background):
+    """A file that a crash left, and a pid that is another program's by now."""
+    path = f"/run/hpkvfs/{background.device}.pid"
+    assert open(path, encoding="utf-8").read().strip() == str(background.pid)
+    with open(path, "w", encoding="utf-8") as file:
+        file.write(f"{os.getpid()}\n")
+    began = time.monotonic()
+    helper = umount(background.path)
+    assert helper.wait(60) == 0
+    assert helper.stderr.read() == ""
+    assert time.monotonic() - began < 60
+    background.wait_end()
+
+
+def test_the_pid_file_goes_with_the_process(background):
+    path = f"/run/hpkvfs/{background.device}.pid"
+    assert os.path.exists(path)
+    background.unmount()
+    assert not os.path.exists(path)
+
+
+def test_an_ordinary_users_mount(make_mount):
+    """Without a session's folder there is no file, and nothing to wait for; the unmount works all the same."""
+    mount = make_mount(options=["ttl=0"], background=True, user=65534)
+    helper = umount(mount.path, user=65534, group=65534, extra_groups=[])
+    assert helper.wait(60) == 0, helper.stderr.read()
+    mount.wait_end()
