@@ -15,6 +15,7 @@ enum mount_exit {
 	MOUNT_OK = 0,
 	MOUNT_USAGE = 1,   /* wrong call, or no permission */
 	MOUNT_SYSTEM = 2,  /* no memory, no process */
+	MOUNT_INTERRUPTED = 8,
 	MOUNT_FAILURE = 32 /* no server, wrong key, mount(2) failed */
 };
 

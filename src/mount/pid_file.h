@@ -1,14 +1,14 @@
 /* /run/hpkvfs/MAJOR:MINOR.pid (for root; else in $XDG_RUNTIME_DIR) holds the daemon's pid while it lives: so umount(8)'s helper can
  * wait for its end. */
-#ifndef HPKVFS_MOUNT_PIDFILE_H
-#define HPKVFS_MOUNT_PIDFILE_H
+#ifndef HPKVFS_MOUNT_PID_FILE_H
+#define HPKVFS_MOUNT_PID_FILE_H
 
-/* Writes the file for the mount of this device number. Answers its path, for pidfile_remove; NULL where it cannot be:
+/* Writes the file for the mount of this device number. Answers its path, for pid_file_remove; NULL where it cannot be:
  * the mount works all the same. */
-char *pidfile_write(unsigned major, unsigned minor);
+char *pid_file_write(unsigned major, unsigned minor);
 
 /* Removes the file if it still is ours (the kernel may have given the number to another mount) and frees the
  * path. NULL is allowed. */
-void pidfile_remove(char *path);
+void pid_file_remove(char *path);
 
 #endif

@@ -1,4 +1,4 @@
-#include "mount/pidfile.h"
+#include "mount/pid_file.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -24,7 +24,7 @@ static char *make_folder(void)
 	return NULL;
 }
 
-char *pidfile_write(unsigned major, unsigned minor)
+char *pid_file_write(unsigned major, unsigned minor)
 {
 	CLEANUP_FREE char *folder = make_folder();
 	CLEANUP_CLOSE int fd = -1;
@@ -40,7 +40,7 @@ char *pidfile_write(unsigned major, unsigned minor)
 	return NULL;
 }
 
-void pidfile_remove(char *path)
+void pid_file_remove(char *path)
 {
 	CLEANUP_CLOSE int fd = path ? open(path, O_RDONLY | O_NOFOLLOW | O_CLOEXEC) : -1;
 	char text[32];

@@ -1,0 +1,426 @@
+/* The order of things at the end is the order of what waits for what:
+ *
+ *   the mount is detached (on a thread: the kernel may write pages back first, which the loop serves)
+ *   the invalidator stops (its last notification may wait for answers, which the loop still gives)
+ *   no more requests are read; those that were read are answered
+ *   what waits in memory is sent
+ *   the connections to the server and to the kernel are closed, and memory is freed. */
+#include "mount/daemon.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/signalfd.h>
+
+#include "base/coroutine.h"
+#include "base/log.h"
+#include "mount/invalidator.h"
+#include "mount/kernel.h"
+#include "mount/mountpoint.h"
+#include "mount/ops.h"
+#include "mount/pid_file.h"
+#include "mount/session.h"
+#include "mount/store_hpkv.h"
+
+struct daemon {
+	struct mount_context context; /* also the fs, which the operations use */
+	const struct daemon_config *config;
+	struct daemon_result *result;
+	struct loop *loop;
+	struct store_hpkv *store;
+	struct state *state;
+	struct session *session;
+	int signal_fd;
+	struct loop_fd *signals;
+	struct loop_task ready_task;
+
+	unsigned major, minor; /* of the mount, while `found` */
+	bool found;
+	char *pid_file;
+
+	bool serving;  /* the kernel's first request was answered */
+	bool closed;   /* the kernel has closed the connection */
+	bool stopping; /* the end was asked for */
+	bool ending;   /* and has begun */
+
+	struct coroutine *ender; /* waits for the next three */
+	bool detached;
+	bool invalidator_stopped;
+	pthread_t detacher;
+};
+
+/* The first failure is the one to be told. */
+__attribute__((format(printf, 3, 4))) static void fail(struct daemon *daemon, enum mount_exit code, const char *format, ...)
+{
+	va_list ap;
+
+	if (daemon->result->code)
+		return;
+	daemon->result->code = code;
+	va_start(ap, format);
+	vsnprintf(daemon->result->text, sizeof(daemon->result->text), format, ap);
+	va_end(ap);
+}
+
+/* --- the end --- */
+
+static void wake_ender(struct daemon *daemon)
+{
+	if (daemon->ender)
+		co_wake(daemon->ender);
+}
+
+static void detached(void *arg)
+{
+	struct daemon *daemon = arg;
+
+	daemon->detached = true;
+	wake_ender(daemon);
+}
+
+static void *detach_thread(void *arg)
+{
+	struct daemon *daemon = arg;
+	int r = kernel_unmount(daemon->config->mountpoint, daemon->major, daemon->minor);
+
+	if (r && r != -ENOENT)
+		log_warning("cannot unmount %s: %s", daemon->config->mountpoint, strerror(-r));
+	while (loop_post(daemon->loop, detached, daemon) < 0)
+		usleep(10000);
+	return NULL;
+}
+
+static void invalidator_stopped(void *arg)
+{
+	struct daemon *daemon = arg;
+
+	daemon->invalidator_stopped = true;
+	wake_ender(daemon);
+}
+
+static void idle(struct mount_context *context)
+{
+	wake_ender(lws_container_of(context, struct daemon, context));
+}
+
+static co_fn void wait_until(const bool *condition)
+{
+	while (!*condition)
+		if (co_wait() < 0)
+			continue; /* nobody interrupts this coroutine */
+}
+
+static co_fn void detach(struct daemon *daemon)
+{
+	if (daemon->closed || !daemon->found)
+		return;
+	if (pthread_create(&daemon->detacher, NULL, detach_thread, daemon) != 0) {
+		log_error("no thread to unmount %s", daemon->config->mountpoint);
+		return;
+	}
+	wait_until(&daemon->detached);
+	pthread_join(daemon->detacher, NULL);
+}
+
+static co_fn void send_the_rest(struct daemon *daemon)
+{
+	int r = fs_sync(daemon->context.fs);
+
+	if (r) {
+		log_error("changes were lost at the end of %s: %s", daemon->config->mountpoint, strerror(-r));
+		fail(daemon, MOUNT_FAILURE, "changes were lost: %s", strerror(-r));
+	}
+}
+
+static void end_main(void *arg)
+{
+	struct daemon *daemon = arg;
+
+	daemon->ender = co_self();
+	detach(daemon);
+	invalidator_stop(daemon->context.invalidator, daemon->loop, invalidator_stopped, daemon);
+	wait_until(&daemon->invalidator_stopped);
+	session_stop(daemon->session);
+	while (daemon->context.running)
+		if (co_wait() < 0)
+			continue; /* as above */
+	send_the_rest(daemon);
+	store_hpkv_disconnect(daemon->store);
+	daemon->ender = NULL;
+	loop_stop(daemon->loop);
+}
+
+static void begin_end(struct daemon *daemon)
+{
+	if (daemon->ending)
+		return;
+	daemon->ending = true;
+	if (co_start(daemon->loop, end_main, daemon) == 0)
+		return;
+	fail(daemon, MOUNT_SYSTEM, "out of memory at the end");
+	loop_stop(daemon->loop);
+}
+
+/* --- what asks for it --- */
+
+static void session_closed(void *arg)
+{
+	struct daemon *daemon = arg;
+
+	daemon->closed = true;
+	if (!daemon->serving)
+		fail(daemon, MOUNT_FAILURE, "the kernel closed the connection at once");
+	begin_end(daemon);
+}
+
+/* The second time nothing is waited for any more. */
+static void stop(struct daemon *daemon)
+{
+	bool again = daemon->stopping;
+
+	daemon->stopping = true;
+	if (!daemon->serving) {
+		fail(daemon, MOUNT_INTERRUPTED, "interrupted");
+		store_hpkv_give_up(daemon->store); /* ends start_main */
+	}
+	if (again) {
+		store_hpkv_give_up(daemon->store);
+		mount_ops_interrupt_all(&daemon->context);
+	}
+	if (daemon->session && daemon->serving)
+		begin_end(daemon);
+}
+
+static void signal_came(void *arg)
+{
+	struct daemon *daemon = arg;
+	struct signalfd_siginfo info;
+
+	while (read(daemon->signal_fd, &info, sizeof(info)) == (ssize_t)sizeof(info)) {
+		log_debug("signal %u", info.ssi_signo);
+		stop(daemon);
+	}
+}
+
+/* --- the start --- */
+
+static void find_mount(struct daemon *daemon)
+{
+	CLEANUP(mount_row_deinit) struct mount_row row = { 0 };
+
+	if (mountpoint_find(daemon->config->mountpoint, &row) < 0 || !row.ours ||
+	    !str_equal(buf_str(&row.source), str_c(daemon->config->options->spec)))
+		return;
+	daemon->major = row.major;
+	daemon->minor = row.minor;
+	daemon->found = true;
+	daemon->pid_file = pid_file_write(row.major, row.minor);
+}
+
+static void ready_task(struct loop_task *task)
+{
+	struct daemon *daemon = lws_container_of(task, struct daemon, ready_task);
+
+	daemon->serving = true;
+	/* From here on the kernel keeps programs from writing, and only it knows of a remount. */
+	fs_set_read_only(daemon->context.fs, false);
+	if (daemon->closed || daemon->stopping || !daemon->config->mounted(daemon->config->arg)) {
+		daemon->stopping = true;
+		begin_end(daemon);
+	}
+}
+
+/* The answer to FUSE_INIT goes out after this has returned. */
+static void ready(struct mount_context *context)
+{
+	struct daemon *daemon = lws_container_of(context, struct daemon, context);
+
+	loop_defer(daemon->loop, &daemon->ready_task);
+}
+
+static int mount_session(struct daemon *daemon)
+{
+	CLEANUP(buf_free) struct buf why = BUF_INIT;
+	const struct kernel_mount mount = {
+		.source = daemon->config->options->spec,
+		.mountpoint = daemon->config->mountpoint,
+		.options = daemon->config->options,
+	};
+	int fd, r = kernel_mount(&mount, &fd, &why);
+
+	if (r) {
+		fail(daemon, MOUNT_FAILURE, "%s", why.len ? why.p : strerror(-r));
+		return r;
+	}
+	find_mount(daemon);
+	r = session_start(daemon->session, fd, session_closed, daemon);
+	if (r)
+		fail(daemon, MOUNT_SYSTEM, "cannot serve the mount: %s", strerror(-r));
+	return r;
+}
+
+static void start_main(void *arg)
+{
+	CLEANUP(buf_free) struct buf why = BUF_INIT;
+	struct daemon *daemon = arg;
+	struct hpkv_error error;
+	int r = store_hpkv_connect(daemon->store, &error);
+
+	if (r)
+		fail(daemon, MOUNT_FAILURE, "%s: %s", daemon->config->options->spec, error.text);
+	else
+		r = fs_start(daemon->context.fs, &why);
+	if (r)
+		fail(daemon, MOUNT_FAILURE, "%s: %s", daemon->config->options->spec, why.len ? why.p : strerror(-r));
+	if (r == 0 && !daemon->stopping)
+		r = mount_session(daemon);
+	if (r || daemon->stopping)
+		loop_stop(daemon->loop);
+}
+
+/* --- parts --- */
+
+static int open_state(struct daemon *daemon)
+{
+	const struct daemon_config *config = daemon->config;
+	const struct state_config state = {
+		.path = config->state,
+		.url = str_c(config->store_url),
+		.prefix = config->options->prefix ? str_c(config->options->prefix) : STR(""),
+	};
+
+	return state_open(&state, &daemon->state);
+}
+
+static int make_store(struct daemon *daemon)
+{
+	const struct daemon_config *config = daemon->config;
+	const struct store_hpkv_config store = {
+		.url = config->store_url,
+		.api_key = config->api_key,
+		.ca_file = config->cacert,
+		.insecure = config->options->insecure,
+		.timeout_us = config->options->timeout_us,
+		.max_value = (size_t)config->options->max_value,
+	};
+	struct hpkv_error error;
+	int r = store_hpkv_new(daemon->loop, &store, &daemon->store, &error);
+
+	if (r)
+		fail(daemon, r == -EINVAL ? MOUNT_USAGE : MOUNT_SYSTEM, "%s", error.text);
+	return r;
+}
+
+static void notify_expire(void *arg, uint64_t parent, struct str name)
+{
+	struct daemon *daemon = arg;
+
+	if (!daemon->ending)
+		invalidator_expire_entry(daemon->context.invalidator, parent, name);
+}
+
+static void notify_inval(void *arg, uint64_t id)
+{
+	struct daemon *daemon = arg;
+
+	if (!daemon->ending)
+		invalidator_inval_inode(daemon->context.invalidator, id);
+}
+
+static int make_fs(struct daemon *daemon)
+{
+	const struct options *options = daemon->config->options;
+	const struct fs_config config = {
+		.prefix = options->prefix ? str_c(options->prefix) : STR(""),
+		.delimiter = options->delimiter ? options->delimiter[0] : '/',
+		.max_value = (size_t)options->max_value,
+		.max_key = (size_t)options->max_key,
+		.ttl_us = options->ttl_us,
+		.uid = (uint32_t)options->uid,
+		.gid = (uint32_t)options->gid,
+		.umask = (mode_t)options->umask,
+		.read_only = options->read_only == ON,
+		.state = daemon->state,
+	};
+	const struct fs_notify notify = { .expire_entry = notify_expire, .inval_inode = notify_inval, .arg = daemon };
+
+	return fs_new(daemon->loop, store_hpkv_store(daemon->store), &config, &notify, &daemon->context.fs);
+}
+
+static int watch_signals(struct daemon *daemon)
+{
+	sigset_t set;
+
+	sigemptyset(&set);
+	sigaddset(&set, SIGTERM);
+	sigaddset(&set, SIGINT);
+	sigaddset(&set, SIGHUP);
+	sigprocmask(SIG_BLOCK, &set, NULL);
+	signal(SIGPIPE, SIG_IGN);
+	daemon->signal_fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
+	if (daemon->signal_fd < 0)
+		return -errno;
+	return loop_fd_new(daemon->loop, daemon->signal_fd, signal_came, NULL, daemon, &daemon->signals);
+}
+
+static int set_up(struct daemon *daemon)
+{
+	int r = loop_new(&daemon->loop);
+
+	if (r)
+		return r;
+	daemon->context.loop = daemon->loop;
+	r = watch_signals(daemon);
+	if (r == 0)
+		r = make_store(daemon);
+	if (r == 0)
+		r = open_state(daemon);
+	if (r == 0)
+		r = make_fs(daemon);
+	if (r == 0)
+		r = session_new(&daemon->context, daemon->config->options->debug, &daemon->session);
+	if (r == 0)
+		r = invalidator_new(session_fuse(daemon->session), &daemon->context.invalidator);
+	if (r == 0)
+		r = co_start(daemon->loop, start_main, daemon);
+	return r;
+}
+
+static void tear_down(struct daemon *daemon)
+{
+	loop_timer_cancel(&daemon->context.watch);
+	invalidator_free(daemon->context.invalidator);
+	session_free(daemon->session);
+	if (daemon->context.fs)
+		fs_free(daemon->context.fs);
+	store_hpkv_free(daemon->store);
+	loop_fd_free(daemon->signals);
+	cleanup_close(&daemon->signal_fd);
+	loop_free(daemon->loop);
+	state_close(daemon->state);
+	pid_file_remove(daemon->pid_file);
+	co_pool_free();
+}
+
+void daemon_run(const struct daemon_config *config, struct daemon_result *result)
+{
+	struct daemon daemon = {
+		.config = config,
+		.result = result,
+		.signal_fd = -1,
+		.ready_task = { .fn = ready_task },
+		.context = { .ready = ready, .idle = idle },
+	};
+	int r;
+
+	*result = (struct daemon_result){ 0 };
+	r = set_up(&daemon);
+	if (r)
+		fail(&daemon, MOUNT_SYSTEM, "cannot start: %s", strerror(-r));
+	else
+		loop_run(daemon.loop);
+	tear_down(&daemon);
+}
