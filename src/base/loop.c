@@ -24,8 +24,8 @@ struct loop {
 	struct post *posted;
 
 	struct loop_task *first, **last;
-	/* lws_service runs ripe timers before it sleeps, so a task deferred by one would wait for the next
-	 * event. A timer that is due at once keeps it from sleeping. */
+	/* lws_service runs ripe timers before it sleeps (for up to 30 s), so a task deferred by one would wait for the
+	 * next event. A timer that is due at once keeps it from sleeping. */
 	lws_sorted_usec_list_t nudge;
 };
 
@@ -201,7 +201,10 @@ void loop_defer(struct loop *loop, struct loop_task *task)
 static void timer_fired(lws_sorted_usec_list_t *sul)
 {
 	struct loop_timer *timer = lws_container_of(sul, struct loop_timer, sul);
+	struct loop *loop = timer->loop;
 
+	/* The round ends with this timer, so that who runs the loop by rounds sees at once what it did. */
+	lws_sul_schedule(loop->context, 0, &loop->nudge, nudged, 1);
 	timer->loop = NULL;
 	timer->fn(timer);
 }
