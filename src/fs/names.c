@@ -227,8 +227,8 @@ static int own_value(const struct names_rules *rules, struct str dir_key, struct
 	return rc < 0 ? rc : buf_add(record, dir_record.p, dir_record.len - 1);
 }
 
-static int child(const struct names_rules *rules, struct str dir_key, struct str dir_record, struct str name, bool is_dir,
-		 struct buf *key, struct buf *record)
+static int child(const struct names_rules *rules, struct str dir_key, struct str dir_record, struct str name,
+		 bool is_dir, struct buf *key, struct buf *record)
 {
 	int rc;
 
@@ -250,8 +250,8 @@ static int child(const struct names_rules *rules, struct str dir_key, struct str
 	return rc;
 }
 
-int names_child(const struct names_rules *rules, struct str dir_key, struct str dir_record, struct str name, bool is_dir,
-		struct buf *key, struct buf *record)
+int names_child(const struct names_rules *rules, struct str dir_key, struct str dir_record, struct str name,
+		bool is_dir, struct buf *key, struct buf *record)
 {
 	CLEANUP(buf_free) struct buf new_key = BUF_INIT;
 	CLEANUP(buf_free) struct buf new_record = BUF_INIT;

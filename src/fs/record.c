@@ -257,8 +257,8 @@ static const json_t *member(const json_t *object, const char *name)
 }
 
 /* Reads an integer member: true if there is one or none, false where it is of another type or out of range. */
-static bool decode_number(const json_t *object, const char *name, enum record_member bit, json_int_t max, json_int_t *out,
-			  unsigned *has)
+static bool decode_number(const json_t *object, const char *name, enum record_member bit, json_int_t max,
+			  json_int_t *out, unsigned *has)
 {
 	const json_t *value = member(object, name);
 
@@ -432,7 +432,8 @@ static int set_xattrs(json_t *object, const struct record *from, const struct re
 }
 
 /* Sets the members that `which` names, null where the record does not have them. */
-static int set_members(json_t *object, const struct record *from, const struct record *to, unsigned which, bool all_xattrs)
+static int set_members(json_t *object, const struct record *from, const struct record *to, unsigned which,
+		       bool all_xattrs)
 {
 	char time[TIME_SIZE] = "";
 	int rc = set_json(object, "v", json_integer(RECORD_VERSION));
@@ -520,8 +521,7 @@ unsigned record_diff(const struct record *from, const struct record *to)
 		differs |= RECORD_UID;
 	if (both & RECORD_GID && from->gid != to->gid)
 		differs |= RECORD_GID;
-	if (both & RECORD_MTIME &&
-	    (from->mtime.tv_sec != to->mtime.tv_sec || from->mtime.tv_nsec != to->mtime.tv_nsec))
+	if (both & RECORD_MTIME && (from->mtime.tv_sec != to->mtime.tv_sec || from->mtime.tv_nsec != to->mtime.tv_nsec))
 		differs |= RECORD_MTIME;
 	if (both & RECORD_HASH && strcmp(from->hash, to->hash) != 0)
 		differs |= RECORD_HASH;

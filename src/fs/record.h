@@ -35,11 +35,11 @@ struct record_xattr {
 
 /* Zeros (or record_init) are the empty record. Only what `has` names is set. */
 struct record {
-	unsigned has;         /* enum record_member */
-	mode_t mode;          /* type and permissions */
+	unsigned has; /* enum record_member */
+	mode_t mode;  /* type and permissions */
 	uid_t uid;
 	gid_t gid;
-	struct timespec mtime; /* tv_nsec 0 to 999999999, also before 1970 */
+	struct timespec mtime;           /* tv_nsec 0 to 999999999, also before 1970 */
 	char hash[CONTENT_HASH_LEN + 1]; /* of the value that mtime was set for */
 	struct record_xattr *xattrs;     /* owned, in order of names; RECORD_XATTR is set while there are any */
 	size_t xattr_count;

@@ -301,8 +301,8 @@ static int write_changes(struct state_file *file, struct change *queue)
 	if (rc < 0)
 		return rc;
 	DL_FOREACH(queue, change) {
-		rc = change->removed ? state_file_remove(file, change->key) :
-				       state_file_put(file, change->key, &change->data);
+		rc = change->removed ? state_file_remove(file, change->key)
+				     : state_file_put(file, change->key, &change->data);
 		if (rc < 0)
 			break;
 	}
@@ -316,8 +316,9 @@ static int write_changes(struct state_file *file, struct change *queue)
 /* Keeps the file as it is and lets the mount go on in memory. Holds the lock. */
 static void give_up(struct state *state, int rc)
 {
-	const char *why = rc == -EBUSY ? "locked by another process" :
-			  rc == -EPROTONOSUPPORT ? "made by a newer version" : strerror(-rc);
+	const char *why = rc == -EBUSY             ? "locked by another process"
+			  : rc == -EPROTONOSUPPORT ? "made by a newer version"
+						   : strerror(-rc);
 
 	log_warning("state file %s: %s; times are remembered in memory only", state->path, why);
 	state->stored = false;

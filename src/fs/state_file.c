@@ -222,7 +222,8 @@ void state_file_close(struct state_file *file)
 	free(file);
 }
 
-static int try_open(const char *path, const struct stat *seen, struct str url, struct str prefix, struct state_file **out)
+static int try_open(const char *path, const struct stat *seen, struct str url, struct str prefix,
+		    struct state_file **out)
 {
 	struct state_file *file = calloc(1, sizeof(*file));
 	int rc;
@@ -312,7 +313,8 @@ int state_file_load(struct state_file *file, size_t max,
 	sqlite3_stmt *stmt;
 	size_t count = 0;
 	int code = SQLITE_DONE;
-	int rc = prepare(file, "SELECT key, hash, mtime_ns, ino, seq FROM entry WHERE store = ? ORDER BY seq DESC", &stmt);
+	int rc = prepare(file, "SELECT key, hash, mtime_ns, ino, seq FROM entry WHERE store = ? ORDER BY seq DESC",
+			 &stmt);
 
 	if (rc < 0)
 		return rc;

@@ -16,17 +16,17 @@ void *fail_alloc_malloc(size_t size);
 
 /* Runs `call` with its first allocation failing, its second, and so on until none fails. As long as one does, the call
  * must answer -ENOMEM; at last it must answer 0. `undo` runs after each call. */
-#define assert_survives_failures(call, undo)                   \
-	do {                                                   \
-		bool failed_ = true;                           \
-		for (unsigned n_ = 1; failed_; n_++) {         \
-			int rc_;                               \
-			fail_alloc_at(n_);                     \
-			rc_ = (call);                          \
-			failed_ = fail_alloc_end();            \
+#define assert_survives_failures(call, undo)                          \
+	do {                                                          \
+		bool failed_ = true;                                  \
+		for (unsigned n_ = 1; failed_; n_++) {                \
+			int rc_;                                      \
+			fail_alloc_at(n_);                            \
+			rc_ = (call);                                 \
+			failed_ = fail_alloc_end();                   \
 			assert_int_equal(rc_, failed_ ? -ENOMEM : 0); \
-			undo;                                  \
-		}                                              \
+			undo;                                         \
+		}                                                     \
 	} while (0)
 
 #endif

@@ -33,7 +33,12 @@ struct buf layout_example(const char *name)
 {
 	struct buf out = BUF_INIT;
 	FILE *page = open_page();
-	enum { SEARCH, MARKED, INSIDE, DONE } where = SEARCH;
+	enum {
+		SEARCH,
+		MARKED,
+		INSIDE,
+		DONE
+	} where = SEARCH;
 	char line[1024];
 
 	while (where != DONE && fgets(line, sizeof(line), page)) {

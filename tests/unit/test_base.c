@@ -167,10 +167,20 @@ static void test_count_of_valid(void **state)
 
 static void test_bad_utf8(void **state)
 {
-	static const char *const cases[] = { "\xc0\x80",	     "\xc1\xbf",	 "\xe0\x80\x80",     "\xe0\x9f\xbf",
-					     "\xf0\x80\x80\x80", "\xf0\x8f\xbf\xbf", "\xf4\x90\x80\x80", "\xf5\x80\x80\x80",
-					     "\xf8\x88\x80\x80\x80", "\xfe",		 "\xff",	     "a\x80",
-					     "\xf0\x9f\x98",	     "\xf0\x9f\x98\x41" };
+	static const char *const cases[] = { "\xc0\x80",
+					     "\xc1\xbf",
+					     "\xe0\x80\x80",
+					     "\xe0\x9f\xbf",
+					     "\xf0\x80\x80\x80",
+					     "\xf0\x8f\xbf\xbf",
+					     "\xf4\x90\x80\x80",
+					     "\xf5\x80\x80\x80",
+					     "\xf8\x88\x80\x80\x80",
+					     "\xfe",
+					     "\xff",
+					     "a\x80",
+					     "\xf0\x9f\x98",
+					     "\xf0\x9f\x98\x41" };
 
 	(void)state;
 	assert_true(utf8_valid(STR("")));
@@ -221,10 +231,14 @@ static void test_log(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_str),	       cmocka_unit_test(test_buf),
-		cmocka_unit_test(test_buf_without_memory), cmocka_unit_test(test_steal),
-		cmocka_unit_test(test_every_character), cmocka_unit_test(test_count_of_valid),
-		cmocka_unit_test(test_bad_utf8),       cmocka_unit_test(test_clock),
+		cmocka_unit_test(test_str),
+		cmocka_unit_test(test_buf),
+		cmocka_unit_test(test_buf_without_memory),
+		cmocka_unit_test(test_steal),
+		cmocka_unit_test(test_every_character),
+		cmocka_unit_test(test_count_of_valid),
+		cmocka_unit_test(test_bad_utf8),
+		cmocka_unit_test(test_clock),
 		cmocka_unit_test(test_log),
 	};
 

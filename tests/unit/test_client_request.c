@@ -149,10 +149,14 @@ static void out_of_memory(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(ids_count_from_one),	  cmocka_unit_test(ids_never_collide_when_they_wrap),
-		cmocka_unit_test(sent_in_order),	  cmocka_unit_test(deadlines_in_order),
-		cmocka_unit_test(deadline_begins_anew_when_sent), cmocka_unit_test(ended_waits_apart),
-		cmocka_unit_test(frame_has_room_in_front), cmocka_unit_test(out_of_memory),
+		cmocka_unit_test(ids_count_from_one),
+		cmocka_unit_test(ids_never_collide_when_they_wrap),
+		cmocka_unit_test(sent_in_order),
+		cmocka_unit_test(deadlines_in_order),
+		cmocka_unit_test(deadline_begins_anew_when_sent),
+		cmocka_unit_test(ended_waits_apart),
+		cmocka_unit_test(frame_has_room_in_front),
+		cmocka_unit_test(out_of_memory),
 	};
 
 	json_set_alloc_funcs(fail_alloc_malloc, free);

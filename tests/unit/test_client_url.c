@@ -14,10 +14,13 @@ static void addresses(void **state)
 		int port;
 		const char *ws, *http;
 	} cases[] = {
-		{ "https://api-eu-1.hpkv.io", true, "api-eu-1.hpkv.io", 443, "/ws?apiKey=K", "https://api-eu-1.hpkv.io" },
-		{ "wss://api-eu-1.hpkv.io/ws", true, "api-eu-1.hpkv.io", 443, "/ws?apiKey=K", "https://api-eu-1.hpkv.io" },
+		{ "https://api-eu-1.hpkv.io", true, "api-eu-1.hpkv.io", 443, "/ws?apiKey=K",
+		  "https://api-eu-1.hpkv.io" },
+		{ "wss://api-eu-1.hpkv.io/ws", true, "api-eu-1.hpkv.io", 443, "/ws?apiKey=K",
+		  "https://api-eu-1.hpkv.io" },
 		{ "https://h.example/", true, "h.example", 443, "/ws?apiKey=K", "https://h.example" },
-		{ "https://h.example:8443/base", true, "h.example", 8443, "/base/ws?apiKey=K", "https://h.example:8443/base" },
+		{ "https://h.example:8443/base", true, "h.example", 8443, "/base/ws?apiKey=K",
+		  "https://h.example:8443/base" },
 		{ "https://h.example/base/ws/", true, "h.example", 443, "/base/ws?apiKey=K", "https://h.example/base" },
 		{ "https://h.example/news", true, "h.example", 443, "/news/ws?apiKey=K", "https://h.example/news" },
 		{ "http://127.0.0.1:8080", false, "127.0.0.1", 8080, "/ws?apiKey=K", "http://127.0.0.1:8080" },
@@ -168,8 +171,12 @@ static void loopback(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(addresses),  cmocka_unit_test(refused), cmocka_unit_test(plain_text_on_purpose),
-		cmocka_unit_test(secrets_are_encoded), cmocka_unit_test(paths),   cmocka_unit_test(loopback),
+		cmocka_unit_test(addresses),
+		cmocka_unit_test(refused),
+		cmocka_unit_test(plain_text_on_purpose),
+		cmocka_unit_test(secrets_are_encoded),
+		cmocka_unit_test(paths),
+		cmocka_unit_test(loopback),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

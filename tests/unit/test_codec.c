@@ -23,7 +23,8 @@ static void requests(void **state)
 		       "{\"op\":2,\"messageId\":2147483647,\"key\":\"k\\\"\\n\\\\\",\"value\":\"v\\t\\u0001/\"}");
 	assert_encoded(&(struct call){ .op = OP_PATCH, .key = STR("\xc3\xa9"), .value = STR("\xf0\x9f\x98\x80") }, 7,
 		       "{\"op\":3,\"messageId\":7,\"key\":\"\xc3\xa9\",\"value\":\"\xf0\x9f\x98\x80\"}");
-	assert_encoded(&(struct call){ .op = OP_DELETE, .key = STR("a") }, 8, "{\"op\":4,\"messageId\":8,\"key\":\"a\"}");
+	assert_encoded(&(struct call){ .op = OP_DELETE, .key = STR("a") }, 8,
+		       "{\"op\":4,\"messageId\":8,\"key\":\"a\"}");
 	assert_encoded(&(struct call){ .op = OP_RANGE, .key = STR("a"), .end_key = STR("b") }, 9,
 		       "{\"op\":5,\"messageId\":9,\"key\":\"a\",\"endKey\":\"b\"}");
 	assert_encoded(&(struct call){ .op = OP_RANGE, .key = STR("a"), .end_key = STR("b"), .limit = 1000 }, 9,
@@ -42,17 +43,19 @@ static void increments_keep_their_text(void **state)
 	(void)state;
 	assert_encoded(&(struct call){ .op = OP_ATOMIC, .key = STR("n"), .value = STR("-0.10") }, 3,
 		       "{\"op\":6,\"messageId\":3,\"key\":\"n\",\"value\":-0.10}");
-	assert_encoded(&(struct call){ .op = OP_ATOMIC, .key = STR("n"), .value = STR("123456789012345678901234567890") }, 3,
-		       "{\"op\":6,\"messageId\":3,\"key\":\"n\",\"value\":123456789012345678901234567890}");
+	assert_encoded(
+		&(struct call){ .op = OP_ATOMIC, .key = STR("n"), .value = STR("123456789012345678901234567890") }, 3,
+		"{\"op\":6,\"messageId\":3,\"key\":\"n\",\"value\":123456789012345678901234567890}");
 }
 
 /* --- numbers --- */
 
 static void number_grammar(void **state)
 {
-	static const char *const good[] = { "0",    "-0",   "1",     "10",    "-12",      "0.5",     "1.50",
-					    "1e5",  "1E+5", "1e-05", "-1.2e3", "9007199254740993", "1e400", "0e0" };
-	static const char *const bad[] = { "",    "-",  "+1",  "01",  "-01", "1.",  ".5",  "1e",   "1e+",
+	static const char *const good[] = { "0",     "-0",  "1",    "10",    "-12",    "0.5",
+					    "1.50",  "1e5", "1E+5", "1e-05", "-1.2e3", "9007199254740993",
+					    "1e400", "0e0" };
+	static const char *const bad[] = { "",     "-",   "+1", "01", "-01", "1.",  ".5",  "1e",       "1e+",
 					   "1e5.", "0x1", "1 ", " 1", "--1", "1-1", "NaN", "Infinity", "1.2.3" };
 
 	(void)state;
@@ -111,7 +114,8 @@ static void get_string(void **state)
 	PARSED;
 
 	(void)state;
-	parse(&p, OP_GET, STR("{\"messageId\":5,\"code\":200,\"key\":\"a\",\"value\":\"x \\u0000 \\ud83d\\ude00 \\u00e9 \\\" \\\\\"}"));
+	parse(&p, OP_GET,
+	      STR("{\"messageId\":5,\"code\":200,\"key\":\"a\",\"value\":\"x \\u0000 \\ud83d\\ude00 \\u00e9 \\\" \\\\\"}"));
 	assert_int_equal(p.r, 0);
 	assert_int_equal(p.message.id, 5);
 	assert_null(p.reply.error);
@@ -121,7 +125,9 @@ static void get_string(void **state)
 
 static void get_numbers_exact(void **state)
 {
-	static const char *const numbers[] = { "0", "-0", "0.10", "1e400", "-1E-400", "12345678901234567890123", "9007199254740993", "1.0" };
+	static const char *const numbers[] = {
+		"0", "-0", "0.10", "1e400", "-1E-400", "12345678901234567890123", "9007199254740993", "1.0"
+	};
 
 	(void)state;
 	for (size_t i = 0; i < sizeof(numbers) / sizeof(numbers[0]); i++) {
@@ -266,7 +272,8 @@ static void atomic_sum(void **state)
 	PARSED;
 
 	(void)state;
-	parse(&p, OP_ATOMIC, STR("{\"code\":200,\"messageId\":3,\"success\":true,\"key\":\"n\",\"newValue\":18446744073709551616}"));
+	parse(&p, OP_ATOMIC,
+	      STR("{\"code\":200,\"messageId\":3,\"success\":true,\"key\":\"n\",\"newValue\":18446744073709551616}"));
 	assert_null(p.reply.error);
 	assert_slice(p.reply.value, STR("18446744073709551616"));
 	assert_true(p.reply.number);
@@ -297,19 +304,27 @@ static void notifications(void **state)
 	PARSED;
 
 	(void)state;
-	assert_int_equal(message_decode(&p.message, STR("{\"type\":\"notification\",\"key\":\"k\",\"value\":\"v\",\"timestamp\":1700000000123}")), 0);
+	assert_int_equal(
+		message_decode(
+			&p.message,
+			STR("{\"type\":\"notification\",\"key\":\"k\",\"value\":\"v\",\"timestamp\":1700000000123}")),
+		0);
 	assert_int_equal(p.message.kind, MESSAGE_NOTIFICATION);
 	assert_slice(p.message.notification.key, STR("k"));
 	assert_slice(p.message.notification.value, STR("v"));
 	assert_true(p.message.notification.timestamp_ms == 1700000000123);
-	assert_int_equal(message_decode(&p.message, STR("{\"type\":\"notification\",\"key\":\"k\",\"value\":null,\"timestamp\":1.7e3}")), 0);
+	assert_int_equal(
+		message_decode(&p.message,
+			       STR("{\"type\":\"notification\",\"key\":\"k\",\"value\":null,\"timestamp\":1.7e3}")),
+		0);
 	assert_null(p.message.notification.value.data);
 	assert_int_equal(message_decode(&p.message, STR("{\"type\":\"notification\",\"key\":\"k\",\"value\":0.1}")), 0);
 	assert_slice(p.message.notification.value, STR("0.1"));
 	assert_true(p.message.notification.number);
 	assert_int_equal(message_decode(&p.message, STR("{\"type\":\"notification\",\"value\":\"v\"}")), -EPROTO);
 	assert_int_equal(message_decode(&p.message, STR("{\"type\":\"notification\",\"key\":\"k\"}")), -EPROTO);
-	assert_int_equal(message_decode(&p.message, STR("{\"type\":\"notification\",\"key\":\"k\",\"value\":[]}")), -EPROTO);
+	assert_int_equal(message_decode(&p.message, STR("{\"type\":\"notification\",\"key\":\"k\",\"value\":[]}")),
+			 -EPROTO);
 }
 
 /* --- garbage --- */
@@ -371,8 +386,12 @@ static void broken_replies_keep_their_id(void **state)
 
 static void others(void **state)
 {
-	static const char *const cases[] = { "{}", "{\"messageId\":0,\"code\":200}", "{\"messageId\":\"1\",\"code\":200}",
-					     "{\"messageId\":1.5}", "{\"messageId\":-1}", "{\"type\":\"hello\",\"value\":1}" };
+	static const char *const cases[] = { "{}",
+					     "{\"messageId\":0,\"code\":200}",
+					     "{\"messageId\":\"1\",\"code\":200}",
+					     "{\"messageId\":1.5}",
+					     "{\"messageId\":-1}",
+					     "{\"type\":\"hello\",\"value\":1}" };
 
 	(void)state;
 	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
@@ -459,7 +478,8 @@ static int decode_once(void)
 {
 	PARSED;
 
-	parse(&p, OP_RANGE, STR("{\"messageId\":1,\"code\":200,\"records\":[{\"key\":\"a\",\"value\":1.5},{\"key\":\"b\",\"value\":\"\"}]}"));
+	parse(&p, OP_RANGE,
+	      STR("{\"messageId\":1,\"code\":200,\"records\":[{\"key\":\"a\",\"value\":1.5},{\"key\":\"b\",\"value\":\"\"}]}"));
 	if (p.r)
 		return p.r == -EPROTO ? -ENOMEM : p.r;
 	return p.reply.error ? p.reply.error->err : 0;

@@ -356,11 +356,19 @@ static void test_sums(void **state)
 
 static void test_damaged(void **state)
 {
-	static const char *const cuts[] = { "hpkvfs1 ", "hpkvfs1 \n", "hpkvfs1 380918b946a52664", "hpkvfs1 380918b946a52664\n",
-					    "hpkvfs1 380918b946a52664 ", "hpkvfs1 380918b946a52664 \n",
-					    "hpkvfs1 380918b946a52664 =", "hpkvfs1  =\n", "hpkvfs1 380918B946A52664 =\n",
-					    "hpkvfs1 380918b946a52664 =\r\n", "hpkvfs2 380918b946a52664 =\n",
-					    "hpkvfs1  380918b946a52664 =\n", "hpkvfs1 380918b946a5266 =\n" };
+	static const char *const cuts[] = { "hpkvfs1 ",
+					    "hpkvfs1 \n",
+					    "hpkvfs1 380918b946a52664",
+					    "hpkvfs1 380918b946a52664\n",
+					    "hpkvfs1 380918b946a52664 ",
+					    "hpkvfs1 380918b946a52664 \n",
+					    "hpkvfs1 380918b946a52664 =",
+					    "hpkvfs1  =\n",
+					    "hpkvfs1 380918B946A52664 =\n",
+					    "hpkvfs1 380918b946a52664 =\r\n",
+					    "hpkvfs2 380918b946a52664 =\n",
+					    "hpkvfs1  380918b946a52664 =\n",
+					    "hpkvfs1 380918b946a5266 =\n" };
 	CLEANUP(buf_free) struct buf good = layout_example("holes");
 
 	(void)state;
@@ -449,8 +457,14 @@ static void test_base64(void **state)
 	/* RFC 4648, section 10, and the two signs beyond letters and digits. */
 	static const struct {
 		const char *bytes, *text;
-	} vectors[] = { { "", "" },	      { "f", "Zg==" },	      { "fo", "Zm8=" },		{ "foo", "Zm9v" },
-			{ "foob", "Zm9vYg==" }, { "fooba", "Zm9vYmE=" }, { "foobar", "Zm9vYmFy" }, { "\xfb\xff\xbf", "+/+/" } };
+	} vectors[] = { { "", "" },
+			{ "f", "Zg==" },
+			{ "fo", "Zm8=" },
+			{ "foo", "Zm9v" },
+			{ "foob", "Zm9vYg==" },
+			{ "fooba", "Zm9vYmE=" },
+			{ "foobar", "Zm9vYmFy" },
+			{ "\xfb\xff\xbf", "+/+/" } };
 	CLEANUP(buf_free) struct buf out = BUF_INIT;
 	size_t len;
 

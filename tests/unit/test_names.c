@@ -23,7 +23,10 @@ struct pair {
 	struct str name;
 };
 
-#define S(literal) { (literal), sizeof(literal) - 1 }
+#define S(literal)                             \
+	{                                      \
+		(literal), sizeof(literal) - 1 \
+	}
 
 static const struct pair pairs[] = {
 	{ '/', S("plain.txt"), S("plain.txt") },
@@ -92,20 +95,13 @@ static void test_bad_names(void **state)
 		struct str name;
 		int rc;
 	} cases[] = {
-		{ '/', S(""), -EINVAL },
-		{ '/', S("."), -EINVAL },
-		{ '/', S(".."), -EINVAL },
-		{ '/', S("a/b"), -EINVAL },
-		{ '/', S("a\0b"), -EINVAL },
-		{ '/', S("%="), -EINVAL },
-		{ '/', S("\xff"), -EILSEQ },
-		{ '/', S("a\xc3"), -EILSEQ },
-		{ '/', S("\xc0\xaf"), -EILSEQ },
-		{ '/', S("\xed\xa0\x80"), -EILSEQ },
-		{ ':', S("a:b"), -EINVAL },
-		{ ':', S("a/b"), -EINVAL },
-		{ '.', S("a.b"), -EINVAL },
-		{ '.', S("%."), -EINVAL },
+		{ '/', S(""), -EINVAL },         { '/', S("."), -EINVAL },
+		{ '/', S(".."), -EINVAL },       { '/', S("a/b"), -EINVAL },
+		{ '/', S("a\0b"), -EINVAL },     { '/', S("%="), -EINVAL },
+		{ '/', S("\xff"), -EILSEQ },     { '/', S("a\xc3"), -EILSEQ },
+		{ '/', S("\xc0\xaf"), -EILSEQ }, { '/', S("\xed\xa0\x80"), -EILSEQ },
+		{ ':', S("a:b"), -EINVAL },      { ':', S("a/b"), -EINVAL },
+		{ '.', S("a.b"), -EINVAL },      { '.', S("%."), -EINVAL },
 	};
 	struct buf out = BUF_INIT;
 
@@ -118,7 +114,8 @@ static void test_bad_names(void **state)
 		assert_false(names_valid(&rules, cases[i].name));
 	}
 	assert_int_equal(names_name_from_segment(&(struct names_rules){ .delimiter = ':' }, STR("a:b"), &out), -EINVAL);
-	assert_int_equal(names_name_from_segment(&(struct names_rules){ .delimiter = ':' }, STR("\xfe"), &out), -EILSEQ);
+	assert_int_equal(names_name_from_segment(&(struct names_rules){ .delimiter = ':' }, STR("\xfe"), &out),
+			 -EILSEQ);
 	assert_str(buf_str(&out), STR("kept"));
 	assert_true(names_is_value(STR("%=")));
 	assert_false(names_is_value(STR("%25=")));
@@ -308,8 +305,11 @@ static void test_guards(void **state)
 
 static void random_string(uint64_t *seed, struct buf *out)
 {
-	static const char *const pieces[] = { "%", "25", "2F", "00", "%25", "%-", "%.", "%=", "..", "/", ":",
-					      "\xc3\xa4", "\xe2\x82\xac", "\xf0\x9f\x98\x80", ".hpkvfs" };
+	static const char *const pieces[] = {
+		"%",      "25", "2F", "00", "%25",      "%-",           "%.",
+		"%=",     "..", "/",  ":",  "\xc3\xa4", "\xe2\x82\xac", "\xf0\x9f\x98\x80",
+		".hpkvfs"
+	};
 	size_t count = unit_below(seed, 12);
 
 	buf_clear(out);
@@ -358,7 +358,9 @@ static int compare_buf(const void *a, const void *b)
 static void check_records(char delimiter)
 {
 	static const char *const names[] = { "%-", "%", "%%", "%25", "-", "=", "a", "%25-", "%.", "m", "%2F", "%25=" };
-	enum { NAMES = sizeof(names) / sizeof(names[0]) };
+	enum {
+		NAMES = sizeof(names) / sizeof(names[0])
+	};
 	struct names_rules rules = rules_with(delimiter);
 	struct buf all[2 * (NAMES + NAMES * NAMES)] = { 0 };
 	struct buf root = BUF_INIT, key = BUF_INIT, dir_key = BUF_INIT, dir = BUF_INIT;
@@ -372,14 +374,15 @@ static void check_records(char delimiter)
 			assert_int_equal(names_child(&rules, STR(""), buf_str(&root), str_c(names[i]), false, &key,
 						     &all[count++]),
 					 0);
-		assert_int_equal(names_child(&rules, STR(""), buf_str(&root), str_c(names[i]), true, &dir_key, &dir), 0);
+		assert_int_equal(names_child(&rules, STR(""), buf_str(&root), str_c(names[i]), true, &dir_key, &dir),
+				 0);
 		assert_int_equal(buf_set(&all[count++], buf_str(&dir)), 0);
 		for (size_t j = 0; j < 2 * NAMES; j++) {
 			struct str name = str_c(names[j / 2]);
 
 			if (names_valid(&rules, name))
-				assert_int_equal(names_child(&rules, buf_str(&dir_key), buf_str(&dir), name, j % 2, &key,
-							     &all[count++]),
+				assert_int_equal(names_child(&rules, buf_str(&dir_key), buf_str(&dir), name, j % 2,
+							     &key, &all[count++]),
 						 0);
 		}
 	}
@@ -418,23 +421,29 @@ static void test_child(void **state)
 	assert_str(buf_str(&record), STR("app:.hpkvfs/m/a%2Fb"));
 
 	/* Downwards, with the outputs in place of the inputs. */
-	assert_int_equal(names_child(&rules, STR("app:"), buf_str(&dir_record), STR("%-"), true, &dir_key, &dir_record), 0);
+	assert_int_equal(names_child(&rules, STR("app:"), buf_str(&dir_record), STR("%-"), true, &dir_key, &dir_record),
+			 0);
 	assert_str(buf_str(&dir_key), STR("app::"));
 	assert_str(buf_str(&dir_record), STR("app:.hpkvfs/m/%-:"));
-	assert_int_equal(names_child(&rules, buf_str(&dir_key), buf_str(&dir_record), STR("x"), true, &dir_key, &dir_record),
-			 0);
+	assert_int_equal(
+		names_child(&rules, buf_str(&dir_key), buf_str(&dir_record), STR("x"), true, &dir_key, &dir_record), 0);
 	assert_str(buf_str(&dir_key), STR("app::x:"));
 	assert_str(buf_str(&dir_record), STR("app:.hpkvfs/m/%-:x:"));
 
 	/* The value of the directory's own key; either output may be left out. */
 	assert_int_equal(names_child(&rules, buf_str(&dir_key), buf_str(&dir_record), STR("%="), false, &key, NULL), 0);
-	assert_int_equal(names_child(&rules, buf_str(&dir_key), buf_str(&dir_record), STR("%="), false, NULL, &record), 0);
+	assert_int_equal(names_child(&rules, buf_str(&dir_key), buf_str(&dir_record), STR("%="), false, NULL, &record),
+			 0);
 	assert_str(buf_str(&key), STR("app::x"));
 	assert_str(buf_str(&record), STR("app:.hpkvfs/m/%-:x"));
-	assert_int_equal(names_child(&rules, buf_str(&dir_key), buf_str(&dir_record), STR("%="), true, &key, NULL), -EINVAL);
-	assert_int_equal(names_child(&rules, STR("app:"), STR("app:.hpkvfs/m/"), STR("%="), false, &key, NULL), -EINVAL);
-	assert_int_equal(names_child(&rules, STR("app:"), STR("app:.hpkvfs/m/"), STR("a:b"), false, &key, NULL), -EINVAL);
-	assert_int_equal(names_child(&rules, STR("app:"), STR("app:.hpkvfs/m/"), STR("\xff"), false, &key, NULL), -EILSEQ);
+	assert_int_equal(names_child(&rules, buf_str(&dir_key), buf_str(&dir_record), STR("%="), true, &key, NULL),
+			 -EINVAL);
+	assert_int_equal(names_child(&rules, STR("app:"), STR("app:.hpkvfs/m/"), STR("%="), false, &key, NULL),
+			 -EINVAL);
+	assert_int_equal(names_child(&rules, STR("app:"), STR("app:.hpkvfs/m/"), STR("a:b"), false, &key, NULL),
+			 -EINVAL);
+	assert_int_equal(names_child(&rules, STR("app:"), STR("app:.hpkvfs/m/"), STR("\xff"), false, &key, NULL),
+			 -EILSEQ);
 	assert_str(buf_str(&key), STR("app::x"));
 	buf_free(&key);
 	buf_free(&record);
@@ -484,9 +493,9 @@ static void test_lengths(void **state)
 	assert_int_equal(names_child(&rules, STR("p/"), record, STR("123456789012345678%00"), false, &key, NULL),
 			 -ENAMETOOLONG);
 	/* The key too long, not its record: deep in a tree of short names the record is never shorter, so a made-up one. */
-	assert_int_equal(names_child(&rules, STR("p/234567890123456789012345678901/"), STR("r/"), STR("x"), false, &key,
-				     NULL),
-			 -ENAMETOOLONG);
+	assert_int_equal(
+		names_child(&rules, STR("p/234567890123456789012345678901/"), STR("r/"), STR("x"), false, &key, NULL),
+		-ENAMETOOLONG);
 	assert_int_equal(names_key_from_path(&rules, STR("123456789/1234567890"), &key), 0);
 	assert_int_equal(names_key_from_path(&rules, STR("1234567890/1234567890"), &key), -ENAMETOOLONG);
 	buf_free(&key);
@@ -501,22 +510,14 @@ static void test_reserved(void **state)
 		const char *prefix, *key;
 		bool reserved;
 	} keys[] = {
-		{ '/', "", ".hpkvfs/m/a", true },
-		{ '/', "", ".hpkvfs", true },
-		{ '/', "", "a/.hpkvfs", true },
-		{ '/', "", "a/.hpkvfs/b", true },
-		{ '/', "", ".hpkvfsx", false },
-		{ '/', "", "x.hpkvfs/m/a", false },
-		{ '/', "", ".hpkv", false },
-		{ '/', "p", "p.hpkvfs/fs", true },
-		{ '/', "p", "p/.hpkvfs/fs", true },
-		{ '/', "p", "q", false },
-		{ ':', "", ".hpkvfs/m/a:b", true },
-		{ ':', "", "a:.hpkvfs/m", false },
-		{ ':', "", "a:.hpkvfs:m", true },
-		{ '.', "", ".hpkvfs/m/a.b", true },
-		{ '.', "", ".hpkvfs", false },
-		{ 'h', "", ".hpkvfs/m/", true },
+		{ '/', "", ".hpkvfs/m/a", true },   { '/', "", ".hpkvfs", true },
+		{ '/', "", "a/.hpkvfs", true },     { '/', "", "a/.hpkvfs/b", true },
+		{ '/', "", ".hpkvfsx", false },     { '/', "", "x.hpkvfs/m/a", false },
+		{ '/', "", ".hpkv", false },        { '/', "p", "p.hpkvfs/fs", true },
+		{ '/', "p", "p/.hpkvfs/fs", true }, { '/', "p", "q", false },
+		{ ':', "", ".hpkvfs/m/a:b", true }, { ':', "", "a:.hpkvfs/m", false },
+		{ ':', "", "a:.hpkvfs:m", true },   { '.', "", ".hpkvfs/m/a.b", true },
+		{ '.', "", ".hpkvfs", false },      { 'h', "", ".hpkvfs/m/", true },
 	};
 	struct names_rules rules;
 
@@ -601,7 +602,9 @@ static void test_ranges(void **state)
 
 static void test_no_memory(void **state)
 {
-	struct names_rules rules = { .delimiter = ':', .prefix = STR("a long prefix that needs memory:"), .max_key = ROOMY };
+	struct names_rules rules = { .delimiter = ':',
+				     .prefix = STR("a long prefix that needs memory:"),
+				     .max_key = ROOMY };
 	struct str long_name = STR("a name of more bytes than a small buffer would have room for %25-%00");
 	struct buf a = BUF_INIT, b = BUF_INIT;
 
@@ -611,32 +614,26 @@ static void test_no_memory(void **state)
 	assert_survives_failures(names_name_from_segment(&rules, long_name, &a), CLEAR);
 	assert_survives_failures(names_root_record(&rules, &a), CLEAR);
 	assert_survives_failures(names_child(&rules, rules.prefix, STR("r:"), long_name, true, &a, &b), CLEAR);
-	assert_survives_failures(names_child(&rules, STR("a long prefix that needs memory:x:"), STR("r:"), STR("%="), false,
-					     &a, &b),
-				 CLEAR);
+	assert_survives_failures(
+		names_child(&rules, STR("a long prefix that needs memory:x:"), STR("r:"), STR("%="), false, &a, &b),
+		CLEAR);
 	assert_survives_failures(names_first(long_name, &a), CLEAR);
 	assert_survives_failures(names_last(long_name, 512, &a), CLEAR);
-	assert_survives_failures(names_path_from_key(&rules, STR("a long prefix that needs memory:a:b::c"), true, &a), CLEAR);
+	assert_survives_failures(names_path_from_key(&rules, STR("a long prefix that needs memory:a:b::c"), true, &a),
+				 CLEAR);
 	assert_survives_failures(names_key_from_path(&rules, STR("a/b/%-/c/%="), &a), CLEAR);
 }
 
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_pairs),
-		cmocka_unit_test(test_bad_names),
-		cmocka_unit_test(test_rules),
-		cmocka_unit_test(test_every_short_string),
-		cmocka_unit_test(test_guards),
-		cmocka_unit_test(test_random_strings),
-		cmocka_unit_test(test_records_differ),
-		cmocka_unit_test(test_child),
-		cmocka_unit_test(test_empty_key),
-		cmocka_unit_test(test_lengths),
-		cmocka_unit_test(test_reserved),
-		cmocka_unit_test(test_split),
-		cmocka_unit_test(test_ranges),
-		cmocka_unit_test(test_no_memory),
+		cmocka_unit_test(test_pairs),          cmocka_unit_test(test_bad_names),
+		cmocka_unit_test(test_rules),          cmocka_unit_test(test_every_short_string),
+		cmocka_unit_test(test_guards),         cmocka_unit_test(test_random_strings),
+		cmocka_unit_test(test_records_differ), cmocka_unit_test(test_child),
+		cmocka_unit_test(test_empty_key),      cmocka_unit_test(test_lengths),
+		cmocka_unit_test(test_reserved),       cmocka_unit_test(test_split),
+		cmocka_unit_test(test_ranges),         cmocka_unit_test(test_no_memory),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -98,7 +98,8 @@ static void test_good(void **state)
 		{ "{\"v\":1}", 0 },
 		{ " { \"v\" : 1 }\n", 0 },
 		{ "{\"v\":1,\"later\":[{\"a\":{}}],\"mode\":33188}", RECORD_MODE },
-		{ "{\"v\":1,\"mode\":null,\"uid\":null,\"mtime\":null,\"xattr\":null,\"target\":null,\"hash\":null}", 0 },
+		{ "{\"v\":1,\"mode\":null,\"uid\":null,\"mtime\":null,\"xattr\":null,\"target\":null,\"hash\":null}",
+		  0 },
 		{ "{\"v\":1,\"xattr\":{}}", 0 },
 		{ "{\"v\":1,\"xattr\":{\"user.a\":null}}", 0 },
 		{ "{\"v\":1,\"xattr\":{\"user.a\":\"\"}}", RECORD_XATTR },
@@ -216,7 +217,8 @@ static void test_deep(void **state)
 	assert_int_equal(buf_add_char(&value, '}'), 0);
 	assert_int_equal(record_decode(buf_str(&value), &r), -EINVAL);
 	/* Signs in strings do not count. */
-	assert_int_equal(record_decode(STR("{\"v\":1,\"x\":\"[[[[[[[[[[[[[[[[[[[[\\\"[[[[[[[\\\\\",\"uid\":3}"), &r), 0);
+	assert_int_equal(record_decode(STR("{\"v\":1,\"x\":\"[[[[[[[[[[[[[[[[[[[[\\\"[[[[[[[\\\\\",\"uid\":3}"), &r),
+			 0);
 	assert_int_equal(r.uid, 3);
 }
 
@@ -319,7 +321,7 @@ static void fill(struct record *r)
 	assert_int_equal(record_xattr_set(r, STR("user.b"), STR("2")), 0);
 }
 
-#define FILLED                                                                                                      \
+#define FILLED                                                                                                                 \
 	"{\"v\":1,\"mode\":24960,\"uid\":1,\"gid\":2,\"mtime\":\"3.000000004\",\"hash\":\"0123456789abcdef0123456789abcdef\"," \
 	"\"xattr\":{\"user.a\":\"MQ==\",\"user.b\":\"Mg==\"},\"target\":\"t\",\"rdev\":5}"
 
@@ -429,11 +431,11 @@ static void test_no_memory(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_examples),    cmocka_unit_test(test_patch_example),
-		cmocka_unit_test(test_good),	    cmocka_unit_test(test_bad),
-		cmocka_unit_test(test_deep),	    cmocka_unit_test(test_times),
+		cmocka_unit_test(test_examples),       cmocka_unit_test(test_patch_example),
+		cmocka_unit_test(test_good),           cmocka_unit_test(test_bad),
+		cmocka_unit_test(test_deep),           cmocka_unit_test(test_times),
 		cmocka_unit_test(test_encode_refuses), cmocka_unit_test(test_xattrs),
-		cmocka_unit_test(test_patches),	    cmocka_unit_test(test_copy),
+		cmocka_unit_test(test_patches),        cmocka_unit_test(test_copy),
 		cmocka_unit_test(test_no_memory),
 	};
 

@@ -660,22 +660,14 @@ static void test_model(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_memory),
-		cmocka_unit_test(test_rename),
-		cmocka_unit_test(test_bound),
-		cmocka_unit_test(test_no_memory),
-		STATE_TEST(test_reopen),
-		STATE_TEST(test_apart),
-		STATE_TEST(test_shared),
-		STATE_TEST(test_bound_in_file),
-		STATE_TEST(test_modes),
-		STATE_TEST(test_written_meanwhile),
-		STATE_TEST(test_unusable),
-		STATE_TEST(test_not_a_database),
-		STATE_TEST(test_damaged_pages),
-		STATE_TEST(test_newer),
-		STATE_TEST(test_locked_at_open),
-		STATE_TEST(test_locked_for_long),
+		cmocka_unit_test(test_memory),   cmocka_unit_test(test_rename),
+		cmocka_unit_test(test_bound),    cmocka_unit_test(test_no_memory),
+		STATE_TEST(test_reopen),         STATE_TEST(test_apart),
+		STATE_TEST(test_shared),         STATE_TEST(test_bound_in_file),
+		STATE_TEST(test_modes),          STATE_TEST(test_written_meanwhile),
+		STATE_TEST(test_unusable),       STATE_TEST(test_not_a_database),
+		STATE_TEST(test_damaged_pages),  STATE_TEST(test_newer),
+		STATE_TEST(test_locked_at_open), STATE_TEST(test_locked_for_long),
 		STATE_TEST(test_model),
 	};
 
