@@ -370,13 +370,14 @@ bool rest_input(struct conn *conn)
 	unsigned operation;
 	bool known_path;
 	enum route route;
+	size_t max_head = HEAD_BYTES + 2 * ENCODED_BYTES * conn->server->limits.max_key;
 	int status = http_head_parse(input, &head);
 
-	if (status <= 0) {
+	if (status <= 0 || head.total > max_head) {
 		conn->keep_alive = false;
 		if (status < 0)
 			reply_error(conn, 400, "Malformed request");
-		else if (input.len > HEAD_BYTES + 2 * ENCODED_BYTES * conn->server->limits.max_key)
+		else if (input.len > max_head)
 			reply_error(conn, 431, "Request head is too large");
 		return false;
 	}

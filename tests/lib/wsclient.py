@@ -58,7 +58,8 @@ class Client:
         return self
 
     async def _connect(self):
-        settings = {"max_size": None, "ping_interval": None, "compression": None, "open_timeout": self.limit}
+        # Unread messages must not keep the connection from closing, which a full queue would.
+        settings = {"max_queue": None, "max_size": None, "ping_interval": None, "compression": None, "open_timeout": self.limit}
         if self.url.startswith("unix:"):
             connected = unix_socket(os.path.abspath(self.url.removeprefix("unix:")))
             return await websockets.connect("ws://localhost" + self.path, sock=connected, **settings)
@@ -76,7 +77,7 @@ class Client:
         return self.socket.close_code, self.socket.close_reason
 
     def __enter__(self):
-        return self.connect()
+        return self if self.socket is not None else self.connect()
 
     def __exit__(self, *_error):
         self.close()
