@@ -119,14 +119,12 @@ static void opened(void *arg)
 
 static void lost(struct hpkv_client *client, const struct hpkv_error *error)
 {
-	struct hpkv_error reason = *error;
-
 	connection_free(client->connection);
 	client->connection = NULL;
 	client->state = HPKV_DISCONNECTED;
-	calls_end_all(client, &reason);
+	calls_end_all(client, error);
 	if (client->on_disconnected)
-		client->on_disconnected(client, &reason, client->arg);
+		client->on_disconnected(client, error, client->arg);
 	calls_deliver_ended(client);
 }
 

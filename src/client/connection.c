@@ -84,16 +84,15 @@ static void failure_error(struct connection *connection, struct lws *wsi, const 
 /* The last use of the struct by libwebsockets. */
 static void ended(struct connection *connection)
 {
+	struct hpkv_error error = connection->error; /* outlives the connection, which `closed` frees */
+
 	lws_set_wsi_user(connection->wsi, NULL);
 	connection->wsi = NULL;
 	if (connection->opening) {
 		connection->failed = true;
 		return;
 	}
-	if (connection->closing)
-		connection->events->closed(connection->arg, NULL);
-	else
-		connection->events->closed(connection->arg, &connection->error);
+	connection->events->closed(connection->arg, connection->closing ? NULL : &error);
 }
 
 static void closed_by_peer(struct connection *connection, const unsigned char *in, size_t len)

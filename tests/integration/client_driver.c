@@ -3,7 +3,7 @@
  *
  *   client_driver URL OPTIONS     OPTIONS: an object of hpkv_config's members
  *
- *   ["connect"] ["disconnect"] ["free"] ["state"] ["quit"]
+ *   ["connect"] ["disconnect"] ["free"] ["state"]    the end of the input frees all
  *   ["get", KEY, TIMEOUT_MS] ["set", KEY, VALUE, TIMEOUT_MS] ["patch", ...] ["delete", KEY, TIMEOUT_MS]
  *   ["range", KEY, END, LIMIT, TIMEOUT_MS] ["atomic", KEY, INCREMENT, TIMEOUT_MS]
  *   ["cancel", N]                 the N-th request (from 1)
@@ -275,8 +275,6 @@ static void run(struct driver *driver, json_t *command)
 		driver->on_lost = json_incref(json_array_get(command, 1));
 	} else if (strcmp(name, "on_connect") == 0) {
 		driver->on_connect = json_incref(json_array_get(command, 1));
-	} else if (strcmp(name, "quit") == 0) {
-		quit(driver);
 	} else {
 		request(driver, name, command);
 	}
@@ -304,19 +302,19 @@ static void line_arrived(void *arg)
 static void *read_lines(void *arg)
 {
 	struct driver *driver = arg;
-	json_t *command = NULL;
+	bool last;
 
 	do {
 		struct line *line = calloc(1, sizeof(*line));
 
 		if (!line)
 			abort();
-		command = json_loadf(stdin, JSON_DISABLE_EOF_CHECK | JSON_ALLOW_NUL, NULL);
 		line->driver = driver;
-		line->command = command;
+		line->command = json_loadf(stdin, JSON_DISABLE_EOF_CHECK | JSON_ALLOW_NUL, NULL);
+		last = !line->command; /* the line is the loop's from now on */
 		if (hpkv_loop_post(driver->loop, line_arrived, line) != 0)
 			abort();
-	} while (command && strcmp(json_string_value(json_array_get(command, 0)), "quit") != 0);
+	} while (!last);
 	return NULL;
 }
 
