@@ -53,7 +53,8 @@ struct daemon {
 };
 
 /* The first failure is the one to be told. */
-__attribute__((format(printf, 3, 4))) static void fail(struct daemon *daemon, enum mount_exit code, const char *format, ...)
+__attribute__((format(printf, 3, 4))) static void fail(struct daemon *daemon, enum mount_exit code, const char *format,
+						       ...)
 {
 	va_list ap;
 

@@ -17,7 +17,7 @@ struct daemon_config {
 };
 
 struct daemon_result {
-	int code; /* enum mount_exit */
+	int code;       /* enum mount_exit */
 	char text[512]; /* one line that says what went wrong; empty if nothing did */
 };
 

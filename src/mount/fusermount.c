@@ -117,7 +117,9 @@ static int mount_through(char **argv, int *sockets, int messages, int *fd, struc
 
 	if (r) {
 		buf_clear(why);
-		return buf_printf(why, "%s cannot be started (Debian package fuse3): %s", PROGRAM, strerror(-r)) ? -ENOMEM : r;
+		return buf_printf(why, "%s cannot be started (Debian package fuse3): %s", PROGRAM, strerror(-r))
+			       ? -ENOMEM
+			       : r;
 	}
 	close(sockets[0]);
 	sockets[0] = -1;

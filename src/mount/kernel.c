@@ -38,8 +38,8 @@ static int mount_directly(const struct kernel_mount *mount_, int fd)
 {
 	CLEANUP(buf_free) struct buf data = BUF_INIT;
 
-	if (buf_printf(&data, "fd=%d,rootmode=40000,user_id=%u,group_id=%u,default_permissions%s", fd, geteuid(), getegid(),
-		       mount_->options->allow_other ? ",allow_other" : ""))
+	if (buf_printf(&data, "fd=%d,rootmode=40000,user_id=%u,group_id=%u,default_permissions%s", fd, geteuid(),
+		       getegid(), mount_->options->allow_other ? ",allow_other" : ""))
 		return -ENOMEM;
 	if (mount(mount_->source, mount_->mountpoint, KERNEL_TYPE, apply_options(MS_NOSUID | MS_NODEV, mount_->options),
 		  data.p) < 0)
@@ -66,7 +66,8 @@ static int mount_by_helper(const struct kernel_mount *mount_, int *fd, struct bu
 	const struct options *options = mount_->options;
 	CLEANUP(buf_free) struct buf words = BUF_INIT;
 
-	if (buf_add_str(&words, STR("subtype=hpkvfs,default_permissions,fsname=")) || add_escaped(&words, mount_->source) ||
+	if (buf_add_str(&words, STR("subtype=hpkvfs,default_permissions,fsname=")) ||
+	    add_escaped(&words, mount_->source) ||
 	    buf_printf(&words, "%s%s%s%s%s", options->allow_other ? ",allow_other" : "",
 		       options->read_only == ON ? ",ro" : "", options->suid == ON ? ",suid" : ",nosuid",
 		       options->dev == ON ? ",dev" : ",nodev", options->exec == OFF ? ",noexec" : ""))
@@ -93,8 +94,9 @@ int kernel_mount(const struct kernel_mount *mount_, int *fd, struct buf *why)
 	if (device < 0) {
 		r = -errno;
 		buf_clear(why);
-		return buf_printf(why, "cannot open %s (is the kernel's module fuse loaded?): %s", DEVICE, strerror(-r)) ? -ENOMEM :
-															   r;
+		return buf_printf(why, "cannot open %s (is the kernel's module fuse loaded?): %s", DEVICE, strerror(-r))
+			       ? -ENOMEM
+			       : r;
 	}
 	r = mount_directly(mount_, device);
 	if (r)

@@ -11,9 +11,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include <libwebsockets.h>
-
 #include "base/log.h"
+#include "base/loop.h"
 #include "client/credentials.h"
 #include "client/url.h"
 #include "mount/daemon.h"
@@ -154,7 +153,8 @@ static int set_url(struct setup *setup)
 	} else {
 		setup->store_url = strdup(setup->options.spec);
 	}
-	if (r == MOUNT_OK && url.kind != URL_LOCAL && credentials_read(setup->options.credentials, &setup->api_key, &error) < 0)
+	if (r == MOUNT_OK && url.kind != URL_LOCAL &&
+	    credentials_read(setup->options.credentials, &setup->api_key, &error) < 0)
 		r = complain(setup, MOUNT_USAGE, error.text);
 	url_free(&url);
 	return r == MOUNT_OK && !setup->store_url ? complain_of(setup, MOUNT_SYSTEM, "cannot start", -ENOMEM) : r;
@@ -283,7 +283,8 @@ static int await_child(const struct setup *setup, int report, pid_t pid)
 	if (n == (ssize_t)sizeof(result))
 		return *result.text ? complain(setup, result.code, result.text) : result.code;
 	if (waitpid(pid, &status, 0) == pid && WIFSIGNALED(status)) {
-		fprintf(stderr, "%s: the filesystem's process was ended by signal %d\n", setup->program, WTERMSIG(status));
+		fprintf(stderr, "%s: the filesystem's process was ended by signal %d\n", setup->program,
+			WTERMSIG(status));
 		return MOUNT_SYSTEM;
 	}
 	return complain(setup, MOUNT_SYSTEM, "the filesystem's process ended without a word");

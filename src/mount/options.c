@@ -27,13 +27,13 @@
 
 enum kind {
 	KIND_STRING,
-	KIND_SIZE,   /* bytes, with K, M or G for powers of 1024 */
-	KIND_TIME,   /* seconds, with a fraction; kept in microseconds */
-	KIND_USER,   /* a name or a number */
+	KIND_SIZE, /* bytes, with K, M or G for powers of 1024 */
+	KIND_TIME, /* seconds, with a fraction; kept in microseconds */
+	KIND_USER, /* a name or a number */
 	KIND_GROUP,
 	KIND_OCTAL,
 	KIND_FLAG,
-	KIND_ON,     /* enum tristate */
+	KIND_ON, /* enum tristate */
 	KIND_OFF,
 	KIND_IGNORE,
 };
@@ -54,11 +54,13 @@ struct row {
 static const struct row rows[] = {
 	{ "credentials", "FILE", KIND_STRING, FIELD(credentials), 0, 0,
 	  "file that holds the API key, readable by its owner only (default: HPKV_API_KEY, or systemd's credential)" },
-	{ "prefix", "KEYS", KIND_STRING, FIELD(prefix), 0, 0, "show only the keys that begin so, without it (default: none)" },
+	{ "prefix", "KEYS", KIND_STRING, FIELD(prefix), 0, 0,
+	  "show only the keys that begin so, without it (default: none)" },
 	{ "delimiter", "CHAR", KIND_STRING, FIELD(delimiter), 0, 0, "what separates directories in keys (default: /)" },
 	{ "uid", "USER", KIND_USER, FIELD(uid), 0, ID_MAX, "owner of files without a record (default: who mounts)" },
 	{ "gid", "GROUP", KIND_GROUP, FIELD(gid), 0, ID_MAX, "their group (default: that of who mounts)" },
-	{ "umask", "OCTAL", KIND_OCTAL, FIELD(umask), 0, 0777, "permissions they lack (default: the umask of who mounts)" },
+	{ "umask", "OCTAL", KIND_OCTAL, FIELD(umask), 0, 0777,
+	  "permissions they lack (default: the umask of who mounts)" },
 	{ "allow_other", NULL, KIND_FLAG, FIELD(allow_other), 0, 0, "let other users in, as far as permissions allow" },
 	{ "max_value", "BYTES", KIND_SIZE, FIELD(max_value), 64, 64 * MIB,
 	  "the most bytes that the server takes in a value (default: 3072; with local:DIR 1M)" },
@@ -81,7 +83,8 @@ static const struct row rows[] = {
 	{ "nosuid", NULL, KIND_OFF, FIELD(suid), 0, 0, "do not (the default)" },
 	{ "exec", NULL, KIND_ON, FIELD(exec), 0, 0, "let programs run (the default)" },
 	{ "noexec", NULL, KIND_OFF, FIELD(exec), 0, 0, "do not" },
-	{ "remount", NULL, KIND_FLAG, FIELD(remount), 0, 0, "change ro, rw, dev, suid or exec of what is mounted on DIR" },
+	{ "remount", NULL, KIND_FLAG, FIELD(remount), 0, 0,
+	  "change ro, rw, dev, suid or exec of what is mounted on DIR" },
 	{ "defaults", NULL, KIND_IGNORE, 0, 0, 0, NULL },
 	{ "async", NULL, KIND_IGNORE, 0, 0, 0, NULL },
 	{ "auto", NULL, KIND_IGNORE, 0, 0, 0, NULL },

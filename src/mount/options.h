@@ -13,8 +13,8 @@
 /* Exit codes of mount(8). */
 enum mount_exit {
 	MOUNT_OK = 0,
-	MOUNT_USAGE = 1,   /* wrong call, or no permission */
-	MOUNT_SYSTEM = 2,  /* no memory, no process */
+	MOUNT_USAGE = 1,  /* wrong call, or no permission */
+	MOUNT_SYSTEM = 2, /* no memory, no process */
 	MOUNT_INTERRUPTED = 8,
 	MOUNT_FAILURE = 32 /* no server, wrong key, mount(2) failed */
 };
@@ -36,10 +36,10 @@ enum tristate {
 
 struct options {
 	enum options_action action;
-	bool helper;     /* called as mount(8) calls its helpers */
+	bool helper; /* called as mount(8) calls its helpers */
 	bool foreground;
 	bool debug;
-	bool sloppy;     /* unknown options are passed over */
+	bool sloppy;      /* unknown options are passed over */
 	const char *spec; /* borrowed from argv */
 	const char *dir;
 	const char *mount_namespace; /* -N: a path or a pid; NULL: this one */
@@ -49,7 +49,7 @@ struct options {
 	char *prefix;
 	char *delimiter;
 	char *cacert;
-	char *state; /* as given; NULL: the default */
+	char *state;        /* as given; NULL: the default */
 	uint64_t max_value; /* bytes */
 	uint64_t max_key;   /* bytes */
 	uint64_t timeout_us;

@@ -28,7 +28,7 @@ struct pending {
 	struct store_request request; /* its strings lie behind this struct */
 	store_done *done;
 	void *arg;
-	uint64_t order;      /* of arrival */
+	uint64_t order; /* of arrival */
 	bool was_sent;
 	uint64_t give_up_us; /* 0: its time does not run yet */
 	int err;             /* once failed */
@@ -62,8 +62,8 @@ struct store_hpkv {
 	struct loop_timer expiry; /* of those that wait */
 	uint64_t expiry_us;       /* when it fires; 0: not set */
 
-	bool keep_up;    /* a lost connection is renewed */
-	bool was_lost;   /* and that was logged */
+	bool keep_up;  /* a lost connection is renewed */
+	bool was_lost; /* and that was logged */
 	bool gave_up;
 	struct backoff reconnect;
 	struct backoff throttle; /* after a 429 nothing is sent until it is over */
@@ -114,7 +114,8 @@ static void log_failure(struct store_hpkv *store, const struct pending *pending,
 	if (!worth_logging(store, text))
 		return;
 	/* makes one line of it, whatever is in the key */
-	error_set(&line, -EIO, 0, "%s of %.*s: %s", op_name(pending->request.op), (int)(key.len < 80 ? key.len : 80), key.p, text);
+	error_set(&line, -EIO, 0, "%s of %.*s: %s", op_name(pending->request.op), (int)(key.len < 80 ? key.len : 80),
+		  key.p, text);
 	log_warning("%s", line.text);
 }
 
@@ -414,7 +415,8 @@ static struct str append(char **to, struct str from)
 static int submit(struct store *base, const struct store_request *request, store_done *done, void *arg)
 {
 	struct store_hpkv *store = lws_container_of(base, struct store_hpkv, store);
-	struct pending *pending = calloc(1, sizeof(*pending) + request->key.len + request->value.len + request->end.len);
+	struct pending *pending =
+		calloc(1, sizeof(*pending) + request->key.len + request->value.len + request->end.len);
 	char *strings = (char *)(pending + 1);
 
 	if (!pending)

@@ -20,7 +20,7 @@ struct store_hpkv_config {
 	const char *ca_file; /* NULL: the system's authorities */
 	bool insecure;
 	uint64_t timeout_us;
-	size_t max_value; /* bytes */
+	size_t max_value;  /* bytes */
 	unsigned inflight; /* the most requests that are sent and unanswered; 0: 128 */
 };
 
