@@ -34,16 +34,22 @@ def need(tool, package):
 # --- what processes cost ---
 
 
+def of_threads(pid, name):
+    """The text of /proc/PID/task/*/NAME, thread by thread; of those that have ended nothing."""
+    texts = []
+    try:
+        for thread in os.listdir(f"/proc/{pid}/task"):
+            texts.append(Path(f"/proc/{pid}/task/{thread}/{name}").read_text(encoding="ascii"))
+    except OSError:
+        pass
+    return texts
+
+
 def descendants(pid):
     """The processes below this one."""
     found = []
-    for children in Path(f"/proc/{pid}/task").glob("*/children"):  # of each thread
-        try:
-            pids = children.read_text(encoding="ascii").split()
-        except OSError:
-            continue
-        for child in map(int, pids):
-            found += [child, *descendants(child)]
+    for child in " ".join(of_threads(pid, "children")).split():
+        found += [int(child), *descendants(int(child))]
     return found
 
 
@@ -72,13 +78,7 @@ def peak_kib(pid):
 
 def cpu_seconds(pid):
     """What all threads of the process have computed, in user and system mode."""
-    total = 0
-    for schedstat in Path(f"/proc/{pid}/task").glob("*/schedstat"):
-        try:
-            total += int(schedstat.read_text(encoding="ascii").split()[0])
-        except OSError:
-            continue
-    return total / 1e9
+    return sum(int(text.split()[0]) for text in of_threads(pid, "schedstat")) / 1e9
 
 
 # --- one FUSE daemon ---
