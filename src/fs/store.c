@@ -83,6 +83,9 @@ static co_fn int request(struct store *store, const struct store_request *reques
 		if (co_wait() < 0)
 			continue;
 	co_uninterruptible(former);
+	/* of anything else it would be told as an absence, and of a listing as an empty one */
+	if (waiting.err == -ENOENT && request->op != STORE_GET && request->op != STORE_DELETE)
+		return -EPROTO;
 	return waiting.err;
 }
 
