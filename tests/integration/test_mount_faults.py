@@ -41,7 +41,6 @@ NONSENSE = {
     "records without values": {"fields": {"records": [{"key": "f"}], "value": []}},
     "record with a null value": {"fields": {"records": [{"key": "f", "value": None}], "value": []}},
     "nothing but truncated": {"fields": {"records": [], "truncated": True, "value": []}},
-    "binary frame": {"binary": True},
     "partial frame": {"partial": True},
     "a frame of 16 MiB": {"huge": 16 << 20},
     "connection lost": {"drop": True},
@@ -58,7 +57,7 @@ NONSENSE = {
 
 
 # Of a change these are successes all the same.
-STILL_SUCCESS = [kind for kind in NONSENSE if kind.startswith(("value", "records", "record ", "nothing but", "members", "binary"))]
+STILL_SUCCESS = [kind for kind in NONSENSE if kind.startswith(("value", "records", "record ", "nothing but", "members"))]
 
 # Of GET and DELETE that is a proper answer.
 ABSENT = "404 with a success's members"
@@ -249,6 +248,16 @@ def test_error_texts_may_be_anything(pyserver, mount):
             write(mount.path / "f", b"new")
         pyserver.clear_faults()
     assert pyserver.get("f") == "old"
+
+
+def test_an_answer_in_a_binary_frame_is_an_error_or_right(pyserver, mount):
+    pyserver.set("f", "x")
+    pyserver.fault(binary=True)
+    try:
+        assert (mount.path / "f").read_bytes() == b"x"
+        assert os.listdir(mount.path) == ["f"]
+    except OSError as error:
+        assert errno.errorcode[error.errno] in UNCLEAR
 
 
 def test_unasked_messages_are_passed_over(pyserver, mount):

@@ -184,7 +184,17 @@ def test_what_one_descriptor_wrote_another_reads(pyserver, mount):
     os.close(reader)
 
 
-@pytest.mark.parametrize("content", [b"", b"\0", b"\xff\xfe", b"a\0b", b"hpkvfs1 looks like a stub\n", bytes(range(256)) * 4])
+BINARY = {
+    "empty": b"",
+    "a NUL": b"\0",
+    "not UTF-8": b"\xff\xfe",
+    "NUL inside": b"a\0b",
+    "like a stub": b"hpkvfs1 looks like a stub\n",
+    "all bytes": bytes(range(256)) * 4,
+}
+
+
+@pytest.mark.parametrize("content", BINARY.values(), ids=BINARY)
 def test_content_that_a_value_cannot_hold_is_kept_exactly(pyserver, mount, mount_on, content):
     write(mount.path / "f", content)
     assert (mount.path / "f").read_bytes() == content
@@ -206,7 +216,7 @@ def test_content_of_exactly_the_greatest_size(pyserver, mount):
     assert pyserver.get("f") == "x" * 3072
 
 
-@pytest.mark.parametrize("content", [b"x" * 3073, b"\0" * 3000])
+@pytest.mark.parametrize("content", [b"x" * 3073, b"\0" * 3000], ids=["text", "binary"])
 def test_too_large_content_is_refused_at_close_and_the_old_stays(pyserver, mount, content):
     pyserver.set("f", "old")
     with fails_with("EFBIG"):

@@ -135,7 +135,7 @@ def test_a_cold_file_of_a_large_folder_costs_no_listing_of_it(pyserver, mount_on
 
 @pytest.fixture
 def warm(pyserver, mount_on):
-    pyserver.set_all({"d/old": "old", "d/a": "a", "d/other": "o"})
+    pyserver.set_all({"d/old": "old", "d/a": "a\n", "d/other": "o"})
     mount = mount_on(pyserver, WARM)
     sh("ls -l . d", mount.path)
     pyserver.clear_log()

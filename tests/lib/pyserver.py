@@ -55,7 +55,7 @@ class PyServer:
     cut; default 1000 and 1 MiB), disorder (requests that arrive together are served in reverse order)."""
 
     def __init__(self, **settings):
-        self.key = settings.setdefault("key", "py server+key/=")
+        self.key = settings.setdefault("key", "py-server+key/&=")
         self._lock = threading.Lock()
         self._process = subprocess.Popen(
             [sys.executable, os.path.abspath(__file__), json.dumps(settings)],
