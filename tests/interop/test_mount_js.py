@@ -2,18 +2,15 @@
 
 import json
 import os
-import subprocess
-from pathlib import Path
 
 import pytest
 
+from lib.jsclient import JsError
 from lib.processes import wait_for
 from lib.pyserver import PyServer
-from lib.shell import need, sh, tree, write
+from lib.shell import sh, tree, write
 
 pytestmark = pytest.mark.timeout(120)
-
-HERE = Path(__file__).parent
 
 VALUES = {
     "user/1": '{"name":"Ada","tags":["a","b"]}',
@@ -23,92 +20,106 @@ VALUES = {
 }
 
 
-class Js:
-    """The official client as a process; the key in its own query string must need no encoding."""
+class World:
+    """The official client and a mount, on one server."""
 
-    def __init__(self, url, key):
-        need("node")
-        assert (HERE / "node_modules/@hpkv/websocket-client").is_dir(), f"run npm ci in {HERE}"
-        self.command = ["node", str(HERE / "mount_client.js"), url, key]
+    def __init__(self, node, server, mount):
+        self.node = node
+        self.server = server
+        self.path = mount.path
+        self.client = node.api(server.key, server.url, {"throttling": {"enabled": False}})
+        self.client.call("connect")
 
-    def start(self, *calls):
-        return subprocess.Popen([*self.command, json.dumps(calls)], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True, cwd="/")
+    def call(self, *arguments):
+        return self.client.call(*arguments)
 
-    def run(self, *calls):
-        process = self.start(*calls)
-        output = process.communicate(timeout=60)[0]
-        assert process.returncode == 0
-        return json.loads(output.splitlines()[-1])
+    def code(self, *arguments):
+        """Of a call that fails."""
+        with pytest.raises(JsError) as caught:
+            self.call(*arguments)
+        return caught.value.code
+
+    def watch(self):
+        tokens = self.node.tokens(self.server.key, self.server.url)
+        token = tokens.call("generateToken", {"subscribePatterns": ["*"], "accessPattern": ".*"})
+        watcher = self.node.subscription(token, self.server.url)
+        watcher.call("connect")
+        watcher.listen("*")
+        return watcher
 
 
 @pytest.fixture(params=["hpkvd", "pyserver"])
-def world(request, make_mount):
-    """The official client and a mount, on each server."""
+def world(request, node, make_mount):
     if request.param == "hpkvd":
         server = request.getfixturevalue("hpkvd")
-        yield Js(server.url, server.key), make_mount(options=["ttl=0"])
+        yield World(node, server, make_mount(options=["ttl=0"]))
         return
+    # This client does not percent-encode the key.
     with PyServer(key="needs-no-encoding") as server:
         with make_mount(spec=server.url, key=server.key, options=["ttl=0"]) as mount:
-            yield Js(server.url, server.key), mount
+            yield World(node, server, mount)
 
 
 def test_its_keys_are_files(world):
-    js, mount = world
-    assert all(result["success"] for result in js.run(*[["set", key, value] for key, value in VALUES.items()]))
-    files = {name: content for name, content in tree(mount.path).items() if content is not None}
+    for key, value in VALUES.items():
+        assert world.call("set", key, value)["success"] is True
+    files = {name: content for name, content in tree(world.path).items() if content is not None}
     assert files == {key: value.encode() for key, value in VALUES.items()}
 
 
+def test_its_objects_are_files_of_json(world):
+    world.call("set", "user", {"name": "Ada", "tags": ["ü"]})
+    assert (world.path / "user").read_text() == '{"name":"Ada","tags":["ü"]}'
+
+
 def test_files_are_its_keys(world):
-    js, mount = world
     for key, value in VALUES.items():
-        os.makedirs((mount.path / key).parent, exist_ok=True)
-        write(mount.path / key, value.encode())
-    results = js.run(*[["get", key] for key in VALUES])
-    assert [result["value"] for result in results] == list(VALUES.values())
-    found = js.run(["range", "deep/", "user0"])[0]
+        os.makedirs((world.path / key).parent, exist_ok=True)
+        write(world.path / key, value.encode())
+    for key, value in VALUES.items():
+        assert world.call("get", key)["value"] == value
+    found = world.call("range", "deep/", "user0")
     assert {record["key"]: record["value"] for record in found["records"]} == VALUES
 
 
 def test_what_it_changes_the_mount_shows(world):
-    js, mount = world
-    js.run(["set", "a", "1"], ["set", "b", "2"], ["set", "j", '{"x":1,"y":2}'])
-    assert sorted(os.listdir(mount.path)) == ["a", "b", "j"]
-    js.run(["set", "a", "changed"], ["delete", "b"], ["patch", "j", '{"y":null,"z":3}'], ["atomicIncrement", "n", 7])
-    assert sorted(os.listdir(mount.path)) == ["a", "j", "n"]
-    assert (mount.path / "a").read_bytes() == b"changed"
-    assert json.loads((mount.path / "j").read_text()) == {"x": 1, "z": 3}
-    assert (mount.path / "n").read_bytes() == b"7"
+    world.call("set", "a", "1")
+    world.call("set", "b", "2")
+    world.call("set", "j", '{"x":1,"y":2}')
+    assert sorted(os.listdir(world.path)) == ["a", "b", "j"]
+    world.call("set", "a", "changed")
+    world.call("delete", "b")
+    world.call("set", "j", {"y": None, "z": 3}, True)
+    world.call("atomicIncrement", "n", 7)
+    assert sorted(os.listdir(world.path)) == ["a", "j", "n"]
+    assert (world.path / "a").read_bytes() == b"changed"
+    assert json.loads((world.path / "j").read_text()) == {"x": 1, "z": 3}
+    assert (world.path / "n").read_bytes() == b"7"
 
 
 def test_what_the_mount_changes_it_sees(world):
-    js, mount = world
-    js.run(["set", "d/a", "1"], ["set", "d/b", "2"], ["set", "d/c", "3"])
-    sh("echo 4 > d/a; rm d/b; mv d/c d/moved; echo 5 >> d/moved", mount.path)
-    results = js.run(["get", "d/a"], ["get", "d/b"], ["get", "d/c"], ["get", "d/moved"], ["range", "\x01", "\U0010ffff"])
-    assert results[0]["value"] == "4\n"
-    assert results[1] == results[2] == {"error": 404}
-    assert results[3]["value"] == "35\n"
-    assert [record["key"] for record in results[4]["records"]] == ["d/a", "d/moved"]
+    for name in "abc":
+        world.call("set", f"d/{name}", name)
+    sh("echo 4 > d/a; rm d/b; mv d/c d/moved; echo 5 >> d/moved", world.path)
+    assert world.call("get", "d/a")["value"] == "4\n"
+    assert world.code("get", "d/b") == 404
+    assert world.code("get", "d/c") == 404
+    assert world.call("get", "d/moved")["value"] == "c5\n"
+    assert [record["key"] for record in world.call("range", "\x01", "\U0010ffff")["records"]] == ["d/a", "d/moved"]
 
 
 def test_it_is_told_of_what_the_mount_does_and_never_of_an_empty_value(world):
-    js, mount = world
-    js.run(["set", "f", "old"])
-    watcher = js.start(["watch", 4])
-    assert watcher.stdout.readline() == "watching\n"
-    sh("echo x > f; echo y > g; mv g h", mount.path)
-    output = watcher.communicate(timeout=60)[0]
-    assert json.loads(output.splitlines()[-1]) == [[["f", "x\n"], ["g", "y\n"], ["h", "y\n"], ["g", None]]]
+    world.call("set", "f", "old")
+    watcher = world.watch()
+    sh("echo x > f; echo y > g; mv g h", world.path)
+    told = [watcher.event("*") for _ in range(4)]
+    assert [(event["key"], event["value"]) for event in told] == [("f", "x\n"), ("g", "y\n"), ("h", "y\n"), ("g", None)]
 
 
-def test_a_program_that_waits_for_its_answer_in_a_file(world):
-    """Another client's worker: the mount writes a question, the client reads it and sets the answer."""
-    js, mount = world
-    write(mount.path / "question", b"6*7")
-    question = js.run(["get", "question"])[0]["value"]
-    assert question == "6*7"
-    js.run(["set", "answer", "42"])
-    wait_for(lambda: (mount.path / "answer").exists(), "the answer", 60)
-    assert (mount.path / "answer").read_bytes() == b"42"
+def test_a_question_in_one_file_and_its_answer_in_another(world):
+    """Another client's worker."""
+    write(world.path / "question", b"6*7")
+    assert world.call("get", "question")["value"] == "6*7"
+    world.call("set", "answer", "42")
+    wait_for((world.path / "answer").exists, "the answer", 60)
+    assert (world.path / "answer").read_bytes() == b"42"
