@@ -1,11 +1,11 @@
 /* hpkv: the store on the command line. */
 #include <errno.h>
-#include <libwebsockets.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/clock.h"
+#include "base/loop.h"
 #include "base/utf8.h"
 #include "cli/cli.h"
 #include "client/credentials.h"

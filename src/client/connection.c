@@ -58,24 +58,32 @@ static void refused_error(struct connection *connection, int status)
 		error_set(error, -EPROTO, status, "no HPKV server answers at this URL (HTTP %d)", status);
 }
 
+/* libwebsockets' own text for a bad certificate is "SSL err 1"; OpenSSL knows more. */
+static const char *certificate_fault(struct lws *wsi)
+{
+	const SSL *ssl = lws_get_ssl(wsi);
+	long code = ssl ? SSL_get_verify_result(ssl) : X509_V_OK;
+
+	return code == X509_V_OK ? NULL : X509_verify_cert_error_string(code);
+}
+
 /* libwebsockets says what went wrong in words; the phases that were reached tell more. */
 static void failure_error(struct connection *connection, struct lws *wsi, const char *text)
 {
 	int status = (int)lws_http_client_http_response(wsi);
+	const char *fault = connection->tls ? certificate_fault(wsi) : NULL;
 
 	if (connection->error.err)
 		return;
-	if (connection->sent_handshake && status >= 200 && status != 101) {
+	if (fault)
+		error_set(&connection->error, -EPROTO, 0, "the server's certificate was not accepted: %s", fault);
+	else if (connection->sent_handshake && status >= 200 && status != 101)
 		refused_error(connection, status);
-		return;
-	}
-	if (connection->sent_handshake && status == 101)
+	else if (connection->sent_handshake && status == 101)
 		error_set(&connection->error, -EPROTO, status, "the server's WebSocket upgrade makes no sense: %s", text);
 	else if (connection->sent_handshake)
 		error_set(&connection->error, -ECONNRESET, 0, "the server hung up before it answered: %s", text);
-	else if (connection->tls && strstr(text, "tls"))
-		error_set(&connection->error, -EPROTO, 0, "the server's certificate was not accepted: %s", text);
-	else if (connection->tls && !strstr(text, "connect"))
+	else if (connection->tls && (strstr(text, "SSL") || strstr(text, "tls")))
 		error_set(&connection->error, -EPROTO, 0, "no TLS connection could be made: %s", text);
 	else
 		error_set(&connection->error, -ECONNREFUSED, 0, "no connection could be made: %s", text);

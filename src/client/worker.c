@@ -14,9 +14,9 @@ static void job_finish(void *arg)
 {
 	struct job *job = arg;
 
-	/* the thread may not have left job_hand_over yet */
-	pthread_mutex_lock(&job->lock);
-	pthread_mutex_unlock(&job->lock);
+	/* It has nothing left to do but to end. Waiting for that keeps what libraries free only then (OpenSSL's
+	 * memory of the thread) from outliving the loop, and the lock from being freed while it is still let go. */
+	pthread_join(job->thread, NULL);
 	if (!job_cancelled(job))
 		job->type->done(job);
 	job_free(job);
@@ -32,8 +32,10 @@ static bool job_hand_over(struct job *job)
 	if (!cancelled)
 		posted = loop_post(job->loop, job_finish, job) == 0;
 	pthread_mutex_unlock(&job->lock);
-	if (cancelled)
+	if (cancelled) {
+		pthread_detach(pthread_self());
 		job_free(job);
+	}
 	return posted || cancelled;
 }
 
@@ -52,8 +54,6 @@ static void *job_thread(void *arg)
 int job_start(struct job *job, const struct job_type *type, struct loop *loop)
 {
 	sigset_t all, before;
-	pthread_attr_t attributes;
-	pthread_t thread;
 	int r;
 
 	job->type = type;
@@ -61,12 +61,9 @@ int job_start(struct job *job, const struct job_type *type, struct loop *loop)
 	atomic_init(&job->cancelled, false);
 	pthread_mutex_init(&job->lock, NULL);
 	sigfillset(&all);
-	pthread_attr_init(&attributes);
-	pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
 	pthread_sigmask(SIG_SETMASK, &all, &before);
-	r = -pthread_create(&thread, &attributes, job_thread, job);
+	r = -pthread_create(&job->thread, NULL, job_thread, job);
 	pthread_sigmask(SIG_SETMASK, &before, NULL);
-	pthread_attr_destroy(&attributes);
 	if (r)
 		pthread_mutex_destroy(&job->lock);
 	return r;

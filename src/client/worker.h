@@ -21,6 +21,7 @@ struct job_type {
 struct job {
 	const struct job_type *type;
 	struct loop *loop;
+	pthread_t thread;
 	pthread_mutex_t lock; /* held while `cancelled` is changed, and while the loop is told of the end */
 	atomic_bool cancelled;
 };

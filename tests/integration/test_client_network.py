@@ -1,0 +1,408 @@
+"""libhpkv below the protocol: servers that are silent, rude or somebody else, TLS with good and bad certificates, dead peers."""
+
+import errno
+import shutil
+import socket
+import ssl
+import subprocess
+import threading
+import time
+
+import pytest
+
+from lib.client_driver import Driver
+from lib.pyserver import PyServer
+
+
+class RawServer:
+    """Hands every connection to `serve(socket)` on a thread of its own; address as socket.create_server takes it."""
+
+    def __init__(self, serve, context=None, family=socket.AF_INET, address=("127.0.0.1", 0)):
+        self.serve = serve
+        self.context = context
+        self.accepted = 0
+        self.listener = socket.create_server(address, family=family) if family != socket.AF_UNIX else self._unix(address)
+        self.port = self.listener.getsockname()[1] if family != socket.AF_UNIX else None
+        self.threads = []
+        self.sockets = []
+        self.thread = threading.Thread(target=self._accept)
+        self.thread.start()
+
+    @staticmethod
+    def _unix(path):
+        listener = socket.socket(socket.AF_UNIX)
+        listener.bind(path)
+        listener.listen()
+        return listener
+
+    def _accept(self):
+        while True:
+            try:
+                connection, _ = self.listener.accept()
+            except OSError:
+                return
+            self.accepted += 1
+            self.sockets.append(connection)
+            thread = threading.Thread(target=self._run, args=(connection,))
+            self.threads.append(thread)
+            thread.start()
+
+    def _run(self, connection):
+        try:
+            if self.context is not None:
+                connection = self.context.wrap_socket(connection, server_side=True)
+            self.serve(connection)
+        except OSError:
+            pass
+        finally:
+            connection.close()
+
+    def close(self):
+        self.listener.shutdown(socket.SHUT_RDWR)
+        self.listener.close()
+        self.thread.join()
+        for connection in self.sockets:
+            try:
+                connection.shutdown(socket.SHUT_RDWR)
+            except OSError:
+                pass
+        for thread in self.threads:
+            thread.join()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_error):
+        self.close()
+
+
+def drain(connection):
+    while connection.recv(65536):
+        pass
+
+
+def answering(head):
+    def serve(connection):
+        request = b""
+        while b"\r\n\r\n" not in request:
+            request += connection.recv(65536)
+        connection.sendall(head)
+        drain(connection)
+
+    return serve
+
+
+def connect_error(url, **options):
+    options.setdefault("api_key", "sesame")
+    options.setdefault("connect_timeout_ms", 5000)
+    with Driver(url, **options) as client:
+        outcome = client.connect()
+        assert "sesame" not in outcome.get("text", "")
+        return outcome
+
+
+# --- servers that do not play by the rules ---
+
+
+def test_a_server_that_never_answers_the_upgrade():
+    with RawServer(drain) as server:
+        began = time.monotonic()
+        outcome = connect_error(f"http://127.0.0.1:{server.port}", connect_timeout_ms=500)
+        assert outcome["err"] == -errno.ETIMEDOUT
+        assert time.monotonic() - began >= 0.45
+
+
+def test_a_server_that_never_begins_tls():
+    with RawServer(drain) as server:
+        assert connect_error(f"https://127.0.0.1:{server.port}", connect_timeout_ms=500)["err"] == -errno.ETIMEDOUT
+
+
+def test_an_address_that_swallows_everything():
+    """A listener whose queue is full: the connect itself is never answered."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(0)
+        port = listener.getsockname()[1]
+        fillers = []
+        for _ in range(8):
+            filler = socket.socket()
+            filler.setblocking(False)
+            filler.connect_ex(("127.0.0.1", port))
+            fillers.append(filler)
+        assert connect_error(f"http://127.0.0.1:{port}", connect_timeout_ms=500)["err"] == -errno.ETIMEDOUT
+        for filler in fillers:
+            filler.close()
+
+
+def test_a_server_that_hangs_up_at_once():
+    with RawServer(lambda connection: connection.recv(1)) as server:
+        assert connect_error(f"http://127.0.0.1:{server.port}")["err"] == -errno.ECONNRESET
+
+
+@pytest.mark.parametrize(
+    "head, code",
+    [
+        (b"HTTP/1.1 302 Found\r\nLocation: http://127.0.0.1:1/ws\r\nContent-Length: 0\r\n\r\n", 302),
+        (b"HTTP/1.1 301 Moved\r\nLocation: ws://127.0.0.1:1/ws\r\nContent-Length: 0\r\n\r\n", 301),
+        (b"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nContent-Length: 6\r\n\r\n<html>", 200),
+    ],
+)
+def test_another_kind_of_server(head, code):
+    with RawServer(answering(head)) as server:
+        outcome = connect_error(f"http://127.0.0.1:{server.port}")
+        assert (outcome["err"], outcome["code"]) == (-errno.EPROTO, code)
+        assert server.accepted == 1
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: AAAA\r\n\r\n",
+        b"HTTP/1.1 101 Switching Protocols\r\n\r\n",
+        b"SSH-2.0-OpenSSH_9.2\r\n\r\n",
+        b"\0\xff" * 300 + b"\r\n\r\n",
+    ],
+)
+def test_an_upgrade_that_makes_no_sense(head):
+    with RawServer(answering(head)) as server:
+        outcome = connect_error(f"http://127.0.0.1:{server.port}", connect_timeout_ms=2000)
+        assert outcome["err"] in (-errno.EPROTO, -errno.ECONNRESET, -errno.ETIMEDOUT)
+
+
+def test_a_dead_peer_is_found():
+    """The upgrade is answered properly, and then nothing ever again, pings included: at most 5 seconds, say the rules."""
+    import base64
+    import hashlib
+
+    def serve(connection):
+        request = b""
+        while b"\r\n\r\n" not in request:
+            request += connection.recv(65536)
+        key = next(line.split(b": ")[1] for line in request.split(b"\r\n") if line.lower().startswith(b"sec-websocket-key"))
+        accept = base64.b64encode(hashlib.sha1(key + b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11").digest())
+        connection.sendall(
+            b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+            b"Sec-WebSocket-Accept: " + accept + b"\r\n\r\n"
+        )
+        drain(connection)
+
+    with RawServer(serve) as server, Driver(f"http://127.0.0.1:{server.port}", api_key="k") as client:
+        assert "err" not in client.connect()
+        number = client.start("get", "a", 60000)
+        assert client.reply(number)["err"] == -errno.ECONNRESET
+        assert client.wait("disconnected")["err"] == -errno.ECONNRESET
+
+
+def test_a_live_but_idle_connection_stays():
+    with PyServer() as server, Driver(server.url, api_key=server.key) as client:
+        assert "err" not in client.connect()
+        time.sleep(7)  # longer than the time after which a silent peer counts as dead
+        assert client.count("disconnected") == 0
+        assert "err" not in client.request("set", "a", "1")
+
+
+# --- Unix sockets ---
+
+
+def test_unix_sockets(tmp_path):
+    """Also one whose path is longer than the 107 bytes that the kernel takes."""
+    folder = tmp_path / ("long" * 30) / ("longer" * 20)
+    folder.mkdir(parents=True)
+    short = tmp_path / "s"
+    short.symlink_to(folder)
+    with PyServer() as behind:
+
+        def forward(connection):
+            with socket.create_connection(("127.0.0.1", behind.port)) as upstream:
+
+                def back():
+                    try:
+                        while data := upstream.recv(65536):
+                            connection.sendall(data)
+                        connection.shutdown(socket.SHUT_RDWR)
+                    except OSError:
+                        pass
+
+                thread = threading.Thread(target=back)
+                thread.start()
+                try:
+                    while data := connection.recv(65536):
+                        upstream.sendall(data)
+                finally:
+                    upstream.shutdown(socket.SHUT_RDWR)
+                    thread.join()
+
+        with RawServer(forward, family=socket.AF_UNIX, address=str(short / "socket")):
+            assert len(str(folder / "socket")) > 200
+            for path in (short / "socket", folder / "socket"):
+                with Driver(f"unix:{path}", api_key=behind.key) as client:
+                    assert "err" not in client.connect()
+                    assert "err" not in client.request("set", "a", "1")
+                    client.do("token", [], None)
+                    assert "token" in client.wait("token")
+
+
+def test_no_such_socket(tmp_path):
+    assert connect_error(f"unix:{tmp_path}/nothing")["err"] in (-errno.ECONNREFUSED, -errno.ENOENT)
+
+
+# --- TLS ---
+
+
+@pytest.fixture(scope="module")
+def certificates(tmp_path_factory):
+    """An authority and certificates of it, made with openssl: a folder of NAME.pem and NAME.key."""
+    assert shutil.which("openssl"), "the test needs the Debian package openssl"
+    folder = tmp_path_factory.mktemp("certificates")
+
+    def openssl(*arguments):
+        subprocess.run(["openssl", *arguments], check=True, cwd=folder, capture_output=True)
+
+    def key(name):
+        openssl("genpkey", "-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:P-256", "-out", f"{name}.key")
+
+    def authority(name):
+        key(name)
+        openssl("req", "-x509", "-new", "-key", f"{name}.key", "-subj", f"/CN={name}", "-days", "30", "-out", f"{name}.pem",
+                "-addext", "basicConstraints=critical,CA:TRUE")  # fmt: skip
+
+    def leaf(name, names, issuer="authority", begin=None, end=None):
+        key(name)
+        openssl("req", "-new", "-key", f"{name}.key", "-subj", f"/CN={name}", "-out", f"{name}.csr")
+        (folder / f"{name}.ext").write_text(f"subjectAltName={names}\nbasicConstraints=CA:FALSE\n")
+        if begin is None:
+            openssl("x509", "-req", "-in", f"{name}.csr", "-CA", f"{issuer}.pem", "-CAkey", f"{issuer}.key", "-CAcreateserial",
+                    "-days", "10", "-extfile", f"{name}.ext", "-out", f"{name}.pem")  # fmt: skip
+            return
+        (folder / "index.txt").write_text("")
+        (folder / "ca.conf").write_text(
+            "[ca]\ndefault_ca=d\n[d]\ndatabase=index.txt\nnew_certs_dir=.\nrand_serial=yes\ndefault_md=sha256\n"
+            "policy=p\nunique_subject=no\n[p]\ncommonName=supplied\n"
+        )
+        openssl("ca", "-batch", "-config", "ca.conf", "-in", f"{name}.csr", "-cert", f"{issuer}.pem", "-keyfile", f"{issuer}.key",
+                "-startdate", begin, "-enddate", end, "-extfile", f"{name}.ext", "-out", f"{name}.pem", "-notext")  # fmt: skip
+
+    authority("authority")
+    authority("stranger")
+    leaf("good", "DNS:localhost,IP:127.0.0.1,IP:::1")
+    leaf("elsewhere", "DNS:elsewhere.example,IP:127.0.0.9")
+    leaf("expired", "DNS:localhost,IP:127.0.0.1", begin="20200101000000Z", end="20210101000000Z")
+    leaf("foreign", "DNS:localhost,IP:127.0.0.1", issuer="stranger")
+    key("selfsigned")
+    openssl("req", "-x509", "-new", "-key", "selfsigned.key", "-subj", "/CN=localhost", "-days", "30", "-out", "selfsigned.pem",
+            "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1")  # fmt: skip
+    return folder
+
+
+@pytest.fixture
+def tls(certificates):
+    """A function: tls(NAME) answers the port of a TLS server with that certificate in front of a working server, and that server."""
+    opened = []
+
+    def start(name):
+        behind = PyServer()
+        opened.append(behind)
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(certificates / f"{name}.pem", certificates / f"{name}.key")
+
+        def forward(connection):
+            with socket.create_connection(("127.0.0.1", behind.port)) as upstream:
+                connection.setblocking(True)
+                pump(connection, upstream)
+
+        server = RawServer(forward, context)
+        opened.append(server)
+        return server.port, behind
+
+    yield start
+    for item in reversed(opened):
+        item.close()
+
+
+def pump(secure, plain):
+    """Both directions on one thread, since an SSL socket is not for two."""
+    import select
+
+    while True:
+        ready = [secure] if secure.pending() else select.select([secure, plain], [], [])[0]
+        for source in ready:
+            data = source.recv(65536)
+            if not data:
+                return
+            (plain if source is secure else secure).sendall(data)
+
+
+@pytest.mark.parametrize("host", ["localhost", "127.0.0.1"])
+def test_tls_with_an_authority_of_ones_own(tls, certificates, host):
+    port, behind = tls("good")
+    ca = str(certificates / "authority.pem")
+    with Driver(f"https://{host}:{port}", api_key=behind.key, ca_file=ca) as client:
+        outcome = client.connect()
+        assert "err" not in outcome, outcome
+        assert "err" not in client.request("set", "a", "x" * 3000)
+        assert client.request("get", "a")["value"] == "x" * 3000
+        numbers = [client.start("get", "a") for _ in range(200)]
+        assert all(client.reply(number)["value"] == "x" * 3000 for number in numbers)
+        client.do("token", ["*"], None)
+        token = client.wait("token")
+        assert "token" in token, token
+        client.do("disconnect")
+        client.wait("disconnect")
+
+
+@pytest.mark.parametrize("name", ["expired", "elsewhere", "foreign", "selfsigned"])
+@pytest.mark.parametrize("insecure", [False, True])
+def test_bad_certificates_are_refused(tls, certificates, name, insecure):
+    """Also with `insecure`, which only allows to do without TLS."""
+    port, behind = tls(name)
+    ca = str(certificates / "authority.pem")
+    with Driver(f"https://localhost:{port}", api_key=behind.key, ca_file=ca, insecure=insecure) as client:
+        outcome = client.connect()
+        assert outcome["err"] == -errno.EPROTO, outcome
+        assert "certificate" in outcome["text"]
+        client.do("token", ["*"], None)
+        assert client.wait("token")["err"] == -errno.EPROTO
+    assert behind.connections() == 0
+
+
+def test_an_unknown_authority_is_refused(tls):
+    port, behind = tls("good")
+    with Driver(f"https://localhost:{port}", api_key=behind.key) as client:
+        assert client.connect()["err"] == -errno.EPROTO
+
+
+def test_a_wrong_address_in_the_certificate(tls, certificates):
+    port, behind = tls("elsewhere")
+    with Driver(f"https://127.0.0.1:{port}", api_key=behind.key, ca_file=str(certificates / "authority.pem")) as client:
+        assert client.connect()["err"] == -errno.EPROTO
+
+
+def test_no_such_file_of_authorities(tmp_path):
+    for path in (tmp_path / "missing.pem", tmp_path):
+        outcome = connect_error("https://127.0.0.1:1", ca_file=str(path))
+        assert outcome["err"] in (-errno.ENOENT, -errno.EINVAL)
+        assert str(path) in outcome["text"]
+
+
+def test_a_file_of_authorities_that_holds_nonsense(tls, tmp_path):
+    port, behind = tls("good")
+    (tmp_path / "ca.pem").write_text("no certificate\n")
+    with Driver(f"https://localhost:{port}", api_key=behind.key, ca_file=str(tmp_path / "ca.pem")) as client:
+        assert "err" in client.connect()
+    assert behind.connections() == 0
+
+
+def test_plain_text_to_a_tls_port(tls):
+    port, behind = tls("good")
+    with Driver(f"http://127.0.0.1:{port}", api_key=behind.key) as client:
+        assert "err" in client.connect()
+
+
+def test_tls_to_a_plain_port():
+    def serve(connection):
+        connection.recv(65536)
+        connection.sendall(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n")
+        drain(connection)
+
+    with RawServer(serve) as server:
+        assert connect_error(f"https://127.0.0.1:{server.port}")["err"] == -errno.EPROTO
