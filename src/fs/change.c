@@ -5,7 +5,7 @@
 #include "base/log.h"
 #include "fs/listing.h"
 
-int name_may_be_made(struct node *dir, struct str name)
+int name_may_be_made(struct node *dir, struct str name, bool is_dir)
 {
 	CLEANUP(buf_free) struct buf segment = BUF_INIT;
 	struct fs *fs = dir->fs;
@@ -13,11 +13,12 @@ int name_may_be_made(struct node *dir, struct str name)
 
 	if (fs->config.read_only)
 		return -EROFS;
-	if (names_is_value(name))
-		return 0;
 	r = node_dir_keys(dir);
 	if (r == 0)
-		r = names_segment_from_name(&fs->rules, name, &segment);
+		r = names_child(&fs->rules, buf_str(&dir->dir->key), buf_str(&dir->dir->record), name, is_dir, NULL, NULL);
+	if (r < 0 || names_is_value(name))
+		return r;
+	r = names_segment_from_name(&fs->rules, name, &segment);
 	if (r == 0 && names_is_reserved(&fs->rules, buf_str(&dir->dir->key), buf_str(&segment)))
 		r = -EEXIST;
 	return r;
@@ -99,7 +100,7 @@ int fs_mkdir(struct fs *fs, uint64_t parent, struct str name, mode_t mode, uint3
 		return -ESTALE;
 	r = buf_set(&copy, name);
 	if (r == 0)
-		r = names_is_value(name) ? -EINVAL : name_may_be_made(dir, buf_str(&copy));
+		r = name_may_be_made(dir, buf_str(&copy), true);
 	if (r == 0)
 		r = lookup_child(dir, buf_str(&copy), &there);
 	if (r == 0)

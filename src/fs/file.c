@@ -76,19 +76,20 @@ static size_t pending_limit(const struct fs *fs)
 
 /* --- commit --- */
 
-/* A PATCH concatenates for certain only plain text that is no JSON object, behind plain text. */
+/* A PATCH concatenates for certain only plain text that is no JSON object, behind plain text; and the whole must not read
+ * as a stub. */
 static bool can_append(const struct node *node)
 {
 	const struct file *file = node->file;
 	struct str tail;
 	size_t i = 0;
 
-	if (file->appended_from >= file->data.len || !file->stored || file->data.len > node->fs->config.max_value)
+	if (file->appended_from >= file->data.len || !file->stored)
 		return false;
 	tail = str_skip(buf_str(&file->data), file->appended_from);
 	while (i < tail.len && strchr(" \t\r\n", tail.p[i]))
 		i++;
-	return i < tail.len && tail.p[i] != '{' && content_is_plain(tail, SIZE_MAX);
+	return i < tail.len && tail.p[i] != '{' && content_is_plain(buf_str(&file->data), node->fs->config.max_value);
 }
 
 static co_fn int commit_append(struct node *node, struct str key, struct str base, struct str value)
@@ -360,7 +361,7 @@ int fs_create(struct fs *fs, uint64_t parent, struct str name, mode_t mode, int 
 		return -ENOTDIR;
 	r = buf_set(&copy, name);
 	if (r == 0)
-		r = name_may_be_made(dir, buf_str(&copy));
+		r = name_may_be_made(dir, buf_str(&copy), false);
 	if (r == 0)
 		r = lookup_child(dir, buf_str(&copy), &node);
 	if (r == 0 && (flags & O_EXCL))

@@ -58,6 +58,8 @@ int fs_new(struct loop *loop, struct store *store, const struct fs_config *confi
 		.prefix = config->prefix,
 		.max_key = config->max_key,
 	};
+	fs->existing = fs->rules;
+	fs->existing.max_key = SIZE_MAX / 2;
 	r = names_rules_check(&fs->rules);
 	if (r == 0)
 		r = buf_set(&fs->reserved, config->prefix);
@@ -93,10 +95,13 @@ void fs_free(struct fs *fs)
 
 /* --- the layout's version --- */
 
+/* Longer is not ours; and the parser's recursion must stay small on a coroutine's stack. */
+#define LAYOUT_MAX_BYTES 128
+
 static int check_layout(struct fs *fs, struct str value, struct buf *why)
 {
 	json_error_t error;
-	json_t *layout = json_loadb(value.p, value.len, 0, &error);
+	json_t *layout = value.len <= LAYOUT_MAX_BYTES ? json_loadb(value.p, value.len, 0, &error) : NULL;
 	json_t *version = json_object_get(layout, "v");
 	const char *delimiter = json_string_value(json_object_get(layout, "delimiter"));
 	int r = 0;

@@ -84,7 +84,8 @@ struct directory {
 	uint64_t keys_generation;
 
 	bool recorded; /* the store has its record */
-	bool implied;  /* keys below it were seen: it stays until rmdir or unmount */
+	bool implied;  /* keys below it were seen; without a record it then stays until rmdir or unmount */
+	uint64_t record_seen; /* number of the listing that last saw its record */
 
 	bool complete;      /* `children` was all there was at `listed_us` */
 	bool large;         /* too many keys for a listing a lookup */
@@ -133,7 +134,8 @@ struct fs {
 	struct store *store;
 	struct fs_config config;
 	struct fs_notify notify;
-	struct names_rules rules;
+	struct names_rules rules;    /* for names that are made */
+	struct names_rules existing; /* for those in the store, whose keys may be longer than ours may be */
 	struct buf layout_key;  /* `<prefix>.hpkvfs/fs` */
 	struct buf reserved;    /* `<prefix>.hpkvfs/` */
 	bool layout_written;
@@ -199,10 +201,15 @@ CHECKED int node_dir_keys(struct node *dir);
 /* Replaces *key and *record (either may be NULL) by a node's own: a file's key and record; a directory's prefixes. */
 CHECKED int node_keys(struct node *node, struct buf *key, struct buf *record);
 
-/* Inode numbers come from the path, so they are the same after a remount. */
+/* Inode numbers come from the path, so they are the same after a remount; exceptions (a renamed file keeps its own, two
+ * paths may have one hash) are in the state file. */
 void node_set_ino(struct node *node, struct str key);
+/* The node has moved to `key`, with its number. */
+void node_keep_ino(struct node *node, struct str key);
 
 bool node_fresh(const struct node *node);
+/* A directory that only keys imply and this mount has seen stays until rmdir or unmount, also when its last key goes. */
+bool node_stays(const struct node *node);
 bool node_is_unlinked(const struct node *node);
 uint64_t node_size(const struct node *node);
 void node_entry(const struct node *node, struct fs_entry *out);
@@ -263,8 +270,8 @@ void node_unlock(struct node *node);
 
 /* --- change.c --- */
 
-/* -EEXIST for a name that is reserved, -EROFS; else 0, and lookup_child's checks apply. */
-CHECKED int name_may_be_made(struct node *dir, struct str name);
+/* -EEXIST for a name that is reserved, -EROFS, or what names_child says of the name. */
+CHECKED int name_may_be_made(struct node *dir, struct str name, bool is_dir);
 /* Removes a directory in which nothing is left. -ENOTEMPTY. */
 co_fn CHECKED int remove_directory(struct node *node);
 /* The first reserved key is preceded by the layout's version. */

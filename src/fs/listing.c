@@ -224,6 +224,7 @@ static int visit_record(void *arg, struct str key, struct str value)
 	if (r < 0 || !child)
 		return r;
 	child->dir->recorded = true;
+	child->dir->record_seen = listing->seq;
 	child->answer_seq = listing->seq;
 	if (child->change_seq <= listing->seq)
 		node_apply_record(child, value);
@@ -311,12 +312,12 @@ static void remove_unseen(struct listing *listing)
 
 		if (child->dir)
 			remove_unseen_value(listing, child);
-		if (child->dir && !seen)
-			child->dir->recorded = false;
 		if (!seen && child->file && child->file->dirty)
 			child->file->stored = false;
-		else if (!seen && !value && !(child->dir && (child->dir->implied || dirty_below(child))))
+		else if (!seen && !value && !node_stays(child) && !dirty_below(child))
 			vanish(child);
+		else if (child->dir && child->change_seq <= listing->seq)
+			child->dir->recorded = child->dir->record_seen == listing->seq;
 		child = node_next_child(listing->dir, cookie);
 	}
 }

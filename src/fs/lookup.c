@@ -48,10 +48,11 @@ static co_fn void probe_start(struct probe *probe, struct fs *fs, struct co_grou
 /* True if the page shows a key that begins with the one asked from. */
 static bool probe_found(const struct probe *probe)
 {
-	return probe->page.count && str_starts(probe->page.records[0].key, buf_str(&probe->key));
+	return probe->key.len && probe->page.count && str_starts(probe->page.records[0].key, buf_str(&probe->key));
 }
 
-static int name_check(struct node *dir, struct str name, struct buf *key, struct buf *record)
+/* What a name that cannot be there is answered. */
+static int name_check(struct node *dir, struct str name)
 {
 	CLEANUP(buf_free) struct buf segment = BUF_INIT;
 	struct fs *fs = dir->fs;
@@ -59,11 +60,9 @@ static int name_check(struct node *dir, struct str name, struct buf *key, struct
 
 	if (r < 0)
 		return r;
-	r = names_child(&fs->rules, buf_str(&dir->dir->key), buf_str(&dir->dir->record), name, false, key, record);
 	if (names_is_value(name))
-		return r == -EINVAL ? -ENOENT : r;
-	if (r == 0 || r == -EINVAL)
-		r = names_segment_from_name(&fs->rules, name, &segment);
+		return dir == fs->root ? -ENOENT : 0;
+	r = names_segment_from_name(&fs->rules, name, &segment);
 	if (r == 0 && names_is_reserved(&fs->rules, buf_str(&dir->dir->key), buf_str(&segment)))
 		return -ENOENT;
 	return r;
@@ -85,15 +84,23 @@ static int single_keys(struct single *single)
 	struct fs *fs = single->dir->fs;
 	struct buf *dir_key = &single->dir->dir->key, *dir_record = &single->dir->dir->record;
 	struct probe *probes = single->probes;
-	int r = names_child(&fs->rules, buf_str(dir_key), buf_str(dir_record), single->name, false, &probes[VALUE].key,
+	int r = names_child(&fs->existing, buf_str(dir_key), buf_str(dir_record), single->name, false, &probes[VALUE].key,
 			    &probes[RECORD].key);
 
 	if (r < 0 && r != -EINVAL)
 		return r;
-	r = names_child(&fs->rules, buf_str(dir_key), buf_str(dir_record), single->name, true, &probes[BELOW].key,
+	if (probes[VALUE].key.len > fs->config.max_key)
+		return -ENAMETOOLONG;
+	if (names_is_value(single->name))
+		return 0;
+	r = names_child(&fs->existing, buf_str(dir_key), buf_str(dir_record), single->name, true, &probes[BELOW].key,
 			&probes[DIR_RECORD].key);
 	if (r == 0)
 		r = names_last(buf_str(&probes[BELOW].key), fs->config.max_key, &probes[BELOW].end);
+	/* a name that only its record makes too long may be there, but it has none */
+	for (int i = 0; i < PROBES; i++)
+		if (probes[i].key.len > fs->config.max_key)
+			buf_free(&probes[i].key);
 	return r;
 }
 
@@ -160,33 +167,54 @@ static co_fn int lookup_single(struct node *dir, struct str name)
 
 /* --- what is known already, asked again --- */
 
+/* The keys that would make a directory of a file's own: it shows as `%=` then, which itself has none. */
+static int below_range(const struct node *node, struct str key, struct probe *below)
+{
+	size_t max_key = node->fs->config.max_key;
+	int r;
+
+	if (names_is_value(buf_str(&node->name)) || key.len + 1 >= max_key)
+		return 0;
+	r = buf_set(&below->key, key);
+	if (r == 0)
+		r = buf_add_char(&below->key, node->fs->rules.delimiter);
+	return r < 0 ? r : names_last(buf_str(&below->key), max_key, &below->end);
+}
+
 static co_fn int refresh_file(struct node *node)
 {
 	struct fs *fs = node->fs;
-	struct probe value = { 0 }, record = { 0 };
+	struct probe value = { 0 }, record = { 0 }, below = { 0 };
 	struct co_group group = { 0 };
 	uint64_t generation = fs->tree_generation, seq = fs_tick(fs);
 	bool recorded = node->record_value.len != 0;
 	int r = node_keys(node, &value.key, &record.key);
 
+	if (r == 0)
+		r = below_range(node, buf_str(&value.key), &below);
 	if (r < 0)
 		goto out;
 	if (recorded)
 		probe_start(&record, fs, &group);
+	if (below.key.len)
+		probe_start(&below, fs, &group);
 	probe_start(&value, fs, &group);
 	co_group_wait(&group);
-	r = value.err;
+	r = value.err ? value.err : below.err;
+	if (r == 0 && probe_found(&below))
+		r = -ENOENT; /* a directory now: its name is to be looked up anew */
 	if (r == 0)
 		r = value_apply(node, buf_str(&value.value), seq);
 	if (r == 0 && recorded && record.err == 0 && node->change_seq <= seq)
 		node_apply_record(node, buf_str(&record.value));
 	if (r == -ENOENT && (node->change_seq > seq || generation != fs->tree_generation))
 		r = 0; /* written or moved meanwhile: what is known is younger */
-	if (r == -ENOENT && node->parent)
+	if (r == -ENOENT && node->parent && value.err == -ENOENT)
 		vanish(node);
 out:
 	probe_deinit(&value);
 	probe_deinit(&record);
+	probe_deinit(&below);
 	return r;
 }
 
@@ -260,10 +288,9 @@ static int take_child(struct node *dir, struct str name, struct node **out)
 /* `name` is a copy of the caller's, and the caller holds `dir`. */
 int lookup_child(struct node *dir, struct str name, struct node **out)
 {
-	CLEANUP(buf_free) struct buf key = BUF_INIT;
-	CLEANUP(buf_free) struct buf record = BUF_INIT;
 	CLEANUP_NODE struct node *child = NULL;
-	int r = name_check(dir, name, &key, &record);
+	struct fs *fs = dir->fs;
+	int r = name_check(dir, name);
 
 	if (r < 0)
 		return r;
@@ -285,5 +312,11 @@ int lookup_child(struct node *dir, struct str name, struct node **out)
 		r = lookup_single(dir, name);
 	if (r < 0)
 		return r;
-	return take_child(dir, name, out);
+	r = take_child(dir, name, out);
+	if (r == 0 || node_dir_keys(dir) < 0)
+		return r;
+	/* not there, and could not be */
+	if (names_child(&fs->rules, buf_str(&dir->dir->key), buf_str(&dir->dir->record), name, false, NULL, NULL) == -ENAMETOOLONG)
+		return -ENAMETOOLONG;
+	return r;
 }

@@ -295,7 +295,7 @@ int node_dir_keys(struct node *node)
 	r = node_dir_keys(node->parent);
 	if (r < 0)
 		return r;
-	r = names_child(&fs->rules, buf_str(&node->parent->dir->key), buf_str(&node->parent->dir->record),
+	r = names_child(&fs->existing, buf_str(&node->parent->dir->key), buf_str(&node->parent->dir->record),
 			buf_str(&node->name), true, &dir->key, &dir->record);
 	if (r == 0)
 		dir->keys_generation = fs->tree_generation;
@@ -320,8 +320,8 @@ int node_keys(struct node *node, struct buf *key, struct buf *record)
 	r = node_dir_keys(parent);
 	if (r < 0)
 		return r;
-	return names_child(&node->fs->rules, buf_str(&parent->dir->key), buf_str(&parent->dir->record), buf_str(&node->name),
-			   false, key, record);
+	return names_child(&node->fs->existing, buf_str(&parent->dir->key), buf_str(&parent->dir->record),
+			   buf_str(&node->name), false, key, record);
 }
 
 /* FNV-1a, then the finalizer of splitmix64: keys that differ in their last byte lie far apart. */
@@ -340,8 +340,12 @@ void node_set_ino(struct node *node, struct str key)
 {
 	struct fs *fs = node->fs;
 	struct node *other;
-	uint64_t ino = hash_path(key) >> 1; /* some programs read it as signed */
+	struct state_row row = { 0 };
+	uint64_t usual = hash_path(key) >> 1; /* some programs read it as signed */
+	uint64_t ino = usual;
 
+	if (fs->config.state && state_get(fs->config.state, key, &row) && row.ino)
+		ino = row.ino;
 	for (;; ino++) {
 		if (ino <= FS_ROOT_ID)
 			continue;
@@ -353,15 +357,28 @@ void node_set_ino(struct node *node, struct str key)
 	HASH_ADD(by_ino, fs->by_ino, ino, sizeof(node->ino), node);
 	if (!node->by_ino.tbl)
 		node->ino = 0;
+	if (fs->config.state && ino != row.ino && ino != usual)
+		state_put_ino(fs->config.state, key, ino);
+}
+
+void node_keep_ino(struct node *node, struct str key)
+{
+	if (node->fs->config.state && node->ino)
+		state_put_ino(node->fs->config.state, key, node->ino == hash_path(key) >> 1 ? 0 : node->ino);
 }
 
 /* --- attributes --- */
+
+bool node_stays(const struct node *node)
+{
+	return node->dir && node->dir->implied && !node->dir->recorded;
+}
 
 bool node_fresh(const struct node *node)
 {
 	if (node->file && (node->file->dirty || node_is_unlinked(node)))
 		return true;
-	if (node->dir && (node == node->fs->root || node->dir->implied))
+	if (node == node->fs->root || node_stays(node))
 		return true;
 	return node->checked_us && clock_now_us() - node->checked_us < node->fs->config.ttl_us;
 }
@@ -504,7 +521,7 @@ static bool evictable(const struct node *node)
 		return false;
 	if (node->file)
 		return !node->file->dirty;
-	return !node->dir->implied && !node->dir->children && !node->dir->listing;
+	return !node->dir->children && !node->dir->listing;
 }
 
 /* Children that neither the kernel nor anybody else refers to and that would have to be asked for again anyway. */

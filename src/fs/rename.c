@@ -151,6 +151,7 @@ static int move_here(struct move *move, struct node *node, struct node *target, 
 	node_touch_dir(new_parent);
 	if (r < 0)
 		return r; /* the next listing finds it again */
+	node_keep_ino(node, buf_str(&move->new_key));
 	node->file->stored = true;
 	if (value_set_here(node, buf_str(&move->value)) < 0)
 		value_drop(node);
@@ -414,6 +415,8 @@ int rename_directory(struct node *node, struct node *new_parent, struct str new_
 	node_detach(node);
 	r = node_attach(new_parent, node, new_name);
 	fs->tree_generation++;
+	if (r == 0)
+		node_keep_ino(node, buf_str(&new_key));
 	node_changed_here(node);
 	node_touch_dir(old_parent);
 	node_touch_dir(new_parent);
@@ -463,6 +466,8 @@ static co_fn int rename_once(struct node *dir, struct str name, struct node *new
 	struct fs *fs = dir->fs;
 	int r = lookup_child(dir, name, &node);
 
+	if (r == 0)
+		r = name_may_be_made(new_dir, new_name, node->dir != NULL);
 	if (r < 0)
 		return r;
 	r = lookup_child(new_dir, new_name, &target);
@@ -501,8 +506,6 @@ int fs_rename(struct fs *fs, uint64_t parent, struct str name, uint64_t new_pare
 	r = buf_set(&copy, name);
 	if (r == 0)
 		r = buf_set(&new_copy, new_name);
-	if (r == 0)
-		r = name_may_be_made(new_dir, buf_str(&new_copy));
 	if (r < 0)
 		return r;
 	do

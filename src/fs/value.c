@@ -74,13 +74,26 @@ void value_remember_time(struct node *node)
 		state_put(state, buf_str(&key), node->file->hash, node->mtime_ns);
 }
 
+/* `now`, or the begin of the next second after `before`: programs that compare whole seconds (rsync, make) would miss a
+ * change in the same one. */
+static int64_t later(int64_t before, int64_t now)
+{
+	int64_t next;
+
+	if (before == INT64_MIN || before > INT64_MAX - 2 * CLOCK_NS_PER_S)
+		return now;
+	next = before - before % CLOCK_NS_PER_S + (before % CLOCK_NS_PER_S < 0 ? 0 : CLOCK_NS_PER_S);
+	return now > next ? now : next;
+}
+
 /* A value seen for the first time has the time that this machine remembers for it, else now; one that changed
  * elsewhere a time strictly later than before. */
 static void date(struct node *node, bool first)
 {
 	CLEANUP(buf_free) struct buf key = BUF_INIT;
 	struct state *state = node->fs->config.state;
-	int64_t now = clock_real_ns(), before = node->mtime_ns;
+	struct state_row row = { 0 };
+	int64_t now = clock_real_ns(), before = first ? INT64_MIN : node->mtime_ns;
 
 	node->local &= ~(unsigned)RECORD_MTIME;
 	node->ctime_ns = now;
@@ -89,7 +102,9 @@ static void date(struct node *node, bool first)
 			node->ctime_ns = node->mtime_ns;
 		return;
 	}
-	node->mtime_ns = first || now > before ? now : before + 1;
+	if (first && state && state_get(state, buf_str(&key), &row) && row.has_mtime)
+		before = row.mtime_ns;
+	node->mtime_ns = later(before, now);
 	value_remember_time(node);
 }
 

@@ -72,6 +72,8 @@ static co_fn int walk_pages(struct walk *walk, bool first_page_only, walk_visit 
 		bool skipped, same;
 		int r = store_range(walk->fs->store, buf_str(&walk->start), buf_str(&walk->end), PAGE_RECORDS, &page);
 
+		if (r == -ENOENT)
+			break; /* no range is absent: it would be empty */
 		if (r == 0)
 			r = visit_page(walk, &page, visit, arg);
 		if (r < 0 || !page.truncated)
@@ -93,7 +95,7 @@ static co_fn int walk_pages(struct walk *walk, bool first_page_only, walk_visit 
 			return 0;
 		}
 	}
-	log_error("the server's pages of a range do not come to an end; the listing is given up");
+	log_error("the server's answers to a range make no sense; the listing is given up");
 	return -EIO;
 }
 
