@@ -226,6 +226,7 @@ static void ready_task(struct loop_task *task)
 	struct daemon *daemon = lws_container_of(task, struct daemon, ready_task);
 
 	daemon->serving = true;
+	store_hpkv_start_logging(daemon->store);
 	/* From here on the kernel keeps programs from writing, and only it knows of a remount. */
 	fs_set_read_only(daemon->context.fs, false);
 	if (daemon->closed || daemon->stopping || !daemon->config->mounted(daemon->config->arg)) {
@@ -268,14 +269,17 @@ static void start_main(void *arg)
 	CLEANUP(buf_free) struct buf why = BUF_INIT;
 	struct daemon *daemon = arg;
 	struct hpkv_error error;
+	const char *spec = daemon->config->options->spec, *text;
 	int r = store_hpkv_connect(daemon->store, &error);
 
-	if (r)
-		fail(daemon, MOUNT_FAILURE, "%s: %s", daemon->config->options->spec, error.text);
-	else
+	if (r) {
+		fail(daemon, MOUNT_FAILURE, "%s: %s", spec, error.text);
+	} else {
 		r = fs_start(daemon->context.fs, &why);
-	if (r)
-		fail(daemon, MOUNT_FAILURE, "%s: %s", daemon->config->options->spec, why.len ? why.p : strerror(-r));
+		text = store_hpkv_last_failure(daemon->store);
+		if (r)
+			fail(daemon, MOUNT_FAILURE, "%s: %s", spec, why.len ? why.p : *text ? text : strerror(-r));
+	}
 	if (r == 0 && !daemon->stopping)
 		r = mount_session(daemon);
 	if (r || daemon->stopping)

@@ -152,7 +152,9 @@ static struct fuse_entry_param entry_param(const struct fs_entry *entry)
 {
 	double ttl = (double)entry->ttl_us / CLOCK_US_PER_S;
 
-	return (struct fuse_entry_param){ .ino = entry->id, .attr = entry->st, .attr_timeout = ttl, .entry_timeout = ttl };
+	return (struct fuse_entry_param){
+		.ino = entry->id, .attr = entry->st, .attr_timeout = ttl, .entry_timeout = ttl
+	};
 }
 
 /* A lookup that nobody learns of is taken back. */
@@ -216,7 +218,8 @@ static void op_forget_multi(fuse_req_t req, size_t count, struct fuse_forget_dat
 static void run_mkdir(struct request *request)
 {
 	struct fs_entry entry;
-	int r = fs_mkdir(request->context->fs, request->id, request->name, request->mode, request->uid, request->gid, &entry);
+	int r = fs_mkdir(request->context->fs, request->id, request->name, request->mode, request->uid, request->gid,
+			 &entry);
 
 	if (r < 0)
 		answer_error(request, r);
@@ -473,8 +476,8 @@ static void run_mknod(struct request *request)
 {
 	struct fs_handle *handle;
 	struct fs_entry entry;
-	int r = fs_create(request->context->fs, request->id, request->name, request->mode, O_WRONLY | O_EXCL, request->uid,
-			  request->gid, request->thread, &entry, &handle);
+	int r = fs_create(request->context->fs, request->id, request->name, request->mode, O_WRONLY | O_EXCL,
+			  request->uid, request->gid, request->thread, &entry, &handle);
 
 	if (r == 0) {
 		r = fs_fsync(handle);
@@ -547,7 +550,8 @@ static void run_write(struct request *request)
 		fuse_reply_write(req, size);
 }
 
-static void op_write(fuse_req_t req, fuse_ino_t id, const char *data, size_t size, off_t offset, struct fuse_file_info *file)
+static void op_write(fuse_req_t req, fuse_ino_t id, const char *data, size_t size, off_t offset,
+		     struct fuse_file_info *file)
 {
 	struct request *request = request_new(req, id, run_write);
 
@@ -694,7 +698,8 @@ static void run_readdir(struct request *request)
 	free(page.bytes);
 }
 
-static void start_readdir(fuse_req_t req, fuse_ino_t id, size_t size, off_t offset, struct fuse_file_info *file, bool plus)
+static void start_readdir(fuse_req_t req, fuse_ino_t id, size_t size, off_t offset, struct fuse_file_info *file,
+			  bool plus)
 {
 	struct request *request = request_new(req, id, run_readdir);
 

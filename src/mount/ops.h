@@ -16,7 +16,7 @@ struct mount_context {
 	struct loop *loop;
 	struct fs *fs;
 	struct invalidator *invalidator;
-	unsigned running; /* requests whose coroutine is alive */
+	unsigned running;         /* requests whose coroutine is alive */
 	struct request *requests; /* the same as a list: ops.c's */
 	struct loop_timer watch;  /* ops.c's; cancel it at the end */
 

@@ -115,6 +115,10 @@ static const struct row rows[] = {
 	{ "nostrictatime", NULL, KIND_IGNORE, 0, 0, 0, NULL },
 	{ "lazytime", NULL, KIND_IGNORE, 0, 0, 0, NULL },
 	{ "nolazytime", NULL, KIND_IGNORE, 0, 0, 0, NULL },
+	/* how the kernel shows a mount, which mount(8) repeats at a remount */
+	{ "default_permissions", NULL, KIND_IGNORE, 0, 0, 0, NULL },
+	{ "user_id=*", NULL, KIND_IGNORE, 0, 0, 0, NULL },
+	{ "group_id=*", NULL, KIND_IGNORE, 0, 0, 0, NULL },
 };
 
 #define ROW_COUNT (sizeof(rows) / sizeof(rows[0]))

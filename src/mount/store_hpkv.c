@@ -69,18 +69,24 @@ struct store_hpkv {
 	struct backoff throttle; /* after a 429 nothing is sent until it is over */
 	uint64_t random;
 
+	bool logs;
+	struct hpkv_error last; /* its text, while nothing is logged */
 	struct logged logged[LOG_TEXTS];
 	unsigned next_logged;
 };
 
 /* --- logging --- */
 
-/* True if this text was not logged lately. */
+/* True if this text is to be logged: it was not, lately. */
 static bool worth_logging(struct store_hpkv *store, const char *text)
 {
 	uint64_t now = clock_now_us();
 	struct logged *slot;
 
+	if (!store->logs) {
+		error_set(&store->last, -EIO, 0, "%s", text);
+		return false;
+	}
 	for (unsigned i = 0; i < LOG_TEXTS; i++) {
 		slot = &store->logged[i];
 		if (strcmp(slot->text, text) != 0)
@@ -442,6 +448,16 @@ static int submit(struct store *base, const struct store_request *request, store
 static const struct store_ops hpkv_ops = {
 	.submit = submit,
 };
+
+void store_hpkv_start_logging(struct store_hpkv *store)
+{
+	store->logs = true;
+}
+
+const char *store_hpkv_last_failure(const struct store_hpkv *store)
+{
+	return store->last.text;
+}
 
 struct store *store_hpkv_store(struct store_hpkv *store)
 {

@@ -31,6 +31,12 @@ CHECKED int store_hpkv_new(struct loop *loop, const struct store_hpkv_config *co
 /* Connects for the first time, once: later connections are renewed without end. On failure `error` has the reason. */
 co_fn CHECKED int store_hpkv_connect(struct store_hpkv *store, struct hpkv_error *error);
 
+/* From now on failures are logged. Before, the last one is kept for the one line that says why there is no mount. */
+void store_hpkv_start_logging(struct store_hpkv *store);
+
+/* The text of the last failure, or "". Valid until the next. */
+const char *store_hpkv_last_failure(const struct store_hpkv *store);
+
 /* The interface for fs_new. */
 struct store *store_hpkv_store(struct store_hpkv *store);
 
