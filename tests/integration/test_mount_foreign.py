@@ -72,6 +72,7 @@ def test_stub_of_ours_is_one_line_that_others_can_tell(server, mount_on):
     mount = mount_on(server)
     write(mount.path / "empty", b"")
     write(mount.path / "binary", b"\x00\x01\xff")
+    mount.unmount()
     for name in ("empty", "binary"):
         stub = server.get(name)
         assert stub.startswith("hpkvfs1 ") and stub.endswith("\n") and stub.count("\n") == 1

@@ -198,6 +198,7 @@ BINARY = {
 def test_content_that_a_value_cannot_hold_is_kept_exactly(pyserver, mount, mount_on, content):
     write(mount.path / "f", content)
     assert (mount.path / "f").read_bytes() == content
+    mount.unmount()
     assert pyserver.get("f").startswith("hpkvfs1 ")
     again = mount_on(pyserver)
     assert os.stat(again.path / "f").st_size == len(content)

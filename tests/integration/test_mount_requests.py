@@ -159,6 +159,7 @@ def test_a_change_costs(pyserver, warm, script, expected):
     """Of a mount without subscription, a GET of a key right before it is changed is no surprise: it finds what the
     change destroys."""
     sh(script, warm.path)
+    warm.unmount()
     log = pyserver.log()
     assert [row for row in log if row[0] not in ("GET", "RANGE")] == expected
     assert [row for row in log if row[0] == "RANGE"] == []
@@ -168,11 +169,13 @@ def test_a_change_costs(pyserver, warm, script, expected):
 @pytest.mark.parametrize("script", ["echo x > d/new", "echo x > d/old", "touch d/new"])
 def test_a_whole_write_of_a_warm_file_is_its_set_alone(pyserver, warm, script):
     sh(script, warm.path)
+    warm.unmount()
     assert [op for op, _ in pyserver.log()] == ["SET"]
 
 
 def test_append_is_one_change(pyserver, warm):
     sh("echo x >> d/old", warm.path)
+    warm.unmount()
     assert [key for op, key in pyserver.log() if op in ("SET", "PATCH")] == ["d/old"]
 
 
@@ -197,6 +200,7 @@ def test_equal_requests_at_hpkvd(hpkvd, store, make_mount):
     sh("ls -l . d", mount.path)
     before = hpkvd.requests()
     sh("echo x > d/new; echo y > d/old; touch d/t", mount.path)
+    mount.unmount()
     after = hpkvd.requests()
     changed = {op: after[op] - before.get(op, 0) for op in after if after[op] != before.get(op, 0)}
     assert changed == {"set": 3}
