@@ -249,6 +249,17 @@ int fs_rmdir(struct fs *fs, uint64_t parent, struct str name)
 
 /* --- unlink --- */
 
+int load_while_stored(struct node *node)
+{
+	struct file *file = node->file;
+	int r;
+
+	if (!file->opens || file->dirty || !file->stored)
+		return 0;
+	r = value_load(node);
+	return r == -ESTALE || file->unreadable ? 0 : r;
+}
+
 static co_fn int unlink_locked(struct node *node)
 {
 	CLEANUP(buf_free) struct buf key = BUF_INIT;
@@ -265,14 +276,16 @@ static co_fn int unlink_locked(struct node *node)
 	expect.value = buf_str(&before);
 	if (node->file->stored)
 		gone = store_delete(fs->store, buf_str(&key), expect);
-	if (gone < 0 && gone != -ENOENT)
+	if (gone < 0 && gone != -ENOENT) {
+		node->checked_us = 0; /* it may be gone all the same: asked again */
 		return gone;
+	}
 	if (node->record_value.len) {
 		r = store_delete(fs->store, buf_str(&record), (struct store_expect){ .what = STORE_EXPECT_UNKNOWN });
 		if (r < 0 && r != -ENOENT)
 			log_warning("a file was removed, but not its attributes: %s; fsck.hpkvfs removes them", strerror(-r));
 	}
-	node->file->stored = false;
+	value_keep(node);
 	if (fs->config.state)
 		state_remove(fs->config.state, buf_str(&key));
 	node_changed_here(node);
@@ -301,12 +314,9 @@ int fs_unlink(struct fs *fs, uint64_t parent, struct str name)
 		return r;
 	if (node->dir)
 		return -EISDIR;
-	/* who has it open goes on reading */
-	if (node->file->opens && !node->file->dirty && node->file->stored) {
-		r = value_load(node);
-		if (r < 0 && r != -ESTALE && r != -EIO)
-			return r;
-	}
+	r = load_while_stored(node);
+	if (r < 0)
+		return r;
 	tree_shared(fs);
 	node_lock(node);
 	r = node->parent == dir ? unlink_locked(node) : -ENOENT;

@@ -48,6 +48,19 @@ static void changed(struct node *node)
 	node->local &= ~(unsigned)RECORD_MTIME;
 }
 
+/* Makes the content readable. What was removed here while it was open is read from memory alone; -ESTALE where it is not
+ * there. */
+static co_fn int file_readable(struct node *node)
+{
+	struct file *file = node->file;
+
+	if (file->dirty)
+		return 0;
+	if (file->stored)
+		return value_load(node);
+	return file->have_value ? 0 : -ESTALE;
+}
+
 /* The content as a base for changes. */
 static co_fn int begin_change(struct node *node)
 {
@@ -57,9 +70,7 @@ static co_fn int begin_change(struct node *node)
 
 	if (file->dirty)
 		return 0;
-	if (!file->stored)
-		return file_make_dirty(node, str_of("", 0));
-	r = value_load(node);
+	r = file_readable(node);
 	if (r < 0 || file->dirty) /* another may have begun while this one waited */
 		return r;
 	base = value_bytes(node).len;
@@ -126,7 +137,7 @@ static void commit_failed(struct node *node, int err)
 	file->version++;
 	node->checked_us = 0;
 	if (!file->stored && node->parent) {
-		vanish(node);
+		vanish(node, fs_tick(node->fs));
 		return;
 	}
 	node_invalidate(node);
@@ -388,14 +399,12 @@ int fs_read(struct fs_handle *handle, uint64_t offset, size_t size, struct buf *
 {
 	struct node *node = handle->node;
 	struct str bytes;
+	int r;
 
 	buf_clear(out);
-	if (!node->file->dirty && node->file->stored) {
-		int r = value_load(node);
-
-		if (r < 0)
-			return r;
-	}
+	r = file_readable(node);
+	if (r < 0)
+		return r;
 	bytes = value_bytes(node);
 	if (offset >= bytes.len)
 		return 0;
@@ -420,7 +429,7 @@ int fs_write(struct fs_handle *handle, uint64_t offset, struct str data, pid_t p
 		data = buf_str(&copy);
 	}
 	if (r < 0)
-		return r == -ESTALE && node->parent ? -EIO : r;
+		return r;
 	if (append)
 		offset = file->data.len;
 	if (offset > pending_limit(node->fs) || data.len > pending_limit(node->fs) - offset)
@@ -456,7 +465,10 @@ int fs_fsync(struct fs_handle *handle)
 
 void fs_release(struct fs_handle *handle)
 {
-	if (file_commit(handle->node) < 0)
+	bool writable = (handle->flags & O_ACCMODE) != O_RDONLY;
+
+	/* a reader that goes does not send what another is in the middle of writing */
+	if ((writable || handle->node->file->opens == 1) && file_commit(handle->node) < 0)
 		log_debug("the last close of a file found nobody to tell of its loss");
 	handle_free(handle);
 }

@@ -85,7 +85,6 @@ struct directory {
 
 	bool recorded; /* the store has its record */
 	bool implied;  /* keys below it were seen; without a record it then stays until rmdir or unmount */
-	uint64_t record_seen; /* number of the listing that last saw its record */
 
 	bool complete;      /* `children` was all there was at `listed_us` */
 	bool large;         /* too many keys for a listing a lookup */
@@ -116,7 +115,8 @@ struct node {
 	uint64_t change_seq; /* of the last local change */
 	uint64_t answer_seq; /* of the last answer applied */
 	uint64_t checked_us; /* when the store last confirmed it; 0: never */
-	uint64_t seen;       /* number of the listing that last saw it */
+	uint64_t seen;        /* number of the listing that last saw it */
+	uint64_t record_seen; /* and its record */
 
 	mode_t mode; /* type and permissions */
 	uint32_t uid, gid;
@@ -124,6 +124,7 @@ struct node {
 	bool atime_set;
 	unsigned local; /* enum record_member: set by a program here, so the record does not change them */
 	struct buf record_value; /* its record in the store; empty: none known */
+	bool record_known;       /* the store was asked for it */
 
 	struct file *file;     /* one of the two */
 	struct directory *dir;
@@ -189,6 +190,8 @@ void node_unref_cleanup(struct node **node);
 CHECKED int node_attach(struct node *parent, struct node *node, struct str name);
 /* Takes it out again. What was asked for before will not bring the name back. */
 void node_detach(struct node *node);
+/* The same where an answer says so that was asked for at `seq`: a younger one may bring the name back. */
+void node_detach_since(struct node *node, uint64_t seq);
 struct node *node_child(struct node *parent, struct str name);
 bool node_removed_since(struct node *parent, struct str name, uint64_t seq);
 /* While answers are awaited that name children of `dir`, removals are remembered. */
@@ -219,6 +222,8 @@ void node_touch_dir(struct node *dir);
 void node_date_dir(struct node *dir);
 /* Attributes from its record's value (empty: none). */
 void node_apply_record(struct node *node, struct str value);
+/* Again, where the value has become another: the time in the record and set-id bits belong to one value. */
+void node_apply_attributes(struct node *node);
 void node_invalidate(struct node *node);
 void nodes_sweep(struct fs *fs);
 /* At the end of the filesystem, whoever still refers to it. */
@@ -233,6 +238,8 @@ CHECKED int value_set_here(struct node *node, struct str value);
 /* Binds the time of change to the present value, in the state file. */
 void value_remember_time(struct node *node);
 void value_drop(struct node *node);
+/* The store has it no more, and programs may still read it: it stays in memory as long as the node. */
+void value_keep(struct node *node);
 /* Makes the stored content readable: one GET, shared by all who wait. -ESTALE: the key is gone. -EIO: in chunks. */
 co_fn CHECKED int value_load(struct node *node);
 /* Content as the programs here see it; after value_load, or dirty. */
@@ -262,6 +269,8 @@ void file_forget_changes(struct node *node);
 /* --- tree.c: locks --- */
 co_fn void queue_wait(struct co_queue *queue);
 co_fn void tree_shared(struct fs *fs);
+/* Waits for the end of a directory's renaming, if one is under way. */
+co_fn void tree_settle(struct fs *fs);
 void tree_shared_end(struct fs *fs);
 co_fn void tree_exclusive(struct fs *fs);
 void tree_exclusive_end(struct fs *fs);
@@ -272,6 +281,8 @@ void node_unlock(struct node *node);
 
 /* -EEXIST for a name that is reserved, -EROFS, or what names_child says of the name. */
 CHECKED int name_may_be_made(struct node *dir, struct str name, bool is_dir);
+/* Before a file is removed or replaced: who has it open goes on reading. What cannot be read anyway is no error. */
+co_fn CHECKED int load_while_stored(struct node *node);
 /* Removes a directory in which nothing is left. -ENOTEMPTY. */
 co_fn CHECKED int remove_directory(struct node *node);
 /* The first reserved key is preceded by the layout's version. */

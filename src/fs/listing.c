@@ -102,6 +102,8 @@ int apply_dir(struct node *dir, struct str name, uint64_t seq, uint64_t seen, st
 		child->dir->value_known_us = clock_now_us();
 	child->seen = seen;
 	child->checked_us = clock_now_us();
+	if (child->answer_seq < seq)
+		child->answer_seq = seq;
 	*out = child;
 	return 0;
 }
@@ -111,15 +113,20 @@ bool dirty_below(const struct node *node)
 	struct node *child, *next;
 
 	if (node->file)
-		return node->file->dirty;
+		return node->file->dirty || node->lock.held;
 	HASH_ITER(by_name, node->dir->children, child, next)
 		if (dirty_below(child))
 			return true;
 	return false;
 }
 
+bool may_vanish(const struct node *node, uint64_t seq)
+{
+	return node->parent && node->change_seq <= seq && node->answer_seq <= seq && !node->lock.held && !dirty_below(node);
+}
+
 /* The store no longer has it. A value shown inside of a vanished directory moves back to the key's own name. */
-void vanish(struct node *node)
+void vanish(struct node *node, uint64_t seq)
 {
 	CLEANUP_NODE struct node *held = node;
 	CLEANUP_NODE struct node *value = NULL;
@@ -130,14 +137,14 @@ void vanish(struct node *node)
 	node_ref(held);
 	if (node->dir && (value = node_child(node, VALUE_NAME)) && buf_set(&name, buf_str(&node->name)) == 0) {
 		node_ref(value);
-		node_detach(value);
+		node_detach_since(value, seq);
 	} else {
 		value = NULL;
 	}
 	forget_name(node);
 	if (parent->lookups)
 		notify->inval_inode(notify->arg, parent->id);
-	node_detach(node);
+	node_detach_since(node, seq);
 	if (value && node_attach(parent, value, buf_str(&name)) < 0)
 		log_debug("no memory to show a value again");
 }
@@ -224,8 +231,7 @@ static int visit_record(void *arg, struct str key, struct str value)
 	if (r < 0 || !child)
 		return r;
 	child->dir->recorded = true;
-	child->dir->record_seen = listing->seq;
-	child->answer_seq = listing->seq;
+	child->record_seen = listing->seq;
 	if (child->change_seq <= listing->seq)
 		node_apply_record(child, value);
 	return 0;
@@ -256,7 +262,9 @@ static void get_own_value(void *arg)
 	CLEANUP(buf_free) struct buf key = BUF_INIT;
 	int r = names_child(&fs->rules, buf_str(&listing->key), buf_str(&listing->record), VALUE_NAME, false, &key, NULL);
 
-	listing->own_err = r == 0 ? store_get(fs->store, buf_str(&key), &listing->own) : -ENOENT;
+	if (r == 0)
+		r = store_get(fs->store, buf_str(&key), &listing->own);
+	listing->own_err = r == -EINVAL ? -ENOENT : r; /* `%-` in the root has no key of its own */
 	co_group_done(&listing->group);
 }
 
@@ -280,13 +288,17 @@ static void apply_records(struct listing *listing)
 		if (!child || child->change_seq > listing->seq)
 			continue;
 		node_apply_record(child, buf_str(&record->value));
-		child->seen = listing->seq + 1; /* seen with a record: marked for the loop below */
+		child->record_seen = listing->seq;
 	}
 	HASH_ITER(by_name, dir->children, child, next) {
-		if (child->file && child->seen == listing->seq && child->change_seq <= listing->seq)
-			node_apply_record(child, str_of("", 0));
-		if (child->seen == listing->seq + 1)
-			child->seen = listing->seq;
+		struct node *file = child->file ? child : node_child(child, VALUE_NAME);
+
+		if (!file || file->seen != listing->seq || file->record_seen == listing->seq || file->change_seq > listing->seq)
+			continue;
+		if (listing->records_whole)
+			node_apply_record(file, STR(""));
+		else if (!file->record_known)
+			file->checked_us = 0; /* its record may lie behind the page that was read */
 	}
 }
 
@@ -296,9 +308,8 @@ static void remove_unseen_value(struct listing *listing, struct node *dir)
 	struct node *value = node_child(dir, VALUE_NAME);
 
 	dir->dir->value_known_us = clock_now_us();
-	if (value && value->seen != listing->seq && value->seen != listing->seq + 1 && value->change_seq <= listing->seq &&
-	    !value->file->dirty)
-		vanish(value);
+	if (value && value->seen != listing->seq && may_vanish(value, listing->seq))
+		vanish(value, listing->seq);
 }
 
 static void remove_unseen(struct listing *listing)
@@ -312,12 +323,12 @@ static void remove_unseen(struct listing *listing)
 
 		if (child->dir)
 			remove_unseen_value(listing, child);
-		if (!seen && child->file && child->file->dirty)
+		if (!seen && child->file && child->file->dirty && !child->lock.held)
 			child->file->stored = false;
-		else if (!seen && !value && !node_stays(child) && !dirty_below(child))
-			vanish(child);
+		else if (!seen && !value && !node_stays(child) && may_vanish(child, listing->seq))
+			vanish(child, listing->seq);
 		else if (child->dir && child->change_seq <= listing->seq)
-			child->dir->recorded = child->dir->record_seen == listing->seq;
+			child->dir->recorded = child->record_seen == listing->seq;
 		child = node_next_child(listing->dir, cookie);
 	}
 }
@@ -334,12 +345,12 @@ static int apply_own_value(struct listing *listing)
 	dir->dir->value_known_us = clock_now_us();
 	if (listing->own_err == 0)
 		return apply_file(dir, VALUE_NAME, buf_str(&listing->own), listing->seq, listing->seq);
-	if (child && child->change_seq <= listing->seq && !child->file->dirty)
-		vanish(child);
+	if (child && may_vanish(child, listing->seq))
+		vanish(child, listing->seq);
 	return 0;
 }
 
-/* Asks and applies. -EAGAIN: the directory was moved meanwhile, its keys are others now. */
+/* Asks and applies. */
 static co_fn int list_once(struct listing *listing)
 {
 	struct node *node = listing->dir;
@@ -350,7 +361,6 @@ static co_fn int list_once(struct listing *listing)
 	if (r < 0)
 		return r;
 	listing->seq = fs_tick(fs);
-	fs_tick(fs); /* apply_records marks with the number behind */
 	listing->own_asked = node != fs->root &&
 			     (!dir->value_known_us || clock_now_us() - dir->value_known_us >= fs->config.ttl_us);
 	start_beside(fs, &listing->group, walk_records, listing);
@@ -361,10 +371,6 @@ static co_fn int list_once(struct listing *listing)
 	co_group_wait(&listing->group);
 
 	r = listing->values_err ? listing->values_err : listing->records_err;
-	if (r == 0)
-		r = node_dir_keys(node);
-	if (r == 0 && !str_equal(buf_str(&dir->key), buf_str(&listing->key)))
-		r = -EAGAIN;
 	if (r == 0)
 		r = apply_own_value(listing);
 	if (r < 0)
@@ -401,25 +407,28 @@ static bool listed_lately(const struct node *node)
 
 int dir_list(struct node *node, bool whole)
 {
+	struct listing listing = { .dir = node, .first_page_only = !whole };
 	struct directory *dir = node->dir;
 	int r;
 
+	while (!listed_lately(node) && dir->listing) {
+		bool enough = dir->listing_whole || !whole;
+
+		queue_wait(&dir->listed);
+		if (enough || dir->listing_err)
+			return dir->listing_err;
+	}
 	if (listed_lately(node) || (dir->large && !whole))
 		return 0;
-	if (dir->listing && (dir->listing_whole || !whole)) {
-		queue_wait(&dir->listed);
-		return dir->listing_err;
-	}
 	dir->listing = true;
 	dir->listing_whole = whole;
 	node_ref(node);
 	node_readers_add(node);
-	do {
-		struct listing listing = { .dir = node, .first_page_only = !whole };
-
-		r = list_once(&listing);
-		listing_deinit(&listing);
-	} while (r == -EAGAIN);
+	/* of a directory that is being moved one half would be missing */
+	tree_shared(node->fs);
+	r = list_once(&listing);
+	tree_shared_end(node->fs);
+	listing_deinit(&listing);
 	node_readers_drop(node);
 	dir->listing = false;
 	dir->listing_err = r;

@@ -11,10 +11,14 @@ CHECKED int apply_value(struct node *dir, struct str name, struct str value, uin
 /* `name` is a directory. *out is borrowed; NULL where it was removed here since `seq`. 0 or -ENOMEM. */
 CHECKED int apply_dir(struct node *dir, struct str name, uint64_t seq, uint64_t seen, struct node **out);
 
-/* The store no longer has it: out of the tree, and the kernel is told. */
-void vanish(struct node *node);
+/* The store no longer has it, says an answer that was asked for at `seq`: out of the tree, and the kernel is told. */
+void vanish(struct node *node, uint64_t seq);
 
-/* True if the file, or one below the directory, holds changes that are not yet stored. */
+/* May such an answer take the node out? Not where it was changed here or seen by a younger answer since, nor while a change
+ * of it, or of what is below it, is under way or waits. */
+bool may_vanish(const struct node *node, uint64_t seq);
+
+/* True if a change of the file, or of one below the directory, waits or is under way. */
 bool dirty_below(const struct node *node);
 
 /* Starts fn(arg), which ends with co_group_done, beside the present coroutine; adds it to the group. */

@@ -129,9 +129,8 @@ static int single_apply(struct single *single)
 	if (r < 0)
 		return r;
 	child = node_child(single->dir, single->name);
-	if (child && !is_dir && probes[VALUE].err == -ENOENT && child->change_seq <= single->seq && !node_fresh(child) &&
-	    !dirty_below(child))
-		vanish(child);
+	if (child && !is_dir && probes[VALUE].err == -ENOENT && !node_stays(child) && may_vanish(child, single->seq))
+		vanish(child, single->seq);
 	return 0;
 }
 
@@ -139,8 +138,10 @@ static co_fn int lookup_single(struct node *dir, struct str name)
 {
 	struct single single = { .dir = dir, .name = name };
 	struct co_group group = { 0 };
-	int r = node_dir_keys(dir);
+	int r;
 
+	tree_shared(dir->fs);
+	r = node_dir_keys(dir);
 	if (r == 0)
 		r = single_keys(&single);
 	if (r == 0) {
@@ -160,6 +161,7 @@ static co_fn int lookup_single(struct node *dir, struct str name)
 			r = single_apply(&single);
 		node_readers_drop(dir);
 	}
+	tree_shared_end(dir->fs);
 	for (int i = 0; i < PROBES; i++)
 		probe_deinit(&single.probes[i]);
 	return r;
@@ -181,13 +183,25 @@ static int below_range(const struct node *node, struct str key, struct probe *be
 	return r < 0 ? r : names_last(buf_str(&below->key), max_key, &below->end);
 }
 
+/* What is known may be younger than the answer: written, moved or being written. */
+static int file_is_absent(struct node *node, uint64_t seq)
+{
+	if (may_vanish(node, seq)) {
+		vanish(node, seq);
+		return -ENOENT;
+	}
+	if (node->file->dirty && !node->lock.held && node->change_seq <= seq)
+		node->file->stored = false;
+	return node->parent ? 0 : -ENOENT;
+}
+
 static co_fn int refresh_file(struct node *node)
 {
 	struct fs *fs = node->fs;
 	struct probe value = { 0 }, record = { 0 }, below = { 0 };
 	struct co_group group = { 0 };
-	uint64_t generation = fs->tree_generation, seq = fs_tick(fs);
-	bool recorded = node->record_value.len != 0;
+	uint64_t seq = fs_tick(fs);
+	bool recorded = node->record_value.len || !node->record_known;
 	int r = node_keys(node, &value.key, &record.key);
 
 	if (r == 0)
@@ -205,12 +219,10 @@ static co_fn int refresh_file(struct node *node)
 		r = -ENOENT; /* a directory now: its name is to be looked up anew */
 	if (r == 0)
 		r = value_apply(node, buf_str(&value.value), seq);
-	if (r == 0 && recorded && record.err == 0 && node->change_seq <= seq)
+	if (r == 0 && recorded && (record.err == 0 || record.err == -ENOENT) && node->change_seq <= seq)
 		node_apply_record(node, buf_str(&record.value));
-	if (r == -ENOENT && (node->change_seq > seq || generation != fs->tree_generation))
-		r = 0; /* written or moved meanwhile: what is known is younger */
-	if (r == -ENOENT && node->parent && value.err == -ENOENT)
-		vanish(node);
+	if (value.err == -ENOENT)
+		r = file_is_absent(node, seq);
 out:
 	probe_deinit(&value);
 	probe_deinit(&record);
@@ -224,7 +236,7 @@ static co_fn int refresh_dir(struct node *node)
 	struct fs *fs = node->fs;
 	struct probe record = { 0 }, below = { 0 };
 	struct co_group group = { 0 };
-	uint64_t generation = fs->tree_generation, seq = fs_tick(fs);
+	uint64_t seq = fs_tick(fs);
 	int r = node_keys(node, &below.key, &record.key);
 
 	if (r == 0)
@@ -235,17 +247,17 @@ static co_fn int refresh_dir(struct node *node)
 	probe_start(&below, fs, &group);
 	co_group_wait(&group);
 	r = below.err ? below.err : record.err == -ENOENT ? 0 : record.err;
-	if (r < 0 || node->change_seq > seq || generation != fs->tree_generation)
+	if (r < 0 || node->change_seq > seq || node->answer_seq > seq)
 		goto out;
 	node->dir->recorded = record.err == 0;
 	node->dir->implied |= probe_found(&below);
 	node->checked_us = clock_now_us();
 	if (record.err == 0) {
 		node_apply_record(node, buf_str(&record.value));
-	} else if (!node->dir->implied && !dirty_below(node)) {
-		if (node->parent)
-			vanish(node);
-		r = -ENOENT;
+	} else if (!probe_found(&below)) {
+		if (may_vanish(node, seq))
+			vanish(node, seq);
+		r = node->parent ? 0 : -ENOENT;
 	}
 out:
 	probe_deinit(&record);
@@ -255,9 +267,14 @@ out:
 
 int node_refresh(struct node *node)
 {
+	int r;
+
 	if (node_fresh(node))
 		return 0;
-	return node->file ? refresh_file(node) : refresh_dir(node);
+	tree_shared(node->fs); /* what is being moved is under neither name */
+	r = node->file ? refresh_file(node) : refresh_dir(node);
+	tree_shared_end(node->fs);
+	return r;
 }
 
 /* A few files of a directory are asked for one by one; where more are looked at, a listing is cheaper. */

@@ -222,6 +222,11 @@ static void tomb_add(struct directory *dir, struct str name, uint64_t seq)
 
 void node_detach(struct node *node)
 {
+	node_detach_since(node, fs_tick(node->fs));
+}
+
+void node_detach_since(struct node *node, uint64_t seq)
+{
 	struct node *parent = node->parent;
 	struct directory *dir;
 
@@ -229,7 +234,7 @@ void node_detach(struct node *node)
 		return;
 	dir = parent->dir;
 	if (dir->readers)
-		tomb_add(dir, buf_str(&node->name), fs_tick(node->fs));
+		tomb_add(dir, buf_str(&node->name), seq);
 	HASH_DELETE(by_name, dir->children, node);
 	RB_REMOVE(cookie_tree, &dir->cookies, node);
 	if (node->dir)
@@ -469,36 +474,42 @@ void node_date_dir(struct node *node)
 		state_put(state, buf_str(&node->dir->key), "", node->mtime_ns);
 }
 
-void node_apply_record(struct node *node, struct str value)
+/* What the record says, and this mount's defaults where it says nothing; what a program here has set stays. */
+void node_apply_attributes(struct node *node)
 {
+	struct fs *fs = node->fs;
+	mode_t mode = node->dir ? S_IFDIR | (0777 & ~fs->config.umask) : S_IFREG | (0666 & ~fs->config.umask);
 	struct record record;
 	bool own;
 
-	if (str_equal(buf_str(&node->record_value), value) && value.len)
+	record_init(&record);
+	if (node->record_value.len && record_decode(buf_str(&node->record_value), &record) < 0)
+		log_debug("a record that cannot be read is passed over");
+	if ((record.has & RECORD_MODE) && (record.mode & S_IFMT) == (node->mode & S_IFMT))
+		mode = record.mode;
+	/* the mtime belongs to one value; of another, written since by who knows no records, it is not the time */
+	own = node->dir || ((record.has & RECORD_HASH) && strcmp(record.hash, node->file->hash) == 0);
+	if (!own)
+		mode &= ~(mode_t)(S_ISUID | S_ISGID);
+	if (!(node->local & RECORD_MODE))
+		node->mode = mode;
+	if (!(node->local & RECORD_UID))
+		node->uid = record.has & RECORD_UID ? record.uid : fs->config.uid;
+	if (!(node->local & RECORD_GID))
+		node->gid = record.has & RECORD_GID ? record.gid : fs->config.gid;
+	if ((record.has & RECORD_MTIME) && !(node->local & RECORD_MTIME) && own)
+		node->mtime_ns = (int64_t)record.mtime.tv_sec * CLOCK_NS_PER_S + record.mtime.tv_nsec;
+	record_deinit(&record);
+}
+
+void node_apply_record(struct node *node, struct str value)
+{
+	node->record_known = true;
+	if (str_equal(buf_str(&node->record_value), value))
 		return;
 	if (buf_set(&node->record_value, value) < 0)
 		buf_clear(&node->record_value);
-	if (value.len == 0)
-		return;
-	record_init(&record);
-	if (record_decode(value, &record) < 0) {
-		log_debug("a record that cannot be read is passed over");
-		return;
-	}
-	if ((record.has & RECORD_MODE) && !(node->local & RECORD_MODE) &&
-	    (record.mode & S_IFMT) == (node->mode & S_IFMT))
-		node->mode = record.mode;
-	if ((record.has & RECORD_UID) && !(node->local & RECORD_UID))
-		node->uid = record.uid;
-	if ((record.has & RECORD_GID) && !(node->local & RECORD_GID))
-		node->gid = record.gid;
-	/* the mtime belongs to one value; of another, written since by who knows no records, it is not the time */
-	own = node->dir || ((record.has & RECORD_HASH) && strcmp(record.hash, node->file->hash) == 0);
-	if ((record.has & RECORD_MTIME) && !(node->local & RECORD_MTIME) && own)
-		node->mtime_ns = (int64_t)record.mtime.tv_sec * CLOCK_NS_PER_S + record.mtime.tv_nsec;
-	if (!own)
-		node->mode &= ~(mode_t)(S_ISUID | S_ISGID);
-	record_deinit(&record);
+	node_apply_attributes(node);
 }
 
 /* The order is that of the kernel's locks: first the name, then the inode. */
@@ -529,7 +540,8 @@ static void sweep_dir(struct node *node)
 {
 	struct node *child = node_next_child(node, 0);
 
-	if (node->dir->listing)
+	/* nobody is to take a node that is out of use for one that was removed */
+	if (node->dir->readers)
 		return;
 	while (child) {
 		uint64_t cookie = child->cookie;

@@ -141,7 +141,7 @@ static int move_here(struct move *move, struct node *node, struct node *target, 
 	if (fs->config.state)
 		state_rename(fs->config.state, buf_str(&move->key), buf_str(&move->new_key));
 	if (target) {
-		target->file->stored = false;
+		value_keep(target);
 		node_changed_here(target);
 		node_detach(target);
 	}
@@ -479,6 +479,11 @@ static co_fn int rename_once(struct node *dir, struct str name, struct node *new
 		return 0;
 	if (node->file && target && target->dir)
 		return -EISDIR;
+	if (target && target->file) {
+		r = load_while_stored(target);
+		if (r < 0)
+			return r;
+	}
 	if (node->dir) {
 		tree_exclusive(fs);
 		r = node->parent == dir ? rename_dir_locked(node, target, new_dir, new_name) : -EAGAIN;

@@ -18,6 +18,12 @@ void tree_shared(struct fs *fs)
 	fs->shared++;
 }
 
+void tree_settle(struct fs *fs)
+{
+	while (fs->exclusive)
+		queue_wait(&fs->tree_free);
+}
+
 void tree_shared_end(struct fs *fs)
 {
 	if (--fs->shared == 0)

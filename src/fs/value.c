@@ -40,6 +40,12 @@ void value_drop(struct node *node)
 	buf_free(&file->bytes);
 }
 
+void value_keep(struct node *node)
+{
+	lru_remove(node);
+	node->file->stored = false;
+}
+
 /* Reads the value into size, stub, bytes. */
 static int decode(struct file *file)
 {
@@ -152,6 +158,10 @@ int value_apply(struct node *node, struct str value, uint64_t seq)
 	if (file->dirty)
 		return 0; /* the programs here see their own content, and its time */
 	date(node, first);
+	if (!first) /* bits that a program here has set were not meant for another's content */
+		node->mode &= ~(mode_t)(S_ISUID | S_ISGID);
+	if (node->record_value.len)
+		node_apply_attributes(node);
 	if (!first)
 		node_invalidate(node);
 	return 0;
@@ -199,7 +209,9 @@ int value_load(struct node *node)
 		co_queue_wake_all(&file->loaded);
 		if (r == 0)
 			r = value_apply(node, buf_str(&value), seq);
-		else if (r == -ENOENT && (node->change_seq > seq || fs->tree_generation != generation))
+		if (r == -ENOENT)
+			tree_settle(fs);
+		if (r == -ENOENT && (node->change_seq > seq || fs->tree_generation != generation))
 			continue; /* it was moved or written meanwhile */
 		if (r == -ENOENT)
 			return -ESTALE;

@@ -1,0 +1,90 @@
+/* A store in memory for the tests of src/fs: fs/store.h on a loop, with a log of what was asked, faults on demand, and
+ * other clients that write directly.
+ *
+ * A request arrives at the server in the round of the loop after it was made; its answer goes back one round later. What a
+ * struct memstore_fault says can happen on the way. Lack of memory ends the program. */
+#ifndef HPKVFS_TESTS_MEMSTORE_H
+#define HPKVFS_TESTS_MEMSTORE_H
+
+#include "fs/store.h"
+
+struct memstore;
+
+struct memstore *memstore_new(struct loop *loop);
+/* No request may be under way. */
+void memstore_free(struct memstore *memstore);
+struct store *memstore_store(struct memstore *memstore);
+
+/* --- other clients --- */
+
+void memstore_put(struct memstore *memstore, const char *key, const char *value);
+void memstore_put_str(struct memstore *memstore, struct str key, struct str value);
+void memstore_remove(struct memstore *memstore, const char *key);
+/* NULL: absent. Borrowed until the key changes. */
+const char *memstore_value(const struct memstore *memstore, const char *key);
+size_t memstore_size(const struct memstore *memstore);
+
+/* --- the log --- */
+
+/* Requests that arrived since the log was last cleared: of one kind; of any kind; of one kind for a key (of ranges: the
+ * first key). */
+unsigned memstore_count(const struct memstore *memstore, enum store_op op);
+unsigned memstore_requests(const struct memstore *memstore);
+unsigned memstore_count_key(const struct memstore *memstore, enum store_op op, const char *key);
+void memstore_log_clear(struct memstore *memstore);
+/* To standard error, for whoever reads a failed test. */
+void memstore_log_print(const struct memstore *memstore);
+
+/* The `n`-th request of the log, counted from 0; NULL beyond the end. */
+struct memstore_entry {
+	enum store_op op;
+	struct buf key, value;
+};
+const struct memstore_entry *memstore_entry(const struct memstore *memstore, unsigned n);
+
+/* --- limits --- */
+
+/* A page is cut after so many records, or bytes of keys and values, whichever comes first (one record goes always). 0: none. */
+void memstore_limit_pages(struct memstore *memstore, unsigned records, size_t bytes);
+/* Larger values are refused with -EFBIG. 0: none. */
+void memstore_limit_value(struct memstore *memstore, size_t bytes);
+
+/* --- faults --- */
+
+enum memstore_hold {
+	MEMSTORE_GO,
+	MEMSTORE_HOLD_REQUEST, /* has not arrived at the server until it is released */
+	MEMSTORE_HOLD_REPLY,   /* was carried out; the answer waits */
+};
+
+enum memstore_garbage {
+	MEMSTORE_SANE,
+	MEMSTORE_EMPTY_TRUNCATED, /* RANGE: no records, and more to come */
+	MEMSTORE_NO_ADVANCE,      /* RANGE: always this range's first record, and more to come */
+};
+
+struct memstore_fault {
+	bool any;          /* every kind of request, else: */
+	enum store_op op;
+	const char *key;   /* NULL: every key. Borrowed while the fault is set */
+	unsigned pass;     /* so many are let through first */
+	unsigned times;    /* then so many are hit; 0: all */
+	int err;           /* answered so, without being carried out, or with `after` behind it */
+	bool after;
+	enum memstore_hold hold;
+	enum memstore_garbage garbage;
+	uint64_t delay_us; /* of the answer */
+	void (*arrived)(void *arg); /* called when the request arrives, before it is carried out */
+	void *arg;
+};
+
+/* The first fault that matches a request is applied. */
+void memstore_add_fault(struct memstore *memstore, struct memstore_fault fault);
+void memstore_clear_faults(struct memstore *memstore);
+
+unsigned memstore_held(const struct memstore *memstore);
+/* Lets the one that is held longest go on; all of them. */
+void memstore_release_one(struct memstore *memstore);
+void memstore_release(struct memstore *memstore);
+
+#endif
