@@ -99,7 +99,8 @@ static void pinged(void *arg, const struct hpkv_reply *reply)
 	if (reply->error && reply->error->err != -ENOENT)
 		cli_fail(cli, reply->error);
 	else
-		finish_output(cli, output_ping(cli, cli->connected_us - cli->began_us, clock_now_us() - cli->connected_us));
+		finish_output(cli,
+			      output_ping(cli, cli->connected_us - cli->began_us, clock_now_us() - cli->connected_us));
 }
 
 /* --- range: page after page --- */
@@ -163,7 +164,8 @@ static void page(void *arg, const struct hpkv_reply *reply)
 
 static int next_page(struct cli *cli)
 {
-	const char *end = cli->options.count > 1 ? cli->options.arguments[1] : "\xf4\x8f\xbf\xbf"; /* U+10FFFF, the last */
+	const char *end =
+		cli->options.count > 1 ? cli->options.arguments[1] : "\xf4\x8f\xbf\xbf"; /* U+10FFFF, the last */
 	unsigned long limit = PAGE;
 
 	if (cli->options.limit && cli->options.limit - cli->written < PAGE - 1)

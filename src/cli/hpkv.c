@@ -60,8 +60,10 @@ static int check_arguments(struct cli *cli)
 	for (int i = 0; i < options->count; i++)
 		if (!utf8_valid(str_c(options->arguments[i])) && !(i == 1 && options->command == COMMAND_SET) &&
 		    !(i == 1 && options->command == COMMAND_PATCH))
-			return complain(options->command == COMMAND_TOKEN ? "a pattern is not UTF-8" : "the key is not UTF-8");
-	if (options->command != COMMAND_RANGE && options->command != COMMAND_TOKEN && options->count && !*options->arguments[0])
+			return complain(options->command == COMMAND_TOKEN ? "a pattern is not UTF-8"
+									  : "the key is not UTF-8");
+	if (options->command != COMMAND_RANGE && options->command != COMMAND_TOKEN && options->count &&
+	    !*options->arguments[0])
 		return complain("the key is empty");
 	if (options->command == COMMAND_RANGE && options->count > 1 && !*options->arguments[1])
 		return complain("the END of the range is empty");

@@ -23,7 +23,8 @@ static const struct command_entry commands[] = {
 	[COMMAND_SET] = { "set", "KEY [VALUE]", "store VALUE at KEY", 1, 2 },
 	[COMMAND_PATCH] = { "patch", "KEY [VALUE]", "merge VALUE into a JSON object, else append it", 1, 2 },
 	[COMMAND_DEL] = { "del", "KEY", "delete KEY", 1, 1 },
-	[COMMAND_RANGE] = { "range", "START [END]", "list the keys from START to END, both included, with their values", 1, 2 },
+	[COMMAND_RANGE] = { "range", "START [END]", "list the keys from START to END, both included, with their values",
+			    1, 2 },
 	[COMMAND_INCR] = { "incr", "KEY [N]", "add N (default 1) to the number at KEY and write the sum", 1, 2 },
 	[COMMAND_TOKEN] = { "token", "[PATTERN...]", "write a token that subscribes to PATTERNs", 0, -1 },
 	[COMMAND_PING] = { "ping", "", "connect, ask once, and write how long it took", 0, 0 },
@@ -51,8 +52,10 @@ struct option_entry {
 };
 
 static const struct option_entry table[] = {
-	[OPTION_URL] = { "url", "URL", "the server: https://HOST, wss://HOST, unix:PATH or local:DIR (default: HPKV_URL)", -1 },
-	[OPTION_CREDENTIALS] = { "credentials", "FILE", "a file that holds the API key and that only you can read", -1 },
+	[OPTION_URL] = { "url", "URL",
+			 "the server: https://HOST, wss://HOST, unix:PATH or local:DIR (default: HPKV_URL)", -1 },
+	[OPTION_CREDENTIALS] = { "credentials", "FILE", "a file that holds the API key and that only you can read",
+				 -1 },
 	[OPTION_CA] = { "ca", "FILE", "certificate authorities (PEM) to trust instead of the system's", -1 },
 	[OPTION_INSECURE] = { "insecure", NULL, "allow a connection without TLS to another machine", -1 },
 	[OPTION_TIMEOUT] = { "timeout", "SECONDS", "for connecting, and for each answer (default: 5 and 10)", -1 },

@@ -144,8 +144,8 @@ static bool key_valid(struct str key)
 	return key.len > 0 && utf8_valid(key);
 }
 
-static int start(struct hpkv_client *client, const struct call *call, unsigned timeout_ms, hpkv_callback *callback, void *arg,
-		 struct hpkv_request **out)
+static int start(struct hpkv_client *client, const struct call *call, unsigned timeout_ms, hpkv_callback *callback,
+		 void *arg, struct hpkv_request **out)
 {
 	struct hpkv_request *request;
 	int r;
@@ -200,8 +200,8 @@ int hpkv_patch(struct hpkv_client *client, struct hpkv_slice key, struct hpkv_sl
 	return start_write(client, OP_PATCH, key, value, timeout_ms, callback, arg, out);
 }
 
-int hpkv_delete(struct hpkv_client *client, struct hpkv_slice key, unsigned timeout_ms, hpkv_callback *callback, void *arg,
-		struct hpkv_request **out)
+int hpkv_delete(struct hpkv_client *client, struct hpkv_slice key, unsigned timeout_ms, hpkv_callback *callback,
+		void *arg, struct hpkv_request **out)
 {
 	const struct call call = { .op = OP_DELETE, .key = str_slice(key) };
 
@@ -211,7 +211,9 @@ int hpkv_delete(struct hpkv_client *client, struct hpkv_slice key, unsigned time
 int hpkv_range(struct hpkv_client *client, struct hpkv_slice key, struct hpkv_slice end_key, unsigned limit,
 	       unsigned timeout_ms, hpkv_callback *callback, void *arg, struct hpkv_request **out)
 {
-	const struct call call = { .op = OP_RANGE, .key = str_slice(key), .end_key = str_slice(end_key), .limit = limit };
+	const struct call call = {
+		.op = OP_RANGE, .key = str_slice(key), .end_key = str_slice(end_key), .limit = limit
+	};
 
 	if (!key_valid(call.end_key))
 		return -EINVAL;

@@ -337,8 +337,8 @@ int hpkv_client_disconnect(struct hpkv_client *client, void (*done)(void *arg), 
 	if (client->state == HPKV_CONNECTED) {
 		client->state = HPKV_DISCONNECTING;
 		connection_close(client->connection);
-		loop_timer_set(client->loop->base, &client->close_timer, client->connect_timeout_ms * (uint64_t)CLOCK_US_PER_MS,
-			       close_timed_out);
+		loop_timer_set(client->loop->base, &client->close_timer,
+			       client->connect_timeout_ms * (uint64_t)CLOCK_US_PER_MS, close_timed_out);
 	} else if (client->state != HPKV_DISCONNECTING) {
 		dial_cancel(client);
 		connection_free(client->connection);

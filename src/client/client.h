@@ -27,7 +27,7 @@ struct dial {
 	size_t next;     /* the address to try next */
 	unsigned rounds; /* searches for a local server */
 	struct unix_path socket;
-	char *path;              /* of the upgrade; holds the credential */
+	char *path; /* of the upgrade; holds the credential */
 	uint64_t deadline_us;
 	struct loop_timer timer; /* ends the present try */
 	struct hpkv_error error; /* of the last try */
@@ -52,10 +52,10 @@ struct hpkv_client {
 	unsigned depth; /* callbacks on the stack */
 	struct dial dial;
 	struct connection *connection;
-	struct hpkv_error lost;        /* why requests of `ended` end */
+	struct hpkv_error lost; /* why requests of `ended` end */
 	struct request_table requests;
-	struct loop_timer deadline;    /* at the first deadline or earlier */
-	uint64_t deadline_us;          /* when it fires; 0: not set */
+	struct loop_timer deadline; /* at the first deadline or earlier */
+	uint64_t deadline_us;       /* when it fires; 0: not set */
 	struct waiter *connecting, *disconnecting, *finished;
 	struct loop_timer soon;        /* what must not happen inside the caller's call */
 	struct loop_timer close_timer; /* the other side's answer to a close */

@@ -218,12 +218,14 @@ static int read_success(struct message *message, enum op op, struct hpkv_reply *
 		return -EPROTO;
 	switch (op) {
 	case OP_GET:
-		return get_value(message, json_object_get(message->root, "value"), &reply->value, &reply->number) ? 0 : -EPROTO;
+		return get_value(message, json_object_get(message->root, "value"), &reply->value, &reply->number)
+			       ? 0
+			       : -EPROTO;
 	case OP_ATOMIC:
 		return get_value(message, json_object_get(message->root, "newValue"), &reply->value, &reply->number) &&
-				       reply->number ?
-			       0 :
-			       -EPROTO;
+				       reply->number
+			       ? 0
+			       : -EPROTO;
 	case OP_RANGE:
 		return read_records(message, reply);
 	case OP_SET:

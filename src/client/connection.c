@@ -17,7 +17,7 @@ struct connection {
 	bool close_sent;
 	bool kicked; /* a WRITEABLE callback is coming */
 	bool tls;
-	struct buf rx; /* the fragments of a message so far */
+	struct buf rx;           /* the fragments of a message so far */
 	struct hpkv_error error; /* why it ends, where that is known before it does */
 };
 
@@ -53,7 +53,8 @@ static void refused_error(struct connection *connection, int status)
 	else if (status >= 500)
 		error_set(error, -EIO, status, "the server refused the connection (HTTP %d)", status);
 	else if (status >= 300 && status < 400)
-		error_set(error, -EPROTO, status, "the server redirects elsewhere (HTTP %d); redirects are not followed", status);
+		error_set(error, -EPROTO, status,
+			  "the server redirects elsewhere (HTTP %d); redirects are not followed", status);
 	else
 		error_set(error, -EPROTO, status, "no HPKV server answers at this URL (HTTP %d)", status);
 }
@@ -80,7 +81,8 @@ static void failure_error(struct connection *connection, struct lws *wsi, const 
 	else if (connection->sent_handshake && status >= 200 && status != 101)
 		refused_error(connection, status);
 	else if (connection->sent_handshake && status == 101)
-		error_set(&connection->error, -EPROTO, status, "the server's WebSocket upgrade makes no sense: %s", text);
+		error_set(&connection->error, -EPROTO, status, "the server's WebSocket upgrade makes no sense: %s",
+			  text);
 	else if (connection->sent_handshake)
 		error_set(&connection->error, -ECONNRESET, 0, "the server hung up before it answered: %s", text);
 	else if (connection->tls && (strstr(text, "SSL") || strstr(text, "tls")))
@@ -110,8 +112,8 @@ static void closed_by_peer(struct connection *connection, const unsigned char *i
 	if (connection->error.err)
 		return;
 	if (len > 2)
-		error_set(&connection->error, -ECONNRESET, code, "the server closed the connection (%d: %.*s)", code, (int)(len - 2),
-			  (const char *)in + 2);
+		error_set(&connection->error, -ECONNRESET, code, "the server closed the connection (%d: %.*s)", code,
+			  (int)(len - 2), (const char *)in + 2);
 	else
 		error_set(&connection->error, -ECONNRESET, code, "the server closed the connection (%d)", code);
 }
@@ -120,7 +122,8 @@ static void closed_by_peer(struct connection *connection, const unsigned char *i
 
 static int too_large(struct connection *connection)
 {
-	error_set(&connection->error, -EPROTO, 0, "the server sent a message larger than %zu bytes", connection->max_message_bytes);
+	error_set(&connection->error, -EPROTO, 0, "the server sent a message larger than %zu bytes",
+		  connection->max_message_bytes);
 	return -1;
 }
 
@@ -191,7 +194,8 @@ static int connection_callback(struct lws *wsi, enum lws_callback_reasons reason
 	if (!connection) {
 		/* freed, or an event of the vhost itself; whatever is still open there shall close */
 		bool open = reason == LWS_CALLBACK_CLIENT_ESTABLISHED || reason == LWS_CALLBACK_CLIENT_RECEIVE ||
-			    reason == LWS_CALLBACK_CLIENT_WRITEABLE || reason == LWS_CALLBACK_CLIENT_APPEND_HANDSHAKE_HEADER;
+			    reason == LWS_CALLBACK_CLIENT_WRITEABLE ||
+			    reason == LWS_CALLBACK_CLIENT_APPEND_HANDSHAKE_HEADER;
 
 		return open ? -1 : 0;
 	}
@@ -231,8 +235,9 @@ static int connection_callback(struct lws *wsi, enum lws_callback_reasons reason
 
 /* --- interface --- */
 
-int connection_open(struct hpkv_loop *loop, const struct connection_target *target, const struct connection_events *events,
-		    void *arg, struct connection **out, struct hpkv_error *error)
+int connection_open(struct hpkv_loop *loop, const struct connection_target *target,
+		    const struct connection_events *events, void *arg, struct connection **out,
+		    struct hpkv_error *error)
 {
 	struct connection *connection = calloc(1, sizeof(*connection));
 	struct lws_client_connect_info info = {

@@ -32,7 +32,8 @@ static int take_key(char *text, size_t len, const char *name, char **out, struct
 		return error_set(error, -EINVAL, 0, "%s holds no API key", name);
 	for (const char *c = start; c < end; c++)
 		if (*c <= ' ' || *c >= 0x7f)
-			return error_set(error, -EINVAL, 0, "%s does not hold an API key: one line without blanks is expected", name);
+			return error_set(error, -EINVAL, 0,
+					 "%s does not hold an API key: one line without blanks is expected", name);
 	*out = strndup(start, (size_t)(end - start));
 	return *out ? 0 : error_set(error, -ENOMEM, 0, "out of memory");
 }
@@ -66,7 +67,8 @@ static int read_file(int fd, const char *name, bool check_owner, char **out, str
 	if (!S_ISREG(st.st_mode))
 		return error_set(error, -EINVAL, 0, "%s is not a regular file", name);
 	if (check_owner && (st.st_mode & 077))
-		return error_set(error, -EACCES, 0, "%s can be read by others than its owner: chmod 600 %s", name, name);
+		return error_set(error, -EACCES, 0, "%s can be read by others than its owner: chmod 600 %s", name,
+				 name);
 	if (check_owner && st.st_uid != geteuid() && geteuid() != 0 && st.st_uid != 0)
 		return error_set(error, -EACCES, 0, "%s belongs to another user", name);
 	r = read_all(fd, text, sizeof(text), &len);

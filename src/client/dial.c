@@ -62,7 +62,8 @@ static void try_timed_out(struct loop_timer *timer)
 	struct hpkv_error error;
 
 	client_enter(client);
-	error_set(&error, -ETIMEDOUT, 0, "%s did not answer in time", client->url.kind == URL_TCP ? client->url.host : client->url.path);
+	error_set(&error, -ETIMEDOUT, 0, "%s did not answer in time",
+		  client->url.kind == URL_TCP ? client->url.host : client->url.path);
 	dial_try_failed(client, &error);
 	client_leave(client);
 }

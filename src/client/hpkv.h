@@ -66,11 +66,11 @@ struct hpkv_config {
 	/* One of the two; for local:DIR both may be NULL (the key is taken from DIR). Copied. */
 	const char *api_key;
 	const char *token;
-	const char *ca_file;            /* PEM; NULL: the system's authorities */
-	bool insecure;                  /* allow plain ws:// to a host that is not loopback, and skip no other check */
-	unsigned connect_timeout_ms;    /* default 5000 */
-	unsigned operation_timeout_ms;  /* default 10000, from sending */
-	size_t max_message_bytes;       /* a larger message closes the connection; default 8 MiB */
+	const char *ca_file;           /* PEM; NULL: the system's authorities */
+	bool insecure;                 /* allow plain ws:// to a host that is not loopback, and skip no other check */
+	unsigned connect_timeout_ms;   /* default 5000 */
+	unsigned operation_timeout_ms; /* default 10000, from sending */
+	size_t max_message_bytes;      /* a larger message closes the connection; default 8 MiB */
 	/* Called once a connection, and when it was lost (error tells why). May be NULL. */
 	void (*connected)(struct hpkv_client *client, void *arg);
 	void (*disconnected)(struct hpkv_client *client, const struct hpkv_error *error, void *arg);
@@ -91,7 +91,8 @@ HPKV_API void hpkv_client_free(struct hpkv_client *client);
  * -ECONNREFUSED, -ENOENT (no such host is -EHOSTUNREACH), -ETIMEDOUT, -EPROTO (certificate) and so on. While connecting,
  * a further call joins. Requests started while not connected are kept and sent once connected (each fails with
  * -ETIMEDOUT after its timeout, or when the connection is given up). */
-HPKV_API int hpkv_client_connect(struct hpkv_client *client, void (*done)(void *arg, const struct hpkv_error *error), void *arg);
+HPKV_API int hpkv_client_connect(struct hpkv_client *client, void (*done)(void *arg, const struct hpkv_error *error),
+				 void *arg);
 
 /* Sends a close frame and waits for the other side (at most connect_timeout_ms); requests under way end with -ECANCELED. `done` may be NULL. */
 HPKV_API int hpkv_client_disconnect(struct hpkv_client *client, void (*done)(void *arg), void *arg);
@@ -118,7 +119,7 @@ struct hpkv_reply {
 	bool number;                    /* get: the value was a number */
 	const struct hpkv_record *records;
 	size_t count;
-	bool truncated;                 /* range: more keys were in the range */
+	bool truncated; /* range: more keys were in the range */
 };
 
 typedef void hpkv_callback(void *arg, const struct hpkv_reply *reply);
@@ -131,20 +132,20 @@ struct hpkv_request;
  * not called. Errors that arrive in the callback: hpkv_code_errno of the server's code, -ETIMEDOUT, -ECONNRESET (the
  * connection was lost while the request was under way: for anything but get and range its outcome is unknown), -EPROTO
  * (the server's reply makes no sense), -ECANCELED. */
-HPKV_API int hpkv_get(struct hpkv_client *client, struct hpkv_slice key, unsigned timeout_ms, hpkv_callback *callback, void *arg,
-		      struct hpkv_request **out);
+HPKV_API int hpkv_get(struct hpkv_client *client, struct hpkv_slice key, unsigned timeout_ms, hpkv_callback *callback,
+		      void *arg, struct hpkv_request **out);
 HPKV_API int hpkv_set(struct hpkv_client *client, struct hpkv_slice key, struct hpkv_slice value, unsigned timeout_ms,
 		      hpkv_callback *callback, void *arg, struct hpkv_request **out);
 HPKV_API int hpkv_patch(struct hpkv_client *client, struct hpkv_slice key, struct hpkv_slice value, unsigned timeout_ms,
 			hpkv_callback *callback, void *arg, struct hpkv_request **out);
-HPKV_API int hpkv_delete(struct hpkv_client *client, struct hpkv_slice key, unsigned timeout_ms, hpkv_callback *callback, void *arg,
-			 struct hpkv_request **out);
+HPKV_API int hpkv_delete(struct hpkv_client *client, struct hpkv_slice key, unsigned timeout_ms,
+			 hpkv_callback *callback, void *arg, struct hpkv_request **out);
 /* limit 0: the server's default. */
 HPKV_API int hpkv_range(struct hpkv_client *client, struct hpkv_slice key, struct hpkv_slice end_key, unsigned limit,
 			unsigned timeout_ms, hpkv_callback *callback, void *arg, struct hpkv_request **out);
 /* `increment` is a JSON number's text, so that no precision is lost. */
-HPKV_API int hpkv_atomic(struct hpkv_client *client, struct hpkv_slice key, struct hpkv_slice increment, unsigned timeout_ms,
-			 hpkv_callback *callback, void *arg, struct hpkv_request **out);
+HPKV_API int hpkv_atomic(struct hpkv_client *client, struct hpkv_slice key, struct hpkv_slice increment,
+			 unsigned timeout_ms, hpkv_callback *callback, void *arg, struct hpkv_request **out);
 
 /* Ends a request with -ECANCELED, from its callback, later. What was sent may still take effect. */
 HPKV_API void hpkv_request_cancel(struct hpkv_request *request);
@@ -166,7 +167,7 @@ HPKV_API void hpkv_client_on_notification(struct hpkv_client *client, hpkv_notif
 /* --- tokens --- */
 
 struct hpkv_token_config {
-	const char *url;     /* as hpkv_config.url */
+	const char *url; /* as hpkv_config.url */
 	const char *api_key;
 	const char *ca_file;
 	bool insecure;

@@ -30,6 +30,7 @@ struct loop *hpkv_loop_base(struct hpkv_loop *loop);
 /* --- errors --- */
 
 /* Fills in `error` (NULL is allowed) and answers `err`, a negative errno. The text becomes one line of UTF-8. */
-int error_set(struct hpkv_error *error, int err, int code, const char *format, ...) __attribute__((format(printf, 4, 5)));
+int error_set(struct hpkv_error *error, int err, int code, const char *format, ...)
+	__attribute__((format(printf, 4, 5)));
 
 #endif

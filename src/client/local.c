@@ -19,8 +19,8 @@
 struct search {
 	const char *dir;
 	int dir_fd;
-	int life;             /* of the server that was started last; -1: it has ended, or none was */
-	uint64_t started_us;  /* when that was */
+	int life;            /* of the server that was started last; -1: it has ended, or none was */
+	uint64_t started_us; /* when that was */
 	uint64_t deadline_us;
 	struct job *job;
 	struct local_server server;
@@ -61,7 +61,8 @@ static int check_version(const char *dir, const struct http_response *response, 
 		r = error_set(error, -EPROTO, response->status, "what answers at %s/socket is no hpkvd", dir);
 	else if (!same_version(version, HPKVFS_VERSION))
 		r = error_set(error, -EPROTONOSUPPORT, 0,
-			      "the running hpkvd is version %s, this is %s: unmount its other users first", version, HPKVFS_VERSION);
+			      "the running hpkvd is version %s, this is %s: unmount its other users first", version,
+			      HPKVFS_VERSION);
 	json_decref(root);
 	return r;
 }
@@ -123,7 +124,8 @@ static int give_up(const struct search *search, struct hpkv_error *error)
 	if (search->job && job_cancelled(search->job))
 		return error_set(error, -ECANCELED, 0, "cancelled");
 	local_dir_last_log(search->dir_fd, last, sizeof(last));
-	return error_set(error, -ETIMEDOUT, 0, "no server came up in %s%s%s", search->dir, *last ? "; its log ends: " : "", last);
+	return error_set(error, -ETIMEDOUT, 0, "no server came up in %s%s%s", search->dir,
+			 *last ? "; its log ends: " : "", last);
 }
 
 static int find_or_start(struct search *search, struct hpkv_error *error)
@@ -142,9 +144,11 @@ static int find_or_start(struct search *search, struct hpkv_error *error)
 	}
 }
 
-int local_find(const char *dir, uint64_t deadline_us, struct job *job, struct local_server *out, struct hpkv_error *error)
+int local_find(const char *dir, uint64_t deadline_us, struct job *job, struct local_server *out,
+	       struct hpkv_error *error)
 {
-	CLEANUP(search_free) struct search search = {
+	CLEANUP(search_free)
+	struct search search = {
 		.dir = dir,
 		.dir_fd = -1,
 		.life = -1,

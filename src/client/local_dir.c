@@ -25,7 +25,8 @@ static int check_dir(const char *dir, int fd, struct hpkv_error *error)
 	if (st.st_uid != geteuid() && geteuid() != 0)
 		return error_set(error, -EACCES, 0, "%s belongs to another user", dir);
 	if (st.st_mode & 022)
-		return error_set(error, -EACCES, 0, "%s can be written by others; it holds a store and its key: chmod 700 %s", dir, dir);
+		return error_set(error, -EACCES, 0,
+				 "%s can be written by others; it holds a store and its key: chmod 700 %s", dir, dir);
 	return 0;
 }
 
@@ -141,7 +142,8 @@ void local_dir_last_log(int dir_fd, char *line, size_t size)
 	line[0] = '\0';
 	if (fd < 0 || fstat(fd, &st) < 0 || !S_ISREG(st.st_mode))
 		return;
-	n = pread(fd, tail, sizeof(tail) - 1, st.st_size > (off_t)sizeof(tail) - 1 ? st.st_size - (off_t)sizeof(tail) + 1 : 0);
+	n = pread(fd, tail, sizeof(tail) - 1,
+		  st.st_size > (off_t)sizeof(tail) - 1 ? st.st_size - (off_t)sizeof(tail) + 1 : 0);
 	while (n > 0 && tail[n - 1] == '\n')
 		n--;
 	if (n <= 0)

@@ -125,11 +125,16 @@ static char *format(const char *prefix, const char *dir, const char *name)
 static int set_arguments(struct spawn *spawn, const char *dir)
 {
 	char *const argv[] = {
-		strdup("hpkvd"),         strdup("--store"),
-		strdup(dir),             strdup("--listen"),
-		format("unix:", dir, "/socket"), strdup("--api-key-file"),
-		format("", dir, "/key"), strdup("--max-value"),
-		strdup("1048576"),       strdup("--idle-exit"),
+		strdup("hpkvd"),
+		strdup("--store"),
+		strdup(dir),
+		strdup("--listen"),
+		format("unix:", dir, "/socket"),
+		strdup("--api-key-file"),
+		format("", dir, "/key"),
+		strdup("--max-value"),
+		strdup("1048576"),
+		strdup("--idle-exit"),
 		strdup("10"),
 	};
 	const size_t count = sizeof(argv) / sizeof(argv[0]);
@@ -182,8 +187,10 @@ static bool starts(const char *text, const char *const *prefixes)
 static int set_environment(struct spawn *spawn)
 {
 	static const char *const secret[] = { "HPKV_API_KEY=", NULL };
-	static const char *const harmless[] = { "PATH=",         "LANG=",         "LC_",           "TZ=",           "HPKVFS_",
-						"ASAN_OPTIONS=", "LSAN_OPTIONS=", "TSAN_OPTIONS=", "UBSAN_OPTIONS=", NULL };
+	static const char *const harmless[] = {
+		"PATH=",         "LANG=",          "LC_", "TZ=", "HPKVFS_", "ASAN_OPTIONS=", "LSAN_OPTIONS=",
+		"TSAN_OPTIONS=", "UBSAN_OPTIONS=", NULL
+	};
 	size_t count = 0, n = 0;
 
 	while (environ[count])
@@ -203,9 +210,10 @@ static int prepare(struct spawn *spawn, const char *dir, struct hpkv_error *erro
 
 	spawn->program = find_program();
 	if (!spawn->program)
-		return error_set(error, -ENOENT, 0,
-				 "hpkvd, the local server, was not found: neither beside this program, nor in %s, nor in PATH",
-				 HPKVFS_BINDIR);
+		return error_set(
+			error, -ENOENT, 0,
+			"hpkvd, the local server, was not found: neither beside this program, nor in %s, nor in PATH",
+			HPKVFS_BINDIR);
 	r = set_arguments(spawn, dir);
 	if (r == 0)
 		r = set_owner(spawn);

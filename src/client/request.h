@@ -43,7 +43,8 @@ struct request_table {
 /* {0} is an empty table too. */
 
 /* A request in the table and at the end of the queue, its JSON encoded, its deadline from now on. 0 or -ENOMEM. */
-CHECKED int request_new(struct request_table *table, const struct call *call, uint64_t timeout_us, struct hpkv_request **out);
+CHECKED int request_new(struct request_table *table, const struct call *call, uint64_t timeout_us,
+			struct hpkv_request **out);
 
 /* The request of this id that was sent or waits, or NULL. */
 struct hpkv_request *request_find(struct request_table *table, uint32_t id);

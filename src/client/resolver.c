@@ -41,7 +41,8 @@ static void lookup_work(struct job *job)
 	int code = getaddrinfo(lookup->host, NULL, &hints, &found);
 
 	if (code) {
-		error_set(&lookup->error, lookup_errno(code), 0, "the host %s is not known: %s", lookup->host, gai_strerror(code));
+		error_set(&lookup->error, lookup_errno(code), 0, "the host %s is not known: %s", lookup->host,
+			  gai_strerror(code));
 		return;
 	}
 	for (struct addrinfo *a = found; a && lookup->addresses.count < RESOLVER_MAX; a = a->ai_next) {

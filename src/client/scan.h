@@ -16,7 +16,8 @@ struct scan {
 	struct buf text; /* the message with indexes for numbers */
 	struct str *numbers;
 	size_t count, capacity;
-	uint32_t id; /* the top object's messageId as far as was read, so that a broken reply can still be matched; or 0 */
+	uint32_t
+		id; /* the top object's messageId as far as was read, so that a broken reply can still be matched; or 0 */
 };
 
 /* Replaces the content of `scan` ({0} before first use). The numbers point into `raw`. 0, -EPROTO (a malformed number, too

@@ -186,7 +186,8 @@ static int fill_in(struct token_call *call, const struct hpkv_token_config *conf
 		return r;
 	if (!config->api_key && call->url.kind != URL_LOCAL)
 		return error_set(error, -EINVAL, 0, "no API key was given");
-	call->deadline_us = clock_now_us() + (config->timeout_ms ? config->timeout_ms : 5000) * (uint64_t)CLOCK_US_PER_MS;
+	call->deadline_us =
+		clock_now_us() + (config->timeout_ms ? config->timeout_ms : 5000) * (uint64_t)CLOCK_US_PER_MS;
 	call->api_key = config->api_key ? strdup(config->api_key) : NULL;
 	call->ca_file = config->ca_file ? strdup(config->ca_file) : NULL;
 	if ((config->api_key && !call->api_key) || (config->ca_file && !call->ca_file))

@@ -15,8 +15,9 @@ struct scheme {
 };
 
 static const struct scheme schemes[] = {
-	{ { "https://", 8 }, URL_TCP, true }, { { "wss://", 6 }, URL_TCP, true },      { { "http://", 7 }, URL_TCP, false },
-	{ { "ws://", 5 }, URL_TCP, false },   { { "unix:", 5 }, URL_UNIX, false },     { { "local:", 6 }, URL_LOCAL, false },
+	{ { "https://", 8 }, URL_TCP, true }, { { "wss://", 6 }, URL_TCP, true },
+	{ { "http://", 7 }, URL_TCP, false }, { { "ws://", 5 }, URL_TCP, false },
+	{ { "unix:", 5 }, URL_UNIX, false },  { { "local:", 6 }, URL_LOCAL, false },
 };
 
 static const struct scheme *find_scheme(struct str spec)
@@ -47,7 +48,8 @@ static char *dup_str(struct str s)
 
 static bool name_char(char c)
 {
-	return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '-' || c == '.' || c == '_';
+	return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '-' || c == '.' ||
+	       c == '_';
 }
 
 /* A name, an IPv4 address, or an IPv6 address that was in brackets. */
@@ -130,7 +132,8 @@ static int parse_prefix(struct str s, struct url *url, struct hpkv_error *error)
 		if (s.p[i] == '?' || s.p[i] == '#')
 			return error_set(error, -EINVAL, 0, "the URL must not hold a query or a fragment");
 		if (s.p[i] <= ' ' || s.p[i] >= 0x7f)
-			return error_set(error, -EINVAL, 0, "the URL's path holds a character that must be percent-encoded");
+			return error_set(error, -EINVAL, 0,
+					 "the URL's path holds a character that must be percent-encoded");
 	}
 	while (s.len && s.p[s.len - 1] == '/')
 		s.len--;
@@ -177,7 +180,8 @@ static int parse(struct str spec, bool insecure, struct url *url, struct hpkv_er
 	int r;
 
 	if (!scheme)
-		return error_set(error, -EINVAL, 0, "the URL must begin with https://, http://, wss://, ws://, unix: or local:");
+		return error_set(error, -EINVAL, 0,
+				 "the URL must begin with https://, http://, wss://, ws://, unix: or local:");
 	url->kind = scheme->kind;
 	url->tls = scheme->tls;
 	url->port = scheme->tls ? 443 : 80;
@@ -191,10 +195,11 @@ static int parse(struct str spec, bool insecure, struct url *url, struct hpkv_er
 	if (r)
 		return r;
 	if (!url->tls && !insecure && !host_is_loopback(url->host))
-		return error_set(error, -EINVAL, 0,
-				 "refused: the connection to %s would not be encrypted, key and values could be read on the way; use "
-				 "https://, or allow it with \"insecure\"",
-				 url->host);
+		return error_set(
+			error, -EINVAL, 0,
+			"refused: the connection to %s would not be encrypted, key and values could be read on the way; use "
+			"https://, or allow it with \"insecure\"",
+			url->host);
 	url->loopback_only = !url->tls && !insecure;
 	return 0;
 }

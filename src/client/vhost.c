@@ -57,8 +57,8 @@ static struct lws_vhost *new_vhost(struct hpkv_loop *loop, const char *ca_file, 
 	return lws_create_vhost(loop_context(loop->base), &info);
 }
 
-int vhost_get(struct hpkv_loop *loop, const char *ca_file, const struct lws_protocols *protocols, struct lws_vhost **out,
-	      struct hpkv_error *error)
+int vhost_get(struct hpkv_loop *loop, const char *ca_file, const struct lws_protocols *protocols,
+	      struct lws_vhost **out, struct hpkv_error *error)
 {
 	struct stat st = { 0 };
 	struct vhost_entry *entry;

@@ -56,8 +56,8 @@ static json_t *event(const char *name, int n)
 static void add_error(json_t *object, const struct hpkv_error *error)
 {
 	if (error)
-		json_object_update_new(object, json_pack("{s:i, s:i, s:s}", "err", error->err, "code", error->code, "text",
-							 error->text));
+		json_object_update_new(object, json_pack("{s:i, s:i, s:s}", "err", error->err, "code", error->code,
+							 "text", error->text));
 }
 
 static json_t *string_of(struct hpkv_slice slice)
@@ -94,15 +94,17 @@ static void on_reply(void *arg, const struct hpkv_reply *reply)
 
 	add_error(object, reply->error);
 	if (reply->value.data)
-		json_object_update_new(object,
-				       json_pack("{s:o, s:b}", "value", string_of(reply->value), "number", reply->number));
+		json_object_update_new(
+			object, json_pack("{s:o, s:b}", "value", string_of(reply->value), "number", reply->number));
 	if (reply->records || reply->truncated) {
 		json_t *records = json_array();
 
 		for (size_t i = 0; i < reply->count; i++)
-			json_array_append_new(records, json_pack("[o, o, b]", string_of(reply->records[i].key),
-								 string_of(reply->records[i].value), reply->records[i].number));
-		json_object_update_new(object, json_pack("{s:o, s:b}", "records", records, "truncated", reply->truncated));
+			json_array_append_new(records,
+					      json_pack("[o, o, b]", string_of(reply->records[i].key),
+							string_of(reply->records[i].value), reply->records[i].number));
+		json_object_update_new(object,
+				       json_pack("{s:o, s:b}", "records", records, "truncated", reply->truncated));
 	}
 	emit(object);
 	driver->requests[ticket->n] = NULL;
@@ -153,8 +155,9 @@ static void on_notification(void *arg, const struct hpkv_notification *notificat
 	json_t *object = event("notification", 0);
 
 	(void)arg;
-	json_object_update_new(object, json_pack("{s:o, s:b, s:I}", "key", string_of(notification->key), "number",
-						 notification->number, "timestamp", (json_int_t)notification->timestamp_ms));
+	json_object_update_new(object,
+			       json_pack("{s:o, s:b, s:I}", "key", string_of(notification->key), "number",
+					 notification->number, "timestamp", (json_int_t)notification->timestamp_ms));
 	if (notification->value.data)
 		json_object_set_new(object, "value", string_of(notification->value));
 	emit(object);
@@ -186,7 +189,8 @@ static unsigned number(const json_t *command, size_t i)
 	return (unsigned)json_integer_value(json_array_get(command, i));
 }
 
-static int start(struct driver *driver, const char *name, const json_t *c, struct ticket *ticket, struct hpkv_request **out)
+static int start(struct driver *driver, const char *name, const json_t *c, struct ticket *ticket,
+		 struct hpkv_request **out)
 {
 	if (strcmp(name, "get") == 0)
 		return hpkv_get(driver->client, slice(c, 1), number(c, 2), on_reply, ticket, out);
@@ -197,7 +201,8 @@ static int start(struct driver *driver, const char *name, const json_t *c, struc
 	if (strcmp(name, "delete") == 0)
 		return hpkv_delete(driver->client, slice(c, 1), number(c, 2), on_reply, ticket, out);
 	if (strcmp(name, "range") == 0)
-		return hpkv_range(driver->client, slice(c, 1), slice(c, 2), number(c, 3), number(c, 4), on_reply, ticket, out);
+		return hpkv_range(driver->client, slice(c, 1), slice(c, 2), number(c, 3), number(c, 4), on_reply,
+				  ticket, out);
 	if (strcmp(name, "atomic") == 0)
 		return hpkv_atomic(driver->client, slice(c, 1), slice(c, 2), number(c, 3), on_reply, ticket, out);
 	fprintf(stderr, "unknown command %s\n", name);
@@ -256,7 +261,8 @@ static void run(struct driver *driver, json_t *command)
 		if (hpkv_client_connect(driver->client, on_connect_done, ticket_new(driver, ++driver->connects)) != 0)
 			abort();
 	} else if (strcmp(name, "disconnect") == 0) {
-		if (hpkv_client_disconnect(driver->client, on_disconnect_done, ticket_new(driver, ++driver->disconnects)) != 0)
+		if (hpkv_client_disconnect(driver->client, on_disconnect_done,
+					   ticket_new(driver, ++driver->disconnects)) != 0)
 			abort();
 	} else if (strcmp(name, "free") == 0) {
 		hpkv_client_free(driver->client);
