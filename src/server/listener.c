@@ -158,6 +158,16 @@ static int remove_stale(struct listener *listener, const struct sockaddr_un *add
 	return errno == ECONNREFUSED ? unlinkat(listener->directory, listener->name, 0) : -1;
 }
 
+/* The file is its owner's from its first moment on: chmod afterwards would come too late. */
+static int bind_private(int fd, const struct sockaddr_un *address)
+{
+	mode_t old = umask(0177);
+	int r = bind(fd, (const struct sockaddr *)address, sizeof(*address));
+
+	umask(old);
+	return r;
+}
+
 static int open_unix(struct listener *listener, const char *path)
 {
 	struct sockaddr_un address = { 0 };
@@ -169,9 +179,8 @@ static int open_unix(struct listener *listener, const char *path)
 		listener->fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 		r = listener->fd < 0 ? -1 : 0;
 	}
-	/* the process's umask makes it 0600 */
 	if (!r)
-		r = bind(listener->fd, (struct sockaddr *)&address, sizeof(address));
+		r = bind_private(listener->fd, &address);
 	if (!r)
 		r = fstatat(listener->directory, listener->name, &listener->identity, AT_SYMLINK_NOFOLLOW);
 	if (!r)
