@@ -274,6 +274,7 @@ static struct fs_handle *handle_new(struct node *node, int flags, pid_t pid)
 	handle->flags = flags;
 	node_ref(node);
 	node->fs->handles++;
+	DL_APPEND(node->fs->open, handle);
 	if (node->file)
 		node->file->opens++;
 	if ((flags & O_ACCMODE) != O_RDONLY)
@@ -284,6 +285,7 @@ static struct fs_handle *handle_new(struct node *node, int flags, pid_t pid)
 static void handle_free(struct fs_handle *handle)
 {
 	handle->fs->handles--;
+	DL_DELETE(handle->fs->open, handle);
 	if (handle->node->file)
 		handle->node->file->opens--;
 	node_unref(handle->node);

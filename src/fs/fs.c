@@ -82,10 +82,14 @@ int fs_new(struct loop *loop, struct store *store, const struct fs_config *confi
 
 void fs_free(struct fs *fs)
 {
+	struct fs_handle *handle, *next;
+
 	if (!fs)
 		return;
 	loop_timer_cancel(&fs->sweep);
-	/* the kernel has forgotten everything, whether it said so or not */
+	/* the kernel has closed and forgotten everything, whether it said so or not */
+	DL_FOREACH_SAFE(fs->open, handle, next)
+		free(handle);
 	while (fs->by_id)
 		node_free_any(fs->by_id);
 	buf_free(&fs->reserved);

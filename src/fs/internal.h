@@ -154,10 +154,12 @@ struct fs {
 	struct node *lru; /* head: longest unused */
 	size_t value_bytes;
 	uint64_t handles;
+	struct fs_handle *open; /* the same as a list */
 	struct loop_timer sweep;
 };
 
 struct fs_handle {
+	struct fs_handle *prev, *next;
 	struct fs *fs;
 	struct node *node;
 	int flags;
