@@ -206,7 +206,10 @@ static int split(const char *address, char *host, size_t host_size, const char *
 		address++;
 		len -= 2;
 	}
-	if (!**port || strspn(*port, "0123456789") != strlen(*port) || len >= host_size)
+	/* getaddrinfo would take 65616 for 80 */
+	if (!**port || strlen(*port) > 5 || strspn(*port, "0123456789") != strlen(*port) || atoi(*port) > 65535)
+		return -1;
+	if (len >= host_size)
 		return -1;
 	memcpy(host, address, len);
 	host[len] = 0;
