@@ -130,10 +130,9 @@ static co_fn void send_the_rest(struct daemon *daemon)
 {
 	int r = fs_sync(daemon->context.fs);
 
-	if (r) {
-		log_error("changes were lost at the end of %s: %s", daemon->config->mountpoint, strerror(-r));
-		fail(daemon, MOUNT_FAILURE, "changes were lost: %s", strerror(-r));
-	}
+	if (r)
+		fail(daemon, MOUNT_FAILURE, "changes were lost at the end of %s: %s", daemon->config->mountpoint,
+		     strerror(-r));
 }
 
 static void end_main(void *arg)

@@ -257,7 +257,7 @@ static int run_child(struct setup *setup)
 
 	setup->daemon.mounted = go_background;
 	daemon_run(&setup->daemon, &result);
-	if (setup->report >= 0 && !write_report(setup, &result))
+	if ((setup->report < 0 || !write_report(setup, &result)) && *result.text)
 		log_error("%s", result.text);
 	return result.code;
 }

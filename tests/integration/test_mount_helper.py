@@ -137,8 +137,6 @@ def user_point(tmp_path):
     path = tmp_path / "of-nobody"
     path.mkdir()
     os.chown(path, NOBODY, NOBODY)
-    for folder in (tmp_path, tmp_path.parent):
-        folder.chmod(0o755)
     return path
 
 
@@ -198,8 +196,6 @@ def test_what_an_ordinary_user_must_not_do(namespace, tmp_path, hpkvd):
     """A mount point of somebody else's: one line, with fusermount3's reason, and no mount."""
     point = tmp_path / "of-root"
     point.mkdir(mode=0o755)
-    for folder in (tmp_path, tmp_path.parent):
-        folder.chmod(0o755)
     script = AS_NOBODY + 'as_nobody "$1" "$3" "$2" -o state=none'
     result = namespace(script, program("src/mount/hpkvfs"), point, hpkvd.url, env={"HPKV_API_KEY": hpkvd.key})
     refused(result, FAILURE, "fusermount3", "access", point=point)

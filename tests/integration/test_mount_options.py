@@ -255,7 +255,7 @@ def test_timeout(make_mount, pyserver):
     assert (mount.path / "a").read_text() == "1"
 
 
-def test_allow_other(namespace, hpkvd, store, tmp_path, point):
+def test_allow_other(namespace, hpkvd, store, point):
     """Without it only the mounter gets in, also past permissions; with it, as far as permissions allow."""
     store.set("open", "1")
     script = """
@@ -266,8 +266,6 @@ for options in umask=0 umask=0,allow_other umask=077,allow_other; do
     umount -i "$2"
 done
 """
-    for folder in (tmp_path, tmp_path.parent):
-        folder.chmod(0o755)
     result = namespace(script, program("src/mount/hpkvfs"), point, hpkvd.url, env={"HPKV_API_KEY": hpkvd.key})
     assert result.code == 0, result.err
     words = " ".join(result.out.split())
@@ -302,8 +300,6 @@ as_nobody env XDG_STATE_HOME="$4/xdg" "$1" "$3" "$2"
 as_nobody fusermount3 -u "$2"
 """
     )
-    for folder in tmp_path, tmp_path.parent, home:
-        folder.chmod(0o755)
     result = namespace(script, program("src/mount/hpkvfs"), point, hpkvd.url, home, env={"HPKV_API_KEY": hpkvd.key})
     assert result.code == 0, result.err
     wait_for(lambda: (home / ".local/state/hpkvfs/state.db").is_file(), "the state file below HOME")

@@ -77,11 +77,17 @@ def refused(result, code, *parts, point=None):
 
 @pytest.fixture
 def namespace(tmp_path):
-    """Runs a shell script in a mount namespace of its own; what it mounts is gone with it."""
+    """Runs a shell script in a mount namespace of its own; what it mounts is gone with it. Any user may pass to the
+    test's folder."""
+    reports = tmp_path / "reports"
+    reports.mkdir()
+    reports.chmod(0o777)
+    for folder in (tmp_path, tmp_path.parent):
+        folder.chmod(0o755)
 
     def run(script, *words, env=None, timeout=100):
         environment = without(os.environ, "HPKV_API_KEY")
-        environment.update(sanitizer_env(tmp_path))
+        environment.update(sanitizer_env(reports))
         environment.update(env or {})
         done = subprocess.run(
             ["unshare", "--mount", "--propagation", "private", "sh", "-eu", "-c", script, "sh", *map(str, words)],
@@ -93,7 +99,7 @@ def namespace(tmp_path):
             cwd="/",
             timeout=timeout,
         )
-        return Result(done, sanitizer_reports(tmp_path))
+        return Result(done, sanitizer_reports(reports))
 
     return run
 
