@@ -1,6 +1,9 @@
 """libhpkv below the protocol: servers that are silent, rude or somebody else, TLS with good and bad certificates, dead peers."""
 
+import base64
 import errno
+import hashlib
+import select
 import shutil
 import socket
 import ssl
@@ -169,28 +172,116 @@ def test_an_upgrade_that_makes_no_sense(head):
         assert outcome["err"] in (-errno.EPROTO, -errno.ECONNRESET, -errno.ETIMEDOUT)
 
 
-def test_a_dead_peer_is_found():
-    """The upgrade is answered properly, and then nothing ever again, pings included: at most 5 seconds, say the rules."""
-    import base64
-    import hashlib
+def upgraded(then):
+    """Answers the upgrade properly and goes on with then(connection)."""
 
     def serve(connection):
         request = b""
         while b"\r\n\r\n" not in request:
             request += connection.recv(65536)
-        key = next(line.split(b": ")[1] for line in request.split(b"\r\n") if line.lower().startswith(b"sec-websocket-key"))
+        rows = request.split(b"\r\n")
+        key = next(row.split(b": ")[1] for row in rows if row.lower().startswith(b"sec-websocket-key"))
         accept = base64.b64encode(hashlib.sha1(key + b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11").digest())
         connection.sendall(
             b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
             b"Sec-WebSocket-Accept: " + accept + b"\r\n\r\n"
         )
-        drain(connection)
+        then(connection)
 
-    with RawServer(serve) as server, Driver(f"http://127.0.0.1:{server.port}", api_key="k") as client:
+    return serve
+
+
+def test_a_dead_peer_is_found():
+    """Nothing comes any more, no answer to a ping either: found after 5 seconds without a sign of life, say the rules."""
+    with RawServer(upgraded(drain)) as server, Driver(f"http://127.0.0.1:{server.port}", api_key="k") as client:
         assert "err" not in client.connect()
         number = client.start("get", "a", 60000)
         assert client.reply(number)["err"] == -errno.ECONNRESET
         assert client.wait("disconnected")["err"] == -errno.ECONNRESET
+
+
+def test_a_close_that_is_never_answered():
+    with RawServer(upgraded(drain)) as server:
+        with Driver(f"http://127.0.0.1:{server.port}", api_key="k", connect_timeout_ms=500) as client:
+            assert "err" not in client.connect()
+            client.do("disconnect")
+            client.wait("disconnect")
+            assert client.state() == 0
+            assert "err" not in client.connect()
+
+
+PARTS = [
+    b"\x81",  # half a head
+    b"\x81\x7f\0\0\0\0\0\1\0\0" + b"{" * 1000,  # a frame of 64 KiB, its beginning
+    b"\x01\x05hello",  # the first of several fragments
+    b"\x89\x05he",  # half a ping
+]
+
+
+@pytest.mark.parametrize("part", PARTS)
+@pytest.mark.parametrize("end", ["disconnect", "free", "hang up"])
+def test_the_end_in_the_middle_of_a_message(part, end):
+    sent = threading.Event()
+    hang_up = threading.Event()
+
+    def then(connection):
+        connection.sendall(part)
+        sent.set()
+        if end == "hang up":
+            hang_up.wait(60)
+        else:
+            drain(connection)
+
+    with RawServer(upgraded(then)) as server:
+        with Driver(f"http://127.0.0.1:{server.port}", api_key="k", connect_timeout_ms=500) as client:
+            assert "err" not in client.connect()
+            assert sent.wait(60)
+            number = client.start("get", "a")
+            client.state()  # the request was started
+            if end == "hang up":
+                hang_up.set()
+                assert client.reply(number)["err"] == -errno.ECONNRESET
+                assert client.wait("disconnected")["err"] == -errno.ECONNRESET
+                return
+            client.do(end)
+            assert client.reply(number)["err"] == -errno.ECANCELED
+            client.wait("freed" if end == "free" else "disconnect")
+
+
+def test_fragments_and_pings_between_them():
+    pong = threading.Event()
+
+    def then(connection):
+        connection.recv(65536)  # the request
+        connection.sendall(b'\x01\x10{"messageId":1, \x89\x02hi\x00\x0b"code":200,')
+        head = connection.recv(65536)
+        if head[:1] == b"\x8a":
+            pong.set()
+        text = b'"value":"' + b"x" * 100000 + b'"}'
+        for byte in range(0, len(text), 30000):
+            piece = text[byte : byte + 30000]
+            last = byte + 30000 >= len(text)
+            connection.sendall((b"\x80" if last else b"\x00") + b"\x7e" + len(piece).to_bytes(2, "big") + piece)
+        drain(connection)
+
+    with RawServer(upgraded(then)) as server, Driver(f"http://127.0.0.1:{server.port}", api_key="k") as client:
+        assert "err" not in client.connect()
+        assert client.request("get", "a")["value"] == "x" * 100000
+        assert pong.is_set()
+
+
+def test_frames_that_break_the_protocol():
+    for frame in (b"\x83\x00", b"\xf1\x00", b"\x80\x01x", b"\x81\x81\0\0\0\0x", b"\x81\x7f" + b"\xff" * 8):
+
+        def then(connection, frame=frame):
+            connection.recv(65536)
+            connection.sendall(frame)
+            drain(connection)
+
+        with RawServer(upgraded(then)) as server:
+            with Driver(f"http://127.0.0.1:{server.port}", api_key="k", operation_timeout_ms=1000) as client:
+                assert "err" not in client.connect()
+                assert client.request("get", "a")["err"] in (-errno.ECONNRESET, -errno.EPROTO, -errno.ETIMEDOUT)
 
 
 def test_a_live_but_idle_connection_stays():
@@ -321,8 +412,6 @@ def tls(certificates):
 
 def pump(secure, plain):
     """Both directions on one thread, since an SSL socket is not for two."""
-    import select
-
     while True:
         ready = [secure] if secure.pending() else select.select([secure, plain], [], [])[0]
         for source in ready:
