@@ -7,7 +7,7 @@ import threading
 
 import pytest
 
-from lib.shell import fails_with, rename2, write, RENAME_NOREPLACE
+from lib.shell import RENAME_EXCHANGE, RENAME_NOREPLACE, fails_with, rename2, tree, write
 
 pytestmark = pytest.mark.timeout(60)
 
@@ -558,6 +558,37 @@ def test_rename_of_an_empty_folder(pyserver, mount, mount_on):
     assert os.listdir(mount_on(pyserver).path) == ["e"]
 
 
+def test_rename_of_a_folder_takes_empty_folders_below_it_along(pyserver, mount, mount_on, plain):
+    os.makedirs(mount.path / "d/e/f")
+    os.makedirs(mount.path / "d/g")
+    write(mount.path / "d/g/file", b"x")
+    os.rename(mount.path / "d", mount.path / "new")
+    again = mount_on(pyserver)
+    assert tree(again.path) == {"new/": None, "new/e/": None, "new/e/f/": None, "new/g/": None, "new/g/file": b"x"}
+    records = {key for key in plain(pyserver.contents()) if key.startswith(".hpkvfs/")}
+    assert records == {f".hpkvfs/m/{name}/" for name in ("new", "new/e", "new/e/f", "new/g")}
+
+
+def test_rename_of_a_folder_with_open_and_unsaved_files_below(pyserver, mount):
+    pyserver.set("d/old", "old")
+    new = os.open(mount.path / "d/new", os.O_RDWR | os.O_CREAT)
+    old = os.open(mount.path / "d/old", os.O_RDWR)
+    os.write(new, b"new")
+    os.write(old, b"OLD")
+    os.rename(mount.path / "d", mount.path / "e")
+    os.write(new, b" and more")
+    os.close(new)
+    os.close(old)
+    assert record(pyserver.contents()) == {"e/new": "new and more", "e/old": "OLD"}
+    assert sorted(os.listdir(mount.path / "e")) == ["new", "old"]
+
+
+def test_rename_of_a_folder_of_2000_files(pyserver, mount):
+    pyserver.set_all({f"d/{number % 7}/f{number}": str(number) for number in range(2000)})
+    os.rename(mount.path / "d", mount.path / "e")
+    assert pyserver.contents() == {f"e/{number % 7}/f{number}": str(number) for number in range(2000)}
+
+
 def test_rename_of_a_folder_over_an_empty_one(pyserver, mount):
     pyserver.set("d/a", "1")
     os.mkdir(mount.path / "e")
@@ -593,6 +624,13 @@ def test_rename_that_must_not_replace(pyserver, mount):
         rename2(mount.path / "a", mount.path / "b", RENAME_NOREPLACE)
     rename2(mount.path / "a", mount.path / "c", RENAME_NOREPLACE)
     assert record(pyserver.contents()) == {"b": "2", "c": "1"}
+
+
+def test_rename_flags_that_are_not_known_are_refused(pyserver, mount):
+    pyserver.set_all({"a": "1", "b": "2"})
+    with fails_with("EINVAL"):
+        rename2(mount.path / "a", mount.path / "b", RENAME_EXCHANGE)
+    assert pyserver.contents() == {"a": "1", "b": "2"}
 
 
 # --- statfs, other calls ---

@@ -109,6 +109,17 @@ def test_file_that_became_a_folder_and_back(pyserver, mount):
     assert (mount.path / "x/f").read_bytes() == b"below"
 
 
+def test_a_file_that_became_a_folder_as_well_while_only_the_file_was_asked_for(pyserver, mount):
+    """Somebody who waits for `a/b` and never lists the folder above."""
+    pyserver.set("a", "value")
+    assert (mount.path / "a").read_bytes() == b"value"
+    pyserver.set("a/b", "below")
+    pass_ttl()
+    wait_for((mount.path / "a/b").exists, "the key below the file", 20)
+    assert (mount.path / "a/b").read_bytes() == b"below"
+    assert (mount.path / "a/%=").read_bytes() == b"value"
+
+
 def test_foreign_change_under_a_writer_that_has_not_committed(pyserver, mount):
     """The last one wins, and nothing mixes."""
     pyserver.set("f", "original")
