@@ -143,7 +143,7 @@ static void commit_failed(struct node *node, int err)
 	node_invalidate(node);
 }
 
-static void committed(struct node *node, struct str value, uint64_t data_seq, size_t length, bool appended)
+void file_committed(struct node *node, struct str value, uint64_t data_seq, size_t length, bool appended)
 {
 	struct file *file = node->file;
 
@@ -187,7 +187,7 @@ static co_fn int commit_once(struct node *node)
 	if (r == -ENOENT)
 		r = -EIO; /* a change is never answered so by a server in its senses */
 	if (r == 0)
-		committed(node, buf_str(&value), data_seq, length, append);
+		file_committed(node, buf_str(&value), data_seq, length, append);
 	return r;
 }
 

@@ -228,8 +228,8 @@ void node_apply_record(struct node *node, struct str value);
 void node_apply_attributes(struct node *node);
 void node_invalidate(struct node *node);
 void nodes_sweep(struct fs *fs);
-/* At the end of the filesystem, whoever still refers to it. */
-void node_free_any(struct node *node);
+/* At the end of the filesystem: all, whoever still refers to them. */
+void nodes_free(struct fs *fs);
 
 /* --- value.c: the store's content of a file in memory --- */
 
@@ -267,6 +267,9 @@ co_fn CHECKED int walk_range(struct fs *fs, struct str prefix, bool deep, bool f
 co_fn CHECKED int file_commit(struct node *node);
 CHECKED int file_make_dirty(struct node *node, struct str content);
 void file_forget_changes(struct node *node);
+/* The store holds `value`, which the first `length` bytes of what was to be written gave when `data_seq` was its number. By a
+ * PATCH (appended) the store may hold more. */
+void file_committed(struct node *node, struct str value, uint64_t data_seq, size_t length, bool appended);
 
 /* --- tree.c: locks --- */
 co_fn void queue_wait(struct co_queue *queue);

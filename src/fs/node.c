@@ -94,8 +94,6 @@ static void node_free(struct node *node)
 {
 	struct fs *fs = node->fs;
 
-	if (node->dir && node->dir->children)
-		HASH_CLEAR(by_name, node->dir->children);
 	HASH_DELETE(by_id, fs->by_id, node);
 	if (node->ino)
 		HASH_DELETE(by_ino, fs->by_ino, node);
@@ -115,9 +113,16 @@ static void node_free(struct node *node)
 	free(node);
 }
 
-void node_free_any(struct node *node)
+void nodes_free(struct fs *fs)
 {
-	node_free(node); /* its relatives go the same way, so the tree is not mended */
+	struct node *node, *next;
+
+	/* the tables of names first: they lie in the nodes that they name */
+	HASH_ITER(by_id, fs->by_id, node, next)
+		if (node->dir && node->dir->children)
+			HASH_CLEAR(by_name, node->dir->children);
+	while (fs->by_id)
+		node_free(fs->by_id);
 }
 
 static void node_free_if_unused(struct node *node)

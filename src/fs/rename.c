@@ -50,6 +50,7 @@ struct move {
 	struct buf value;    /* as it will stand at the new key */
 	struct buf old;      /* as it stands at the old one */
 	uint64_t data_seq;
+	size_t length; /* of the data */
 	bool dirty;
 };
 
@@ -84,6 +85,7 @@ static co_fn int move_prepare(struct move *move, struct node *node, struct node 
 		return r;
 	move->dirty = file->dirty;
 	move->data_seq = file->data_seq;
+	move->length = file->data.len;
 	if (file->dirty)
 		return content_encode(buf_str(&file->data), fs->config.max_value, &move->value);
 	return buf_set(&move->value, buf_str(&file->value));
@@ -131,10 +133,26 @@ static co_fn int move_in_store(struct move *move, struct node *node, struct node
 	return r == -ENOENT ? 0 : r;
 }
 
+/* What a listing has found at the new name meanwhile is what was put there, and the node that was moved takes its place;
+ * that of a file may have become a directory, in which the value is shown. */
+static struct node *make_room(struct node *parent, struct str *name, bool for_dir)
+{
+	struct node *there = node_child(parent, *name);
+
+	if (there && there->dir && !for_dir) {
+		parent = there;
+		*name = STR(NAMES_VALUE);
+		there = node_child(parent, *name);
+	}
+	if (there)
+		node_detach(there);
+	return parent;
+}
+
 static int move_here(struct move *move, struct node *node, struct node *target, struct node *new_parent, struct str new_name)
 {
 	struct fs *fs = node->fs;
-	struct node *old_parent = node->parent;
+	struct node *old_parent = node->parent, *place;
 	int64_t mtime = node->mtime_ns;
 	int r;
 
@@ -146,17 +164,18 @@ static int move_here(struct move *move, struct node *node, struct node *target, 
 		node_detach(target);
 	}
 	node_detach(node);
-	r = node_attach(new_parent, node, new_name);
+	place = make_room(new_parent, &new_name, false);
+	r = node_attach(place, node, new_name);
 	node_touch_dir(old_parent);
 	node_touch_dir(new_parent);
 	if (r < 0)
 		return r; /* the next listing finds it again */
 	node_keep_ino(node, buf_str(&move->new_key));
 	node->file->stored = true;
-	if (value_set_here(node, buf_str(&move->value)) < 0)
+	if (move->dirty)
+		file_committed(node, buf_str(&move->value), move->data_seq, move->length, false);
+	else if (value_set_here(node, buf_str(&move->value)) < 0)
 		value_drop(node);
-	if (move->dirty && node->file->data_seq == move->data_seq)
-		file_forget_changes(node);
 	node->mtime_ns = mtime;
 	value_remember_time(node);
 	return 0;
@@ -388,6 +407,20 @@ static co_fn int move_keys(struct fs *fs, struct str key, struct str record, str
 	return r;
 }
 
+/* What was known of it is to be asked for again. */
+static void doubt_below(struct node *node)
+{
+	struct node *child, *next;
+
+	node->checked_us = 0;
+	node_invalidate(node);
+	if (node->file)
+		return;
+	node->dir->complete = false;
+	HASH_ITER(by_name, node->dir->children, child, next)
+		doubt_below(child);
+}
+
 int rename_directory(struct node *node, struct node *new_parent, struct str new_name)
 {
 	CLEANUP(buf_free) struct buf key = BUF_INIT;
@@ -406,14 +439,17 @@ int rename_directory(struct node *node, struct node *new_parent, struct str new_
 	if (r == 0)
 		r = move_keys(fs, buf_str(&key), buf_str(&record), buf_str(&new_key), buf_str(&new_record));
 	if (r < 0) {
-		log_error("renaming a directory stopped half-way: %s; what is missing at one name is at the other", strerror(-r));
+		if (r != -ENAMETOOLONG) /* found before the first write */
+			log_error("renaming a directory stopped half-way: %s; what is missing at one name is at the other",
+				  strerror(-r));
 		old_parent->dir->complete = new_parent->dir->complete = false;
+		doubt_below(node);
 		return r;
 	}
 	if (fs->config.state)
 		state_rename_prefix(fs->config.state, buf_str(&key), buf_str(&new_key));
 	node_detach(node);
-	r = node_attach(new_parent, node, new_name);
+	r = node_attach(make_room(new_parent, &new_name, true), node, new_name);
 	fs->tree_generation++;
 	if (r == 0)
 		node_keep_ino(node, buf_str(&new_key));
@@ -437,7 +473,8 @@ static co_fn int rename_dir_locked(struct node *node, struct node *target, struc
 	return r < 0 ? r : rename_directory(node, new_parent, new_name);
 }
 
-static co_fn int rename_file_locked(struct node *node, struct node *target, struct node *new_parent, struct str new_name)
+static co_fn int rename_file_locked(struct node *dir, struct str name, struct node *node, struct node *new_dir,
+				    struct str new_name, struct node *target)
 {
 	struct node *first = node, *second = target;
 	int r;
@@ -449,10 +486,10 @@ static co_fn int rename_file_locked(struct node *node, struct node *target, stru
 	node_lock(first);
 	if (second)
 		node_lock(second);
-	if (!node->parent || (target && target->parent != new_parent))
-		r = -EAGAIN;
+	if (node_child(dir, name) != node || node_child(new_dir, new_name) != target)
+		r = -EAGAIN; /* others were faster */
 	else
-		r = rename_file(node, target, new_parent, new_name);
+		r = rename_file(node, target, new_dir, new_name);
 	if (second)
 		node_unlock(second);
 	node_unlock(first);
@@ -486,11 +523,14 @@ static co_fn int rename_once(struct node *dir, struct str name, struct node *new
 	}
 	if (node->dir) {
 		tree_exclusive(fs);
-		r = node->parent == dir ? rename_dir_locked(node, target, new_dir, new_name) : -EAGAIN;
+		if (node_child(dir, name) != node || node_child(new_dir, new_name) != target)
+			r = -EAGAIN;
+		else
+			r = rename_dir_locked(node, target, new_dir, new_name);
 		tree_exclusive_end(fs);
 	} else {
 		tree_shared(fs);
-		r = rename_file_locked(node, target, new_dir, new_name);
+		r = rename_file_locked(dir, name, node, new_dir, new_name, target);
 		tree_shared_end(fs);
 	}
 	return r;
