@@ -1,0 +1,74 @@
+"""The benchmark runs, on few files; what it measures is not judged here."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from lib.processes import mounts_below, wait_for
+from lib.repository import TOP
+
+BENCH = TOP / "tests/bench/mount"
+PHASES = ["create", "overwrite", "cold read", "warm read", "cold ls -l", "warm ls -l", "unlink", "cp -r", "rm -r"]
+
+
+def environment(folder):
+    return {**os.environ, "TMPDIR": str(folder), "HPKV_API_KEY": "of no use here"}
+
+
+def run(folder, *arguments):
+    return subprocess.run(
+        [sys.executable, str(BENCH), *arguments],
+        env=environment(folder),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=100,
+    )
+
+
+def test_every_phase_is_measured(tmp_path):
+    done = run(tmp_path, "--files", "20", "--rounds", "2")
+    assert done.returncode == 0, done.stdout + done.stderr
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in done.stdout.splitlines() if line.startswith("|")]
+    assert [row[0] for row in rows[2:]] == PHASES
+    for row in rows[2:]:
+        assert all(re.fullmatch(r"[0-9]+(\.[0-9]+)?", cell) for cell in row[1:]), row
+        assert float(row[1]) > 0 and float(row[5]) > 0
+    requests = {row[0]: int(row[4]) for row in rows[2:]}
+    assert requests["create"] >= 20 and requests["unlink"] >= 20
+    for name in ("hpkvfs", "hpkvd", "sshfs", "ssh", "sshd", "sftp-server"):
+        assert re.search(rf"\b{name} [0-9.]+", done.stdout), done.stdout
+    assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_it_cleans_up_when_it_is_stopped(tmp_path, number):
+    with subprocess.Popen(
+        [sys.executable, str(BENCH), "--rounds", "1000"],
+        env=environment(tmp_path),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as bench:
+        try:
+            wait_for(lambda: len(mounts_below(tmp_path)) == 2, "both mounts")
+            bench.send_signal(number)
+            _, errors = bench.communicate(timeout=60)
+        finally:
+            bench.kill()
+    assert bench.returncode == 128 + number, errors
+    assert mounts_below(tmp_path) == []
+    assert os.listdir(tmp_path) == []
+
+
+def test_the_time_limit(tmp_path):
+    done = run(tmp_path, "--rounds", "1000", "--limit", "3")
+    assert done.returncode == 2
+    assert "the time is over" in done.stderr
+    assert os.listdir(tmp_path) == []
