@@ -145,8 +145,8 @@ static void page(void *arg, const struct hpkv_reply *reply)
 		finish_output(cli, r);
 		return;
 	}
-	/* The next page begins at the last key itself, because a longer key could be too long for the server. Only where the
-	 * server then has room for that one alone it begins right behind it. */
+	/* The next page begins at the last key itself, because a longer key could be too long for the server.
+	 * Only where the server then has room for that one alone it begins right behind it. */
 	cli->exclusive = cli->written == before;
 	if (cli->written == 0 || (cli->exclusive && had_exclusive)) {
 		fprintf(stderr, "hpkv: the server says that there are more keys, but gives none\n");

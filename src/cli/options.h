@@ -42,7 +42,8 @@ struct options {
 	int count;
 };
 
-/* 0: go on; 1: --help or --version was answered, exit with success; -1: wrong, one line was written to standard error. */
+/* 0: go on; 1: --help or --version was answered, exit with success; -1: wrong, one line was written to standard
+ * error. */
 CHECKED int options_parse(struct options *options, int argc, char **argv);
 
 #endif

@@ -30,8 +30,8 @@ void calls_end_all(struct hpkv_client *client, const struct hpkv_error *error)
 	client->lost = *error;
 }
 
-/* Each gets its own reason; the text that the connection's end left goes with all that ended for it. A client that is being
- * freed ends everything with -ECANCELED. */
+/* Each gets its own reason; the text that the connection's end left goes with all that ended for it. A client
+ * that is being freed ends everything with -ECANCELED. */
 void calls_deliver_ended(struct hpkv_client *client)
 {
 	struct hpkv_request *request;

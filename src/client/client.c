@@ -96,8 +96,13 @@ static void begin_connecting(struct hpkv_client *client)
 
 void client_dial_failed(struct hpkv_client *client, const struct hpkv_error *error)
 {
+	struct hpkv_error reason = *error;
+
+	/* -ENOENT of a request means that the server said so, and nothing else */
+	if (reason.err == -ENOENT)
+		reason.err = -ECONNREFUSED;
 	client->state = HPKV_DISCONNECTED;
-	calls_end_all(client, error);
+	calls_end_all(client, &reason);
 	finish_waiters(client, &client->connecting, error);
 	client_soon(client);
 }

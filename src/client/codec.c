@@ -110,8 +110,8 @@ static int decode_notification(struct message *message)
 	return get_value(message, value, &notification->value, &notification->number) ? 0 : -EPROTO;
 }
 
-/* Lack of memory has a code of its own, or none where it hit jansson's parser; where it hit the scanner, it cannot be told
- * from a fault of the text. */
+/* Lack of memory has a code of its own, or none where it hit jansson's parser; where it hit the scanner, it
+ * cannot be told from a fault of the text. */
 static int decode_errno(const json_error_t *failure)
 {
 	enum json_error_code code = json_error_code(failure);

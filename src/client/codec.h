@@ -50,8 +50,8 @@ struct message {
 	size_t capacity;
 };
 
-/* Decodes one message. Everything in `message` is valid until the next decode and while `raw` is. 0, -EPROTO (not an
- * object of JSON, a notification that makes no sense), -ENOMEM. */
+/* Decodes one message. Everything in `message` is valid until the next decode and while `raw` is. 0, -EPROTO (not
+ * an object of JSON, a notification that makes no sense), -ENOMEM. */
 CHECKED int message_decode(struct message *message, struct str raw);
 
 /* Reads a reply to a request of kind `op` into `reply` and `error`, which it points to where the server refused or

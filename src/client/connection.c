@@ -157,8 +157,8 @@ static int receive(struct connection *connection, struct lws *wsi, const char *i
 
 /* --- sending --- */
 
-/* Frames go out until libwebsockets had to keep a part of one: then the socket is full, and WRITEABLE comes again when it is
- * not. lws_send_pipe_choked would cost a system call a frame. */
+/* Frames go out until libwebsockets had to keep a part of one: then the socket is full, and WRITEABLE comes again
+ * when it is not. lws_send_pipe_choked would cost a system call a frame. */
 static int send_frames(struct connection *connection, struct lws *wsi)
 {
 	struct buf *frame;

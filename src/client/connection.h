@@ -16,10 +16,11 @@ struct connection_events {
 	void (*open)(void *arg);
 	/* One whole message, valid during the call. */
 	void (*message)(void *arg, struct str raw);
-	/* The next frame to send, LWS_PRE bytes of room in front of the text, or NULL: nothing waits. It is sent (and
-	 * masked in place) before this is called again, and stays the callee's. */
+	/* The next frame to send, LWS_PRE bytes of room in front of the text, or NULL: nothing waits. It is sent
+	 * (and masked in place) before this is called again, and stays the callee's. */
 	struct buf *(*next_frame)(void *arg);
-	/* The end, once: the connection was refused, lost, or closed after connection_close (error NULL). Free it. */
+	/* The end, once: the connection was refused, lost, or closed after connection_close (error NULL). Free
+	 * it. */
 	void (*closed)(void *arg, const struct hpkv_error *error);
 };
 
@@ -33,8 +34,8 @@ struct connection_target {
 	size_t max_message_bytes;
 };
 
-/* Begins to connect; no event comes before it has returned. The target is copied. 0, -ENOMEM, or the error of a connection that
- * failed at once. */
+/* Begins to connect; no event comes before it has returned. The target is copied. 0, -ENOMEM, or the error of a
+ * connection that failed at once. */
 CHECKED int connection_open(struct hpkv_loop *loop, const struct connection_target *target,
 			    const struct connection_events *events, void *arg, struct connection **out,
 			    struct hpkv_error *error);

@@ -5,10 +5,11 @@
 #include "base/cleanup.h"
 #include "client/hpkv.h"
 
-/* The key from, in this order: HPKV_API_KEY in the environment (which is taken out of it, so that children do not get it), the
- * file (if one is named), hpkv_api_key in systemd's credential directory. A file must be regular and readable by its owner only, who must be
- * the caller or root; it holds the key on one line. `out` is the caller's to free; clear it first. 0; -ENOENT: no key was found
- * anywhere; -EACCES, -EINVAL, -errno: what was found is not usable, and nothing further was tried. */
+/* The key from, in this order: HPKV_API_KEY in the environment (which is taken out of it, so that children do not
+ * get it), the file (if one is named), hpkv_api_key in systemd's credential directory. A file must be regular and
+ * readable by its owner only, who must be the caller or root; it holds the key on one line. `out` is the caller's
+ * to free; clear it first. 0; -ENOENT: no key was found anywhere; -EACCES, -EINVAL, -errno: what was found is not
+ * usable, and nothing further was tried. */
 CHECKED int credentials_read(const char *file, char **out, struct hpkv_error *error);
 
 /* The same for one open file, called `name` in messages. The caller closes it. */

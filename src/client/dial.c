@@ -1,5 +1,6 @@
 /* From a URL to a connection: find the addresses (or the local server), then try each in turn. All of it has
- * connect_timeout_ms; an address that does not answer gets its share of what is left, so that the next one is reached. */
+ * connect_timeout_ms; an address that does not answer gets its share of what is left, so that the next one is
+ * reached. */
 #include "client/client.h"
 
 #include <errno.h>

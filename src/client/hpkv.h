@@ -60,18 +60,20 @@ enum hpkv_state {
 };
 
 struct hpkv_config {
-	/* http(s)://HOST[:PORT], ws(s)://HOST[:PORT][/ws], unix:PATH, or local:DIR (an hpkvd on a Unix socket in DIR,
-	 * started if none answers there). */
+	/* http(s)://HOST[:PORT], ws(s)://HOST[:PORT][/ws], unix:PATH, or local:DIR (an hpkvd on a Unix socket in
+	 * DIR, started if none answers there). */
 	const char *url;
 	/* One of the two; for local:DIR both may be NULL (the key is taken from DIR). Copied. */
 	const char *api_key;
 	const char *token;
 	const char *ca_file;           /* PEM; NULL: the system's authorities */
-	bool insecure;                 /* allow plain ws:// to a host that is not loopback, and skip no other check */
+	bool insecure;                 /* allow plain ws:// to a host that is not loopback; skips no other check */
 	unsigned connect_timeout_ms;   /* default 5000 */
 	unsigned operation_timeout_ms; /* default 10000, from sending */
 	size_t max_message_bytes;      /* a larger message closes the connection; default 8 MiB */
-	/* Called once a connection, and when it was lost (error tells why). May be NULL. */
+	/* Called once a connection that was made, before the `done` of those who asked for it; and once when it
+	 * was lost (the error tells why; its code is the server's close code), not after hpkv_client_disconnect.
+	 * Either may be NULL. */
 	void (*connected)(struct hpkv_client *client, void *arg);
 	void (*disconnected)(struct hpkv_client *client, const struct hpkv_error *error, void *arg);
 	void *arg;
@@ -84,17 +86,23 @@ HPKV_API void hpkv_config_init(struct hpkv_config *config);
 HPKV_API int hpkv_client_new(struct hpkv_loop *loop, const struct hpkv_config *config, struct hpkv_client **out,
 			     struct hpkv_error *error);
 
-/* Closes without waiting; pending requests end with -ECANCELED before this returns. Safe inside callbacks. */
+/* Closes without waiting. What is pending ends with -ECANCELED before this returns, the `done` of a connect or
+ * disconnect included; no callback comes afterwards. Safe inside any callback. NULL is allowed. */
 HPKV_API void hpkv_client_free(struct hpkv_client *client);
 
-/* Connects once; `done` (may be NULL) is called with NULL for success or with the error: -EACCES (401, 403),
- * -ECONNREFUSED, -ENOENT (no such host is -EHOSTUNREACH), -ETIMEDOUT, -EPROTO (certificate) and so on. While connecting,
- * a further call joins. Requests started while not connected are kept and sent once connected (each fails with
- * -ETIMEDOUT after its timeout, or when the connection is given up). */
+/* Connects, once: after a loss call it again, inside `disconnected` if you like. `done` (may be NULL) gets NULL
+ * for success, or the error: -EACCES (the server said 401 or 403), -EAGAIN (429), -EIO (5xx), -EPROTO (another
+ * answer, a bad certificate, no TLS), -ECONNREFUSED, -ECONNRESET, -EHOSTUNREACH (no such host), -ETIMEDOUT,
+ * -ECANCELED (disconnected or freed meanwhile); for local:DIR also -EPROTONOSUPPORT (a server of another version
+ * runs) and what opening DIR gives. Redirects, proxies and .netrc are not used. Where it connects already, the
+ * call joins; where it is connected, `done` is told so; while it disconnects, it connects afterwards. 0, -ENOMEM,
+ * -ECANCELED (the client was freed). */
 HPKV_API int hpkv_client_connect(struct hpkv_client *client, void (*done)(void *arg, const struct hpkv_error *error),
 				 void *arg);
 
-/* Sends a close frame and waits for the other side (at most connect_timeout_ms); requests under way end with -ECANCELED. `done` may be NULL. */
+/* Sends a close frame and waits for the other side, at most connect_timeout_ms. Requests under way, and a
+ * connect, end with -ECANCELED. `done` may be NULL. Safe in every state. 0, -ENOMEM, -ECANCELED (the client was
+ * freed). */
 HPKV_API int hpkv_client_disconnect(struct hpkv_client *client, void (*done)(void *arg), void *arg);
 
 HPKV_API enum hpkv_state hpkv_client_state(const struct hpkv_client *client);
@@ -128,10 +136,17 @@ typedef void hpkv_callback(void *arg, const struct hpkv_reply *reply);
 struct hpkv_request;
 
 /* timeout_ms 0: the client's. `out` may be NULL. Strings are copied. Answers 0, -EINVAL (an empty key, bytes that
- * are not UTF-8, an empty value to set), -ENOMEM, -ENOTCONN (hpkv_client_connect was never called); then the callback is
- * not called. Errors that arrive in the callback: hpkv_code_errno of the server's code, -ETIMEDOUT, -ECONNRESET (the
- * connection was lost while the request was under way: for anything but get and range its outcome is unknown), -EPROTO
- * (the server's reply makes no sense), -ECANCELED. */
+ * are not UTF-8, an empty value to set), -ENOMEM, -ENOTCONN (hpkv_client_connect was not called, or
+ * hpkv_client_disconnect was called since); then the callback is not called.
+ *
+ * While there is no connection, requests are kept and sent once there is one; each ends after its timeout, or
+ * with the error of a connect that fails (but never with -ENOENT, which only the server's 404 gives). Once sent,
+ * the time counts anew.
+ *
+ * Errors that arrive in the callback: hpkv_code_errno of the server's code, with that code; -ETIMEDOUT;
+ * -ECONNRESET (the connection was lost while the request was under way); -EPROTO (the server's reply makes no
+ * sense, or was larger than max_message_bytes, which also ends the connection and all that is under way on it);
+ * -ECANCELED. After all of these but the server's own the outcome of anything but get and range is unknown. */
 HPKV_API int hpkv_get(struct hpkv_client *client, struct hpkv_slice key, unsigned timeout_ms, hpkv_callback *callback,
 		      void *arg, struct hpkv_request **out);
 HPKV_API int hpkv_set(struct hpkv_client *client, struct hpkv_slice key, struct hpkv_slice value, unsigned timeout_ms,
@@ -147,7 +162,7 @@ HPKV_API int hpkv_range(struct hpkv_client *client, struct hpkv_slice key, struc
 HPKV_API int hpkv_atomic(struct hpkv_client *client, struct hpkv_slice key, struct hpkv_slice increment,
 			 unsigned timeout_ms, hpkv_callback *callback, void *arg, struct hpkv_request **out);
 
-/* Ends a request with -ECANCELED, from its callback, later. What was sent may still take effect. */
+/* Ends a request with -ECANCELED, in its callback, later. What was sent may still take effect. */
 HPKV_API void hpkv_request_cancel(struct hpkv_request *request);
 
 /* --- notifications: arrive on token connections --- */
@@ -176,7 +191,9 @@ struct hpkv_token_config {
 	unsigned timeout_ms;                   /* default 5000 */
 };
 
-/* Asks for a token (POST /token/websocket). `done` gets the token (borrowed) or the error. */
+/* Asks for a token (POST /token/websocket). `done` gets the token (borrowed) or the error, once: as those of
+ * hpkv_client_connect, or -ECANCELED when the loop is freed. 0; -EINVAL (`error` says what is wrong), -ENOMEM,
+ * -EAGAIN: then `done` is not called. */
 HPKV_API int hpkv_token_generate(struct hpkv_loop *loop, const struct hpkv_token_config *config,
 				 void (*done)(void *arg, const char *token, const struct hpkv_error *error), void *arg,
 				 struct hpkv_error *error);

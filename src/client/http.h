@@ -23,7 +23,8 @@ struct http_response {
 	struct buf body; /* free it */
 };
 
-/* 0 with whatever status the server gave, or a negative errno (as hpkv_client_connect's, -ECANCELED) with the text in `error`. */
+/* 0 with whatever status the server gave, or a negative errno (as hpkv_client_connect's, -ECANCELED) with the
+ * text in `error`. */
 CHECKED int http_do(const struct http_request *request, struct http_response *response, struct hpkv_error *error);
 
 #endif

@@ -22,14 +22,15 @@ struct local_server {
 
 void local_server_free(struct local_server *server);
 
-/* Finds or starts the server of DIR (absolute). Blocks, so it runs on a worker's thread; gives up at deadline_us (CLOCK_MONOTONIC) or when `job`
- * is cancelled. 0; -EACCES or -EPERM (DIR is not safe or not ours), -ETIMEDOUT (no server came up), -EPROTONOSUPPORT (another version
- * runs), -ENOENT (no hpkvd is installed), or another errno; `error` has the text. */
+/* Finds or starts the server of DIR (absolute). Blocks, so it runs on a worker's thread; gives up at deadline_us
+ * (CLOCK_MONOTONIC) or when `job` is cancelled. 0; -EACCES or -EPERM (DIR is not safe or not ours), -ETIMEDOUT
+ * (no server came up), -EPROTONOSUPPORT (another version runs), -ENOENT (no hpkvd is installed), or another
+ * errno; `error` has the text. */
 CHECKED int local_find(const char *dir, uint64_t deadline_us, struct job *job, struct local_server *out,
 		       struct hpkv_error *error);
 
-/* The same on a thread of its own. `done` runs on the loop, once: with the server (borrowed; it may take the socket and
- * leave dir_fd -1) or the error. job_cancel ends it without `done`. 0, -ENOMEM, -EAGAIN. */
+/* The same on a thread of its own. `done` runs on the loop, once: with the server (borrowed; it may take the
+ * socket and leave dir_fd -1) or the error. job_cancel ends it without `done`. 0, -ENOMEM, -EAGAIN. */
 CHECKED int local_start(struct loop *loop, const char *dir, uint64_t deadline_us,
 			void (*done)(void *arg, struct local_server *server, const struct hpkv_error *error), void *arg,
 			struct job **out);

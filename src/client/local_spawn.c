@@ -20,8 +20,8 @@
 
 #define LOG_MAX (1024 * 1024) /* a larger log begins anew */
 
-/* All that the child needs, made before the fork: between fork and exec only async-signal-safe calls are allowed, since
- * another thread may have held malloc's lock. */
+/* All that the child needs, made before the fork: between fork and exec only async-signal-safe calls are allowed,
+ * since another thread may have held malloc's lock. */
 struct spawn {
 	char *program;
 	char *argv[16];
@@ -182,8 +182,8 @@ static bool starts(const char *text, const char *const *prefixes)
 	return false;
 }
 
-/* The server shall not hold the mounter's API key; and another user's server, whose environment that user can read, nothing of
- * root's but what is harmless. */
+/* The server shall not hold the mounter's API key; and another user's server, whose environment that user can
+ * read, nothing of root's but what is harmless. */
 static int set_environment(struct spawn *spawn)
 {
 	static const char *const secret[] = { "HPKV_API_KEY=", NULL };

@@ -7,8 +7,9 @@
 #include "base/cleanup.h"
 #include "client/hpkv.h"
 
-/* Starts `hpkvd` for DIR in a session of its own, as DIR's owner if that is another user and we are root. `life` becomes a
- * descriptor that reads end of file when that server has ended. 0, or -errno with the text in `error`. */
+/* Starts `hpkvd` for DIR in a session of its own, as DIR's owner if that is another user and we are root. `life`
+ * becomes a descriptor that reads end of file when that server has ended. 0, or -errno with the text in `error`.
+ */
 CHECKED int local_spawn(const char *dir, int dir_fd, int *life, struct hpkv_error *error);
 
 #endif

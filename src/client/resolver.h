@@ -14,8 +14,8 @@ struct addresses {
 
 void addresses_free(struct addresses *addresses);
 
-/* Starts the lookup of a name or address. `done` runs on the loop, later, once: with the addresses (borrowed; it may take entries and leave
- * NULLs) or the error. job_cancel ends it without `done`. 0, -ENOMEM, -EAGAIN. */
+/* Starts the lookup of a name or address. `done` runs on the loop, later, once: with the addresses (borrowed; it
+ * may take entries and leave NULLs) or the error. job_cancel ends it without `done`. 0, -ENOMEM, -EAGAIN. */
 CHECKED int resolver_start(struct loop *loop, const char *host,
 			   void (*done)(void *arg, struct addresses *addresses, const struct hpkv_error *error),
 			   void *arg, struct job **out);

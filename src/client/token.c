@@ -11,8 +11,8 @@
 #include "client/url.h"
 #include "client/worker.h"
 
-/* One request, one thread: tokens are asked for every two hours, and a thread with blocking curl is the simplest that
- * keeps the loop free (libwebsockets would not let curl's sockets into its own poll). */
+/* One request, one thread: tokens are asked for every two hours, and a thread with blocking curl is the simplest
+ * that keeps the loop free (libwebsockets would not let curl's sockets into its own poll). */
 struct token_call {
 	struct job job;
 	struct hpkv_loop *loop;

@@ -12,8 +12,8 @@ struct unix_path {
 	char path[sizeof(((struct sockaddr_un *)0)->sun_path)];
 };
 
-/* `full` is absolute. 0, -errno of opening the folder, -ENAMETOOLONG (the last part alone is too long). `out` is written only on
- * success; close it with unix_path_close. */
+/* `full` is absolute. 0, -errno of opening the folder, -ENAMETOOLONG (the last part alone is too long). `out` is
+ * written only on success; close it with unix_path_close. */
 CHECKED int unix_path_open(const char *full, struct unix_path *out);
 
 /* May be called again, and on { .dir_fd = -1 }. */

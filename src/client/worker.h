@@ -1,6 +1,6 @@
 /* Work that blocks (name lookups, starting a server, HTTP), done on a thread of its own, its result brought back
- * to the loop. The thread blocks all signals and belongs to nobody: a job that nobody waits for any more goes on until its
- * work notices, and frees itself. */
+ * to the loop. The thread blocks all signals and belongs to nobody: a job that nobody waits for any more goes on
+ * until its work notices, and frees itself. */
 #ifndef HPKVFS_CLIENT_WORKER_H
 #define HPKVFS_CLIENT_WORKER_H
 

@@ -319,6 +319,15 @@ def test_a_server_that_cannot_be_run(local, tmp_path):
     refused(local, str(script), "cannot be started", env={"HPKVD": str(script)})
 
 
+def test_a_request_never_ends_with_enoent_for_want_of_a_server(local):
+    with Driver(local.spec, env={"HPKVD": "/no/such/hpkvd"}) as client:
+        client.do("connect")
+        number = client.start("get", "a")
+        assert client.wait("connect")["err"] == -errno.ENOENT
+        reply = client.reply(number)
+        assert (reply["err"], reply["code"]) == (-errno.ECONNREFUSED, 0)
+
+
 # --- root and others ---
 
 

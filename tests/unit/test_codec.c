@@ -429,8 +429,8 @@ static void depth_is_bounded(void **state)
 	}
 }
 
-/* Every beginning of a good message, and it with every byte changed in turn: no crash, no read past the end (the text is
- * copied to a block of exactly its size, for the sanitizers). */
+/* Every beginning of a good message, and it with every byte changed in turn: no crash, no read past the end (the
+ * text is copied to a block of exactly its size, for the sanitizers). */
 static void damaged(void **state)
 {
 	static const char text[] =
