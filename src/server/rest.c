@@ -188,8 +188,10 @@ static int decode_range_key(const struct http_head *head, struct str name, size_
 		*error = "Key is not percent-encoded rightly";
 		return 400;
 	}
-	if (http_decode(buf_str(&once), false, out) || !utf8_valid(buf_str(out)))
+	if (http_decode(buf_str(&once), false, out) || !utf8_valid(buf_str(out))) {
+		buf_free(out);
 		*out = buf_take(&once);
+	}
 	return protocol_check_key(buf_str(out), max_key + PROTOCOL_RANGE_KEY_EXTRA, error);
 }
 
