@@ -42,7 +42,7 @@ fi
 "$base/repository/packaging/quickstart" >"$base/second" 2>&1 || { cat "$base/second"; exit 1; }
 dir=$base/home/hpkv
 as bash -c 'cd "$1" && echo hello > greeting && cat greeting && ls && stat -c %U greeting' bash "$dir"
-ls -l /sbin/mount.hpkvfs /sbin/umount.hpkvfs /sbin/umount.fuse.hpkvfs | sed 's/.*\(\/sbin.*\)/\1/'
+readlink /sbin/mount.hpkvfs /sbin/umount.hpkvfs /sbin/umount.fuse.hpkvfs
 if [ "$user" = root ]; then umount "$dir"; else as fusermount3 -u "$dir"; fi
 ls -A "$dir"
 "$base/repository/packaging/quickstart" "$dir" >"$base/third" 2>&1 || { cat "$base/third"; exit 1; }
@@ -97,9 +97,9 @@ def test_quickstart(base, user):
         "hello",
         "greeting",
         user,
-        "/sbin/mount.hpkvfs -> /usr/local/sbin/mount.hpkvfs",
-        "/sbin/umount.fuse.hpkvfs -> /usr/local/sbin/umount.fuse.hpkvfs",
-        "/sbin/umount.hpkvfs -> /usr/local/sbin/umount.hpkvfs",
+        "/usr/local/sbin/mount.hpkvfs",
+        "/usr/local/sbin/umount.hpkvfs",
+        "/usr/local/sbin/umount.fuse.hpkvfs",
         "hello",
         "hello",
     ]
