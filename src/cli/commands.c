@@ -53,7 +53,9 @@ static void fail_here(struct cli *cli, const char *what, int r)
 
 static void finish_output(struct cli *cli, int r)
 {
-	if (r)
+	if (r == -EPIPE) /* the reader has seen enough (`hpkv range a | head`): nothing to tell */
+		cli_finish(cli, EXIT_USAGE);
+	else if (r)
 		fail_here(cli, "standard output", r);
 	else
 		cli_finish(cli, EXIT_OK);

@@ -170,7 +170,8 @@ static enum exit_code serve(struct cli *cli)
 	hpkv_client_free(cli->client);
 	hpkv_loop_free(cli->loop);
 	if (fflush(stdout) != 0 && cli->exit_code == EXIT_OK) {
-		complain("standard output cannot be written");
+		if (errno != EPIPE)
+			complain("standard output cannot be written");
 		cli->exit_code = EXIT_USAGE;
 	}
 	return cli->exit_code;

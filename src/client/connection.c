@@ -260,7 +260,7 @@ int connection_open(struct hpkv_loop *loop, const struct connection_target *targ
 	connection->arg = arg;
 	connection->max_message_bytes = target->max_message_bytes;
 	connection->tls = target->tls;
-	r = vhost_get(loop, target->ca_file, protocols, &info.vhost, error);
+	r = vhost_get(loop, target->tls, target->ca_file, protocols, &info.vhost, error);
 	if (r) {
 		free(connection);
 		return r;

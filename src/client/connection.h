@@ -49,8 +49,9 @@ void connection_close(struct connection *connection);
 /* Drops the connection at once, without events. */
 void connection_free(struct connection *connection);
 
-/* The virtual host that carries connections with these authorities (NULL: the system's); made once a loop. */
-CHECKED int vhost_get(struct hpkv_loop *loop, const char *ca_file, const struct lws_protocols *protocols,
+/* The virtual host that carries connections without TLS, or those with these authorities (NULL: the system's); made
+ * once a loop. */
+CHECKED int vhost_get(struct hpkv_loop *loop, bool tls, const char *ca_file, const struct lws_protocols *protocols,
 		      struct lws_vhost **out, struct hpkv_error *error);
 
 /* Forgets them; libwebsockets frees its part with the loop. */

@@ -11,6 +11,7 @@
 /* A TLS context costs a millisecond and, for the system's authorities, a megabyte, so clients that trust the same
  * authorities share it. A CA file that was replaced is another one. */
 struct vhost_entry {
+	bool tls;      /* without, no authorities are loaded at all: that takes 15 ms */
 	char *ca_file; /* NULL: the system's */
 	dev_t device;
 	ino_t inode;
@@ -32,21 +33,22 @@ static int check_ca_file(const char *ca_file, struct stat *st, struct hpkv_error
 	return 0;
 }
 
-static bool matches(const struct vhost_entry *entry, const char *ca_file, const struct stat *st)
+static bool matches(const struct vhost_entry *entry, bool tls, const char *ca_file, const struct stat *st)
 {
-	if (!entry->ca_file || !ca_file)
-		return !entry->ca_file && !ca_file;
+	if (entry->tls != tls || !entry->ca_file || !ca_file)
+		return entry->tls == tls && !entry->ca_file && !ca_file;
 	return strcmp(entry->ca_file, ca_file) == 0 && entry->device == st->st_dev && entry->inode == st->st_ino &&
 	       entry->mtime.tv_sec == st->st_mtim.tv_sec && entry->mtime.tv_nsec == st->st_mtim.tv_nsec;
 }
 
-static struct lws_vhost *new_vhost(struct hpkv_loop *loop, const char *ca_file, const struct lws_protocols *protocols)
+static struct lws_vhost *new_vhost(struct hpkv_loop *loop, bool tls, const char *ca_file,
+				   const struct lws_protocols *protocols)
 {
 	struct lws_context_creation_info info = {
 		.port = CONTEXT_PORT_NO_LISTEN,
 		.vhost_name = "hpkv",
 		.protocols = protocols,
-		.options = LWS_SERVER_OPTION_DO_SSL_GLOBAL_INIT,
+		.options = tls ? LWS_SERVER_OPTION_DO_SSL_GLOBAL_INIT : 0,
 		.client_ssl_ca_filepath = ca_file,
 		/* not NULL: else http_proxy from the environment would get the requests to loopback too */
 		.http_proxy_address = "",
@@ -57,17 +59,21 @@ static struct lws_vhost *new_vhost(struct hpkv_loop *loop, const char *ca_file, 
 	return lws_create_vhost(loop_context(loop->base), &info);
 }
 
-int vhost_get(struct hpkv_loop *loop, const char *ca_file, const struct lws_protocols *protocols,
+int vhost_get(struct hpkv_loop *loop, bool tls, const char *ca_file, const struct lws_protocols *protocols,
 	      struct lws_vhost **out, struct hpkv_error *error)
 {
 	struct stat st = { 0 };
 	struct vhost_entry *entry;
-	int r = ca_file ? check_ca_file(ca_file, &st, error) : 0;
+	int r = 0;
 
+	if (!tls)
+		ca_file = NULL;
+	if (ca_file)
+		r = check_ca_file(ca_file, &st, error);
 	if (r)
 		return r;
 	LL_FOREACH(loop->vhosts, entry) {
-		if (matches(entry, ca_file, &st)) {
+		if (matches(entry, tls, ca_file, &st)) {
 			*out = entry->vhost;
 			return 0;
 		}
@@ -76,11 +82,12 @@ int vhost_get(struct hpkv_loop *loop, const char *ca_file, const struct lws_prot
 	if (!entry)
 		return error_set(error, -ENOMEM, 0, "out of memory");
 	entry->ca_file = ca_file ? strdup(ca_file) : NULL;
+	entry->tls = tls;
 	entry->device = st.st_dev;
 	entry->inode = st.st_ino;
 	entry->mtime = st.st_mtim;
 	if (!ca_file || entry->ca_file)
-		entry->vhost = new_vhost(loop, ca_file, protocols);
+		entry->vhost = new_vhost(loop, tls, ca_file, protocols);
 	if (!entry->vhost) {
 		free(entry->ca_file);
 		free(entry);

@@ -283,6 +283,16 @@ def test_output_that_cannot_be_written(hpkv, pyserver):
         assert hpkv("get", "a", stdout=full).returncode == USAGE
 
 
+def test_a_reader_that_has_seen_enough(hpkv, pyserver):
+    pyserver.set_all({f"k{i}": "x" * 3000 for i in range(100)})
+    reader, writer = os.pipe()
+    os.close(reader)
+    result = hpkv("range", "", stdout=writer)
+    os.close(writer)
+    assert result.returncode != OK
+    assert result.stderr == b""
+
+
 # --- credentials ---
 
 
