@@ -83,7 +83,6 @@ int fs_new(struct loop *loop, struct store *store, const struct fs_config *confi
 void fs_free(struct fs *fs)
 {
 	struct fs_handle *handle, *next;
-	struct node *node, *next_node;
 
 	if (!fs)
 		return;
@@ -91,10 +90,6 @@ void fs_free(struct fs *fs)
 	/* the kernel has closed and forgotten everything, whether it said so or not */
 	DL_FOREACH_SAFE(fs->open, handle, next)
 		free(handle);
-	/* a table hangs on its first entry, and a child can be older than its directory: all tables go first */
-	HASH_ITER(by_id, fs->by_id, node, next_node)
-		if (node->dir)
-			HASH_CLEAR(by_name, node->dir->children);
 	nodes_free(fs);
 	buf_free(&fs->reserved);
 	buf_free(&fs->layout_key);
