@@ -45,7 +45,8 @@ static int check(struct str key, struct buf *why)
 	for (size_t i = 0; i < key.len; i++)
 		valid = valid && key.p[i] > ' ' && key.p[i] < 127;
 	if (!valid)
-		(void)!buf_printf(why, "the API key must be 1 to %d printable ASCII characters without spaces", MAX_KEY_BYTES);
+		(void)!buf_printf(why, "the API key must be 1 to %d printable ASCII characters without spaces",
+				  MAX_KEY_BYTES);
 	return valid ? 0 : -1;
 }
 

@@ -113,7 +113,8 @@ static void process(struct conn *conn)
 	}
 	if (conn->state == CONN_CLOSING && close_step(conn))
 		return;
-	stream_pause(conn->stream, conn->state != CONN_CLOSING && conn_is_busy(conn) && stream_input(conn->stream).len > 0);
+	stream_pause(conn->stream,
+		     conn->state != CONN_CLOSING && conn_is_busy(conn) && stream_input(conn->stream).len > 0);
 }
 
 static void on_readable(void *arg)

@@ -26,9 +26,9 @@ struct conn {
 	unsigned inflight;
 	size_t reserved; /* bytes that these may come to */
 
-	bool keep_alive;     /* HTTP: after the reply under way */
-	bool told_continue;  /* HTTP: "100 Continue" was sent for this request */
-	bool websocket;      /* was upgraded */
+	bool keep_alive;    /* HTTP: after the reply under way */
+	bool told_continue; /* HTTP: "100 Continue" was sent for this request */
+	bool websocket;     /* was upgraded */
 	bool subscribed;
 	bool in_message;     /* WebSocket: between the first and the last fragment */
 	struct buf message;  /* its fragments */

@@ -91,7 +91,7 @@ struct engine_sqlite {
 
 	/* the loop's thread */
 	struct pending_tree pending;
-	struct queue held; /* reads that wait for writes */
+	struct queue held;             /* reads that wait for writes */
 	uint64_t submitted, completed; /* sequences of writes */
 
 	pthread_mutex_t lock; /* guards done, done_posted */
@@ -172,7 +172,8 @@ static void worker_submit(struct worker *worker, struct engine_request *request)
 	pthread_mutex_unlock(&worker->lock);
 }
 
-static int worker_start(struct worker *worker, struct engine_sqlite *engine, void (*run)(struct worker *, struct queue *))
+static int worker_start(struct worker *worker, struct engine_sqlite *engine,
+			void (*run)(struct worker *, struct queue *))
 {
 	worker->engine = engine;
 	worker->run = run;
@@ -537,7 +538,8 @@ static const struct engine_ops sqlite_ops = {
 	.free = sqlite_free,
 };
 
-int engine_sqlite_new(struct loop *loop, const struct engine_sqlite_config *config, struct engine **out, struct buf *why)
+int engine_sqlite_new(struct loop *loop, const struct engine_sqlite_config *config, struct engine **out,
+		      struct buf *why)
 {
 	struct engine_sqlite *engine = calloc(1, sizeof(*engine));
 

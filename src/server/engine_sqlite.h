@@ -8,7 +8,7 @@
 struct engine_sqlite_config {
 	const char *directory;
 	enum store_sync sync;
-	size_t max_value;   /* bytes; what PATCH and ATOMIC make must fit too */
+	size_t max_value; /* bytes; what PATCH and ATOMIC make must fit too */
 	size_t range_bytes; /* a range's reply: it ends before its records, as JSON, pass this, but never before the first */
 };
 

@@ -208,8 +208,8 @@ static const char *reason(int status)
 
 int http_reply_add(struct buf *out, int status, const char *content_type, struct str body, bool keep_alive)
 {
-	if (buf_printf(out, "HTTP/1.1 %d %s\r\nContent-Type: %s\r\nContent-Length: %zu\r\n%s\r\n", status, reason(status),
-		       content_type, body.len, keep_alive ? "" : "Connection: close\r\n"))
+	if (buf_printf(out, "HTTP/1.1 %d %s\r\nContent-Type: %s\r\nContent-Length: %zu\r\n%s\r\n", status,
+		       reason(status), content_type, body.len, keep_alive ? "" : "Connection: close\r\n"))
 		return -ENOMEM;
 	return buf_add_str(out, body);
 }

@@ -234,7 +234,9 @@ static int open_address(struct listener *listener, const struct addrinfo *info)
 
 static int open_tcp(struct listener *listener, const char *address, struct buf *why)
 {
-	const struct addrinfo hints = { .ai_family = AF_UNSPEC, .ai_socktype = SOCK_STREAM, .ai_flags = AI_PASSIVE | AI_NUMERICSERV };
+	const struct addrinfo hints = { .ai_family = AF_UNSPEC,
+					.ai_socktype = SOCK_STREAM,
+					.ai_flags = AI_PASSIVE | AI_NUMERICSERV };
 	struct addrinfo *info;
 	const char *port;
 	char host[256];
@@ -262,10 +264,12 @@ static void tell_tcp(const struct listener *listener)
 	char host[64], port[16];
 
 	if (getsockname(listener->fd, (struct sockaddr *)&address, &len) ||
-	    getnameinfo((struct sockaddr *)&address, len, host, sizeof(host), port, sizeof(port), NI_NUMERICHOST | NI_NUMERICSERV))
+	    getnameinfo((struct sockaddr *)&address, len, host, sizeof(host), port, sizeof(port),
+			NI_NUMERICHOST | NI_NUMERICSERV))
 		return;
-	printf(address.ss_family == AF_INET6 ? "hpkvd: listening on http://[%s]:%s\n" : "hpkvd: listening on http://%s:%s\n", host,
-	       port);
+	printf(address.ss_family == AF_INET6 ? "hpkvd: listening on http://[%s]:%s\n"
+					     : "hpkvd: listening on http://%s:%s\n",
+	       host, port);
 }
 
 int listener_new(struct server *server, const char *address, struct buf *why)

@@ -42,7 +42,8 @@ int metrics_add(const struct metrics *metrics, struct buf *out)
 		{ "hpkvd_connections_total", "counter", "Connections accepted.", metrics->connections_total },
 		{ "hpkvd_refused_total", "counter", "Wrong API keys and tokens.", metrics->refused },
 		{ "hpkvd_subscriptions", "gauge", "Connections that get notifications.", metrics->subscriptions },
-		{ "hpkvd_notifications_total", "counter", "Notifications queued for subscribers.", metrics->notifications },
+		{ "hpkvd_notifications_total", "counter", "Notifications queued for subscribers.",
+		  metrics->notifications },
 		{ "hpkvd_slow_subscribers_total", "counter", "Subscribers closed as they did not keep up.",
 		  metrics->slow_subscribers },
 		{ "hpkvd_tokens_total", "counter", "Tokens made.", metrics->tokens },
@@ -55,8 +56,8 @@ int metrics_add(const struct metrics *metrics, struct buf *out)
 	if (add_requests(metrics, out))
 		return -ENOMEM;
 	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++)
-		if (buf_printf(out, "# HELP %s %s\n# TYPE %s %s\n%s %" PRIu64 "\n", rows[i].name, rows[i].help, rows[i].name,
-			       rows[i].type, rows[i].name, rows[i].value))
+		if (buf_printf(out, "# HELP %s %s\n# TYPE %s %s\n%s %" PRIu64 "\n", rows[i].name, rows[i].help,
+			       rows[i].name, rows[i].type, rows[i].name, rows[i].value))
 			return -ENOMEM;
 	return 0;
 }

@@ -13,12 +13,12 @@ enum {
 
 struct metrics {
 	uint64_t requests[METRICS_OPERATIONS][METRICS_CODES];
-	uint64_t connections;       /* open now */
+	uint64_t connections; /* open now */
 	uint64_t connections_total;
-	uint64_t refused;           /* with a wrong API key or token */
-	uint64_t subscriptions;     /* connections that get notifications, now */
-	uint64_t notifications;     /* one for each change and subscriber */
-	uint64_t slow_subscribers;  /* closed, as they did not keep up */
+	uint64_t refused;          /* with a wrong API key or token */
+	uint64_t subscriptions;    /* connections that get notifications, now */
+	uint64_t notifications;    /* one for each change and subscriber */
+	uint64_t slow_subscribers; /* closed, as they did not keep up */
 	uint64_t tokens;
 	uint64_t received_bytes, sent_bytes;
 	uint64_t transactions;

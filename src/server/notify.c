@@ -44,7 +44,8 @@ void notify_change(struct server *server, struct str key, const struct str *valu
 	CLEANUP(buf_free) struct buf frame = BUF_INIT;
 	struct conn *conn, *next;
 
-	DL_FOREACH_SAFE2(server->subscribers, conn, next, subscriber_next) {
+	DL_FOREACH_SAFE2(server->subscribers, conn, next, subscriber_next)
+	{
 		if (!grant_hears(conn->grant, key))
 			continue;
 		if (!frame.len && make_frame(server, key, value, number, &frame)) {

@@ -15,7 +15,7 @@ struct options {
 	unsigned max_value, max_key; /* bytes */
 	unsigned rate;               /* requests a second; 0: no limit */
 	unsigned token_ttl_s;
-	unsigned idle_exit_s;        /* 0: never */
+	unsigned idle_exit_s; /* 0: never */
 	bool sync_normal;
 	bool debug;
 	bool help, version;

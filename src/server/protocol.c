@@ -156,7 +156,7 @@ int protocol_decode(struct str text, const struct protocol_limits *limits, struc
 	*operation = read_operation(json_object_get(object, JSON_EXACT_NAME("op")));
 	if (!*operation)
 		return refuse(400, "Invalid operation", error);
-	request->op = (enum engine_op)*operation;
+	request->op = (enum engine_op) * operation;
 	if (request->op == ENGINE_RANGE)
 		max_key += PROTOCOL_RANGE_KEY_EXTRA;
 	code = read_key(json_object_get(object, JSON_EXACT_NAME("key")), max_key, &request->key, error);
@@ -245,12 +245,14 @@ static int add_records(struct buf *out, const struct engine_request *request)
 		if (!r)
 			r = buf_add_char(out, ',');
 		if (!r)
-			r = add_value(out, "value", str_of(data + record->value_offset, record->value_len), record->number);
+			r = add_value(out, "value", str_of(data + record->value_offset, record->value_len),
+				      record->number);
 		if (!r)
 			r = buf_add_char(out, '}');
 	}
 	if (!r)
-		r = buf_printf(out, "],\"count\":%zu,\"truncated\":%s", request->count, request->truncated ? "true" : "false");
+		r = buf_printf(out, "],\"count\":%zu,\"truncated\":%s", request->count,
+			       request->truncated ? "true" : "false");
 	return r;
 }
 
@@ -335,7 +337,8 @@ int protocol_add_rest_error(struct buf *out, const char *error)
 	return r ? r : buf_add_char(out, '}');
 }
 
-int protocol_add_notification(struct buf *out, struct str key, const struct str *value, bool number, int64_t timestamp_ms)
+int protocol_add_notification(struct buf *out, struct str key, const struct str *value, bool number,
+			      int64_t timestamp_ms)
 {
 	int r = add_text(out, "{\"type\":\"notification\",");
 

@@ -21,10 +21,10 @@ CHECKED int protocol_decode(struct str text, const struct protocol_limits *limit
 			    struct buf *message_id, unsigned *operation, const char **error);
 
 /* The same for REST's POST /record (set and patch) and POST /record/atomic. */
-CHECKED int protocol_decode_record(struct str body, const struct protocol_limits *limits, struct engine_request *request,
-				   const char **error);
-CHECKED int protocol_decode_atomic(struct str body, const struct protocol_limits *limits, struct engine_request *request,
-				   const char **error);
+CHECKED int protocol_decode_record(struct str body, const struct protocol_limits *limits,
+				   struct engine_request *request, const char **error);
+CHECKED int protocol_decode_atomic(struct str body, const struct protocol_limits *limits,
+				   struct engine_request *request, const char **error);
 
 /* A key that came in another way, to be checked: 200 or 400. */
 CHECKED int protocol_check_key(struct str key, size_t max_key, const char **error);

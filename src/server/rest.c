@@ -126,9 +126,9 @@ static void route_token(struct conn *conn, struct str body)
 	int r = -EINVAL;
 
 	if (json_is_object(request))
-		r = buf_add_str(&out, STR("{\"token\":\"")) ? -ENOMEM
-							    : token_add(&out, server->token_key, request,
-									now + server->options->token_ttl_s, &why);
+		r = buf_add_str(&out, STR("{\"token\":\""))
+			    ? -ENOMEM
+			    : token_add(&out, server->token_key, request, now + server->options->token_ttl_s, &why);
 	json_decref(request);
 	if (!r)
 		r = buf_add_str(&out, STR("\"}"));
@@ -175,7 +175,8 @@ static void route_key(struct conn *conn, enum engine_op op, struct str encoded)
 
 /* The official client encodes range keys twice, others once: the second decoding is for those that can be
  * decoded once more, and whose result is text. */
-static int decode_range_key(const struct http_head *head, struct str name, size_t max_key, struct buf *out, const char **error)
+static int decode_range_key(const struct http_head *head, struct str name, size_t max_key, struct buf *out,
+			    const char **error)
 {
 	CLEANUP(buf_free) struct buf once = BUF_INIT;
 	struct str encoded;
@@ -294,7 +295,8 @@ static enum route find_route(const struct http_head *head, unsigned *operation, 
 	return *operation == ENGINE_GET ? ROUTE_GET : ROUTE_DELETE;
 }
 
-static void run_route(struct conn *conn, enum route route, const struct http_head *head, struct str key, struct str body)
+static void run_route(struct conn *conn, enum route route, const struct http_head *head, struct str key,
+		      struct str body)
 {
 	switch (route) {
 	case ROUTE_WS:
@@ -328,7 +330,8 @@ static void run_route(struct conn *conn, enum route route, const struct http_hea
 }
 
 /* What must be refused before its body is read, as it may not come or be too large. 200 or the status. */
-static int check_head(struct conn *conn, const struct http_head *head, enum route route, bool known_path, const char **error)
+static int check_head(struct conn *conn, const struct http_head *head, enum route route, bool known_path,
+		      const char **error)
 {
 	*error = "";
 	if (head->chunked) {

@@ -81,7 +81,8 @@ static void idle_too_long(struct loop_timer *timer)
 void server_watch_idle(struct server *server)
 {
 	if (!server->conns && server->options->idle_exit_s && !server->draining)
-		loop_timer_set(server->loop, &server->idle, server->options->idle_exit_s * (uint64_t)CLOCK_US_PER_S, idle_too_long);
+		loop_timer_set(server->loop, &server->idle, server->options->idle_exit_s * (uint64_t)CLOCK_US_PER_S,
+			       idle_too_long);
 }
 
 static void drained_too_late(struct loop_timer *timer)

@@ -150,7 +150,8 @@ bool session_input(struct conn *conn)
 	int r = ws_frame_parse(stream_input_bytes(conn->stream), input.len, conn->server->max_message, &frame);
 
 	if (r < 0)
-		conn_finish(conn, (enum ws_status)-r, r == -WS_STATUS_TOO_BIG ? "message is too large" : "malformed frame");
+		conn_finish(conn, (enum ws_status) - r,
+			    r == -WS_STATUS_TOO_BIG ? "message is too large" : "malformed frame");
 	if (r <= 0)
 		return false;
 	handle_frame(conn, &frame);

@@ -73,8 +73,8 @@ static int examine(sqlite3 *db, const char *path, bool *fresh, struct buf *why)
 		return -1;
 	}
 	if (version != STORE_VERSION) {
-		(void)!buf_printf(why, "%s has version %lld, this hpkvd knows version %d only", path, (long long)version,
-				  STORE_VERSION);
+		(void)!buf_printf(why, "%s has version %lld, this hpkvd knows version %d only", path,
+				  (long long)version, STORE_VERSION);
 		return -1;
 	}
 	return 0;
@@ -109,7 +109,8 @@ static int prepare(struct store *store, bool reader)
 	};
 
 	for (size_t i = 0; i < sizeof(all) / sizeof(all[0]); i++) {
-		int r = sqlite3_prepare_v3(store->db, all[i].sql, -1, SQLITE_PREPARE_PERSISTENT, all[i].statement, NULL);
+		int r = sqlite3_prepare_v3(store->db, all[i].sql, -1, SQLITE_PREPARE_PERSISTENT, all[i].statement,
+					   NULL);
 
 		if (r != SQLITE_OK)
 			return r;
@@ -128,10 +129,12 @@ static int set_up(struct store *store, const char *path, bool reader, enum store
 		if (examine(store->db, path, &fresh, why))
 			return -1;
 		/* Write-ahead log: readers go on while the writer commits. The log is cut back after it grew. */
-		r = sqlite3_exec(store->db, "PRAGMA journal_mode=WAL; PRAGMA journal_size_limit=67108864", NULL, NULL, NULL);
+		r = sqlite3_exec(store->db, "PRAGMA journal_mode=WAL; PRAGMA journal_size_limit=67108864", NULL, NULL,
+				 NULL);
 		if (r == SQLITE_OK)
 			r = sqlite3_exec(store->db,
-					 sync == STORE_SYNC_FULL ? "PRAGMA synchronous=FULL" : "PRAGMA synchronous=NORMAL",
+					 sync == STORE_SYNC_FULL ? "PRAGMA synchronous=FULL"
+								 : "PRAGMA synchronous=NORMAL",
 					 NULL, NULL, NULL);
 		if (r == SQLITE_OK && fresh)
 			r = create_table(store->db);

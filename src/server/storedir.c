@@ -19,9 +19,9 @@ static int become_owner(const struct stat *st)
 	if (geteuid() != 0 || st->st_uid == 0)
 		return 0;
 	return setgroups(0, NULL) || setresgid(st->st_gid, st->st_gid, st->st_gid) ||
-			       setresuid(st->st_uid, st->st_uid, st->st_uid) ?
-		       -1 :
-		       0;
+			       setresuid(st->st_uid, st->st_uid, st->st_uid)
+		       ? -1
+		       : 0;
 }
 
 static int busy(int fd, const char *path, struct buf *why)

@@ -193,7 +193,8 @@ int stream_new(struct loop *loop, struct lws_vhost *vhost, int fd, const struct 
 	stream->sent = sent;
 	stream->flush.fn = flush_task;
 	stream->pump.fn = pump_task;
-	stream->wsi = lws_adopt_descriptor_vhost(vhost, LWS_ADOPT_RAW_FILE_DESC, adopted, stream_protocols[0].name, NULL);
+	stream->wsi =
+		lws_adopt_descriptor_vhost(vhost, LWS_ADOPT_RAW_FILE_DESC, adopted, stream_protocols[0].name, NULL);
 	if (!stream->wsi) {
 		free(stream);
 		return -ENOMEM;

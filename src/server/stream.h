@@ -24,8 +24,8 @@ struct stream;
 struct lws_vhost *stream_vhost_new(struct loop *loop);
 
 /* Takes a non-blocking socket. `sent` and `received` count bytes. 0 or -ENOMEM: the descriptor is closed either way. */
-CHECKED int stream_new(struct loop *loop, struct lws_vhost *vhost, int fd, const struct stream_handlers *handlers, void *arg,
-		       uint64_t *received, uint64_t *sent, struct stream **out);
+CHECKED int stream_new(struct loop *loop, struct lws_vhost *vhost, int fd, const struct stream_handlers *handlers,
+		       void *arg, uint64_t *received, uint64_t *sent, struct stream **out);
 
 /* Closes at once; what was not sent is lost. */
 void stream_free(struct stream *stream);
