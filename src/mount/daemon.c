@@ -258,8 +258,12 @@ static int mount_session(struct daemon *daemon)
 	}
 	find_mount(daemon);
 	r = session_start(daemon->session, fd, session_closed, daemon);
-	if (r)
-		fail(daemon, MOUNT_SYSTEM, "cannot serve the mount: %s", strerror(-r));
+	if (r == 0)
+		return 0;
+	fail(daemon, MOUNT_SYSTEM, "cannot serve the mount: %s", strerror(-r));
+	/* nobody was let in yet, so this does not wait for anybody */
+	if (daemon->found && kernel_unmount(daemon->config->mountpoint, daemon->major, daemon->minor) < 0)
+		log_warning("%s stays mounted, without a filesystem", daemon->config->mountpoint);
 	return r;
 }
 

@@ -18,6 +18,8 @@
 #define LOG_QUIET_US (5u * CLOCK_US_PER_S)
 #define LOG_TEXTS 8
 
+#define TOO_MANY "the server refused too many requests for too long (429)"
+
 /* A server packs many values into one page of a range. */
 #define MESSAGE_BYTES (8u * 1024 * 1024)
 
@@ -221,7 +223,7 @@ static void expired(struct loop_timer *timer)
 		}
 		DL_DELETE(store->waiting, pending);
 		if (store->throttle.on)
-			log_failure(store, pending, "the server refused too many requests for too long (429)");
+			log_failure(store, pending, TOO_MANY);
 		fail_later(pending, store->throttle.on ? -ETIMEDOUT : -EIO);
 	}
 }
@@ -364,7 +366,7 @@ static void deliver_error(struct pending *pending, const struct hpkv_error *erro
 	struct store_reply reply = { .err = failure_errno(pending, error) };
 
 	if (reply.err != -ENOENT && reply.err != -ECONNRESET)
-		log_failure(pending->store, pending, error->text);
+		log_failure(pending->store, pending, error->code == 429 ? TOO_MANY : error->text);
 	pending_end(pending, &reply);
 }
 
@@ -524,7 +526,7 @@ static void on_disconnected(struct hpkv_client *client, const struct hpkv_error 
 		return;
 	store->was_lost = true;
 	if (worth_logging(store, error ? error->text : "closed"))
-		log_warning("the connection to the server was lost: %s", error ? error->text : "closed");
+		log_warning("the server is away: %s", error ? error->text : "closed");
 	DL_FOREACH(store->waiting, pending)
 		begin_waiting(pending);
 	reconnect_later(store);

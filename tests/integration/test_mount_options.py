@@ -72,6 +72,11 @@ def test_the_mount_point_must_be_a_folder(call, tmp_path, hpkvd):
     refused(call(hpkvd.url, tmp_path / "file", "-o", "state=none", key=hpkvd.key), FAILURE, f"{tmp_path}/file")
 
 
+def test_a_ca_file_that_is_not_there(call, point, tmp_path):
+    result = call("https://127.0.0.1:9", point, "-o", f"state=none,cacert={tmp_path}/none", key="k")
+    refused(result, FAILURE, f"{tmp_path}/none", point=point)
+
+
 # --- credentials ---
 
 
