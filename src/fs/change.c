@@ -1,5 +1,6 @@
 /* Names made and removed: directories, unlink. */
 #include <errno.h>
+#include <jansson.h>
 
 #include "base/clock.h"
 #include "base/log.h"
@@ -24,20 +25,44 @@ int name_may_be_made(struct node *dir, struct str name, bool is_dir)
 	return r;
 }
 
-int layout_ensure(struct fs *fs)
+/* Another mount may have been faster, and have written another delimiter. */
+static co_fn int layout_write(struct fs *fs)
 {
 	CLEANUP(buf_free) struct buf value = BUF_INIT;
-	int r;
+	CLEANUP(buf_free) struct buf why = BUF_INIT;
+	char delimiter[] = { fs->rules.delimiter, '\0' };
+	json_t *layout;
+	char *text;
+	int r = store_get(fs->store, buf_str(&fs->layout_key), &value);
 
-	if (fs->layout_written)
-		return 0;
-	r = buf_printf(&value, "{\"v\":%d,\"delimiter\":\"%s%c\"}", FS_LAYOUT_VERSION,
-		       strchr("\"\\", fs->rules.delimiter) ? "\\" : "", fs->rules.delimiter);
-	if (r == 0)
-		r = store_set(fs->store, buf_str(&fs->layout_key), buf_str(&value),
-			      (struct store_expect){ .what = STORE_EXPECT_ABSENT });
+	if (r == 0) {
+		r = layout_check(fs, buf_str(&value), &why);
+		if (r < 0)
+			log_error("%s", buf_str(&why).p);
+		return r == -EPROTONOSUPPORT ? -EROFS : r;
+	}
+	if (r != -ENOENT)
+		return r;
+	layout = json_pack("{s:i, s:s}", "v", FS_LAYOUT_VERSION, "delimiter", delimiter);
+	text = layout ? json_dumps(layout, JSON_COMPACT) : NULL;
+	json_decref(layout);
+	if (!text)
+		return -ENOMEM;
+	r = store_set(fs->store, buf_str(&fs->layout_key), str_c(text), (struct store_expect){ .what = STORE_EXPECT_ABSENT });
+	free(text);
+	return r;
+}
+
+int layout_ensure(struct fs *fs)
+{
+	int r = 0;
+
+	mutex_lock(&fs->layout_lock);
+	if (!fs->layout_written)
+		r = layout_write(fs);
 	if (r == 0)
 		fs->layout_written = true;
+	co_mutex_unlock(&fs->layout_lock);
 	return r;
 }
 
@@ -109,6 +134,8 @@ int fs_mkdir(struct fs *fs, uint64_t parent, struct str name, mode_t mode, uint3
 		return r;
 	tree_shared(fs);
 	r = make_directory(dir, buf_str(&copy), mode, uid, gid, &node);
+	if (r < 0)
+		dir->dir->complete = false; /* it may be there all the same */
 	tree_shared_end(fs);
 	if (r < 0)
 		return r;

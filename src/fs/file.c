@@ -24,6 +24,8 @@ int file_make_dirty(struct node *node, struct str content)
 
 	if (r < 0)
 		return r;
+	if (!file->dirty)
+		file->stored_mtime_ns = node->mtime_ns;
 	file->dirty = true;
 	file->appended_from = SIZE_MAX;
 	file->data_seq++;
@@ -137,9 +139,12 @@ static void commit_failed(struct node *node, int err)
 	file->version++;
 	node->checked_us = 0;
 	if (!file->stored && node->parent) {
-		vanish(node, fs_tick(node->fs));
+		/* it may have arrived all the same: the directory is asked, and what is asked already may bring it */
+		node->parent->dir->complete = false;
+		vanish(node, 0);
 		return;
 	}
+	node->mtime_ns = file->stored_mtime_ns;
 	node_invalidate(node);
 }
 
@@ -294,10 +299,14 @@ static void handle_free(struct fs_handle *handle)
 
 static int truncate_on_open(struct node *node, int flags)
 {
+	int r;
+
 	if (!(flags & O_TRUNC) || (flags & O_ACCMODE) == O_RDONLY)
 		return 0;
-	node->mtime_ns = node->ctime_ns = clock_real_ns();
-	return file_make_dirty(node, str_of("", 0));
+	r = file_make_dirty(node, str_of("", 0));
+	if (r == 0)
+		node->mtime_ns = node->ctime_ns = clock_real_ns();
+	return r;
 }
 
 int fs_open(struct fs *fs, uint64_t id, int flags, pid_t pid, struct fs_handle **out, bool *keep_cache)

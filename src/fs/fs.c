@@ -101,7 +101,7 @@ void fs_free(struct fs *fs)
 /* Longer is not ours; and the parser's recursion must stay small on a coroutine's stack. */
 #define LAYOUT_MAX_BYTES 128
 
-static int check_layout(struct fs *fs, struct str value, struct buf *why)
+int layout_check(struct fs *fs, struct str value, struct buf *why)
 {
 	json_error_t error;
 	json_t *layout = value.len <= LAYOUT_MAX_BYTES ? json_loadb(value.p, value.len, 0, &error) : NULL;
@@ -133,7 +133,7 @@ int fs_start(struct fs *fs, struct buf *why)
 	if (r == -ENOENT)
 		return 0;
 	if (r == 0)
-		r = check_layout(fs, buf_str(&value), why);
+		r = layout_check(fs, buf_str(&value), why);
 	if (r == 0)
 		fs->layout_written = true;
 	return r;
@@ -222,24 +222,20 @@ int fs_readdir(struct fs_handle *handle, uint64_t offset, bool plus, fs_add_entr
 
 int fs_sync(struct fs *fs)
 {
+	struct node *node, *next;
 	int first = 0;
-	bool again;
 
-	do {
-		struct node *node, *next;
+	for (node = fs->by_id; node; node = next) {
+		int r = 0;
 
-		again = false;
-		for (node = fs->by_id; node && !again; node = next) {
-			next = node->by_id.next;
-			if (node->file && node->file->dirty && !node_is_unlinked(node)) {
-				int r = file_commit(node);
-
-				if (r < 0 && first == 0)
-					first = r;
-				again = r != -ENOMEM; /* the tables may have changed: from the start */
-			}
-		}
-	} while (again);
+		node_ref(node);
+		if (node->file)
+			r = file_commit(node);
+		if (r < 0 && first == 0)
+			first = r;
+		next = node->by_id.next; /* the table may have changed, but what is referred to stays in it */
+		node_unref(node);
+	}
 	return first;
 }
 

@@ -67,6 +67,7 @@ struct file {
 	bool dirty;
 	bool written; /* by write or ftruncate, not only by creation or O_TRUNC, since the last commit */
 	struct buf data;
+	int64_t stored_mtime_ns; /* of what the store holds */
 	uint64_t data_seq;    /* grows with every change of `data` */
 	size_t appended_from; /* all changes lie behind this offset and were appends; SIZE_MAX: they were not */
 
@@ -140,6 +141,7 @@ struct fs {
 	struct buf layout_key;  /* `<prefix>.hpkvfs/fs` */
 	struct buf reserved;    /* `<prefix>.hpkvfs/` */
 	bool layout_written;
+	struct co_mutex layout_lock;
 
 	struct node *by_id, *by_ino;
 	struct node *root;
@@ -273,6 +275,7 @@ void file_committed(struct node *node, struct str value, uint64_t data_seq, size
 
 /* --- tree.c: locks --- */
 co_fn void queue_wait(struct co_queue *queue);
+co_fn void mutex_lock(struct co_mutex *mutex);
 co_fn void tree_shared(struct fs *fs);
 /* Waits for the end of a directory's renaming, if one is under way. */
 co_fn void tree_settle(struct fs *fs);
@@ -281,6 +284,11 @@ co_fn void tree_exclusive(struct fs *fs);
 void tree_exclusive_end(struct fs *fs);
 co_fn void node_lock(struct node *node);
 void node_unlock(struct node *node);
+
+/* --- fs.c --- */
+
+/* 0, or -EPROTONOSUPPORT and one line why this value of the layout's key is not ours; -ENOMEM. */
+CHECKED int layout_check(struct fs *fs, struct str value, struct buf *why);
 
 /* --- change.c --- */
 

@@ -47,13 +47,18 @@ void tree_exclusive_end(struct fs *fs)
 	co_queue_wake_all(&fs->tree_free);
 }
 
-void node_lock(struct node *node)
+void mutex_lock(struct co_mutex *mutex)
 {
 	bool former = co_uninterruptible(true);
 
-	if (co_mutex_lock(&node->lock) < 0)
+	if (co_mutex_lock(mutex) < 0)
 		abort(); /* as above */
 	co_uninterruptible(former);
+}
+
+void node_lock(struct node *node)
+{
+	mutex_lock(&node->lock);
 }
 
 void node_unlock(struct node *node)

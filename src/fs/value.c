@@ -155,8 +155,10 @@ int value_apply(struct node *node, struct str value, uint64_t seq)
 		return 0;
 	memcpy(file->hash, hash, sizeof(hash));
 	file->version++;
-	if (file->dirty)
+	if (file->dirty) {
+		file->stored_mtime_ns = clock_real_ns();
 		return 0; /* the programs here see their own content, and its time */
+	}
 	date(node, first);
 	if (!first) /* bits that a program here has set were not meant for another's content */
 		node->mode &= ~(mode_t)(S_ISUID | S_ISGID);
