@@ -115,14 +115,14 @@ static co_fn int make_directory(struct node *dir, struct str name, mode_t mode, 
 
 int fs_mkdir(struct fs *fs, uint64_t parent, struct str name, mode_t mode, uint32_t uid, uint32_t gid, struct fs_entry *out)
 {
-	CLEANUP_NODE struct node *dir = node_get(fs, parent);
+	CLEANUP_NODE struct node *dir = NULL;
 	CLEANUP_NODE struct node *there = NULL;
 	CLEANUP(buf_free) struct buf copy = BUF_INIT;
 	struct node *node;
-	int r;
+	int r = dir_get(fs, parent, &dir);
 
-	if (!dir)
-		return -ESTALE;
+	if (r < 0)
+		return r;
 	r = buf_set(&copy, name);
 	if (r == 0)
 		r = name_may_be_made(dir, buf_str(&copy), true);
@@ -250,13 +250,13 @@ int remove_directory(struct node *node)
 
 int fs_rmdir(struct fs *fs, uint64_t parent, struct str name)
 {
-	CLEANUP_NODE struct node *dir = node_get(fs, parent);
+	CLEANUP_NODE struct node *dir = NULL;
 	CLEANUP_NODE struct node *node = NULL;
 	CLEANUP(buf_free) struct buf copy = BUF_INIT;
-	int r;
+	int r = dir_get(fs, parent, &dir);
 
-	if (!dir)
-		return -ESTALE;
+	if (r < 0)
+		return r;
 	if (fs->config.read_only)
 		return -EROFS;
 	r = buf_set(&copy, name);
@@ -325,13 +325,13 @@ static co_fn int unlink_locked(struct node *node)
 
 int fs_unlink(struct fs *fs, uint64_t parent, struct str name)
 {
-	CLEANUP_NODE struct node *dir = node_get(fs, parent);
+	CLEANUP_NODE struct node *dir = NULL;
 	CLEANUP_NODE struct node *node = NULL;
 	CLEANUP(buf_free) struct buf copy = BUF_INIT;
-	int r;
+	int r = dir_get(fs, parent, &dir);
 
-	if (!dir)
-		return -ESTALE;
+	if (r < 0)
+		return r;
 	if (fs->config.read_only)
 		return -EROFS;
 	r = buf_set(&copy, name);

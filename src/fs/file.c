@@ -371,16 +371,14 @@ static int new_file(struct node *dir, struct str name, mode_t mode, uint32_t uid
 int fs_create(struct fs *fs, uint64_t parent, struct str name, mode_t mode, int flags, uint32_t uid, uint32_t gid,
 	      pid_t pid, struct fs_entry *entry, struct fs_handle **out)
 {
-	CLEANUP_NODE struct node *dir = node_get(fs, parent);
+	CLEANUP_NODE struct node *dir = NULL;
 	CLEANUP_NODE struct node *node = NULL;
 	CLEANUP(buf_free) struct buf copy = BUF_INIT;
 	struct fs_handle *handle;
-	int r;
+	int r = dir_get(fs, parent, &dir);
 
-	if (!dir)
-		return -ESTALE;
-	if (!dir->dir)
-		return -ENOTDIR;
+	if (r < 0)
+		return r;
 	r = buf_set(&copy, name);
 	if (r == 0)
 		r = name_may_be_made(dir, buf_str(&copy), false);

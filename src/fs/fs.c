@@ -143,15 +143,13 @@ int fs_start(struct fs *fs, struct buf *why)
 
 int fs_lookup(struct fs *fs, uint64_t parent, struct str name, struct fs_entry *out)
 {
-	CLEANUP_NODE struct node *dir = node_get(fs, parent);
+	CLEANUP_NODE struct node *dir = NULL;
 	CLEANUP_NODE struct node *node = NULL;
 	CLEANUP(buf_free) struct buf copy = BUF_INIT;
-	int r;
+	int r = dir_get(fs, parent, &dir);
 
-	if (!dir)
-		return -ESTALE;
-	if (!dir->dir)
-		return -ENOTDIR;
+	if (r < 0)
+		return r;
 	r = buf_set(&copy, name);
 	if (r == 0)
 		r = lookup_child(dir, buf_str(&copy), &node);

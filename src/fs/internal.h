@@ -185,6 +185,8 @@ struct node *node_new_dir(struct fs *fs);
 
 struct node *node_find(struct fs *fs, uint64_t id); /* borrowed */
 struct node *node_get(struct fs *fs, uint64_t id);  /* with a reference; NULL: no such node */
+/* A directory, with a reference. -ESTALE, -ENOTDIR. */
+CHECKED int dir_get(struct fs *fs, uint64_t id, struct node **dir);
 void node_ref(struct node *node);
 void node_unref(struct node *node);
 void node_unref_cleanup(struct node **node);

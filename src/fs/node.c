@@ -156,6 +156,19 @@ struct node *node_get(struct fs *fs, uint64_t id)
 	return node;
 }
 
+int dir_get(struct fs *fs, uint64_t id, struct node **dir)
+{
+	struct node *node = node_find(fs, id);
+
+	if (!node)
+		return -ESTALE;
+	if (!node->dir)
+		return -ENOTDIR;
+	node_ref(node);
+	*dir = node;
+	return 0;
+}
+
 void node_ref(struct node *node)
 {
 	node->refs++;

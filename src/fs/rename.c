@@ -538,14 +538,16 @@ static co_fn int rename_once(struct node *dir, struct str name, struct node *new
 
 int fs_rename(struct fs *fs, uint64_t parent, struct str name, uint64_t new_parent, struct str new_name, unsigned flags)
 {
-	CLEANUP_NODE struct node *dir = node_get(fs, parent);
-	CLEANUP_NODE struct node *new_dir = node_get(fs, new_parent);
+	CLEANUP_NODE struct node *dir = NULL;
+	CLEANUP_NODE struct node *new_dir = NULL;
 	CLEANUP(buf_free) struct buf copy = BUF_INIT;
 	CLEANUP(buf_free) struct buf new_copy = BUF_INIT;
-	int r;
+	int r = dir_get(fs, parent, &dir);
 
-	if (!dir || !new_dir)
-		return -ESTALE;
+	if (r == 0)
+		r = dir_get(fs, new_parent, &new_dir);
+	if (r < 0)
+		return r;
 	if (flags & ~(unsigned)RENAME_NOREPLACE)
 		return -EINVAL;
 	r = buf_set(&copy, name);
