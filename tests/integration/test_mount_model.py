@@ -143,10 +143,12 @@ def a_step(rng):
 @pytest.mark.parametrize("seed", range(6))
 def test_same_as_an_ordinary_folder(pyserver, mount_on, tmp_path, plain, seed, ttl):
     rng = random.Random(seed)
+    pyserver.configure(max_value=1 << 20)
+    options = ttl, "max_value=1048576"
     local = tmp_path / "local"
     local.mkdir()
     for _ in range(3):
-        mount = mount_on(pyserver, ttl)
+        mount = mount_on(pyserver, *options)
         sides = Side(mount.path), Side(local)
         steps = []
         for _ in range(300):
@@ -157,7 +159,7 @@ def test_same_as_an_ordinary_folder(pyserver, mount_on, tmp_path, plain, seed, t
         for side in sides:
             side.end()
         assert tree(mount.path) == tree(local), f"seed {seed}: after {steps}"
-        assert tree(mount_on(pyserver).path) == tree(local)
+        assert tree(mount_on(pyserver, *options[1:]).path) == tree(local)
         mount.unmount()
     keys = {key for key in plain(pyserver.contents()) if not key.startswith(".hpkvfs/")}
     assert len(keys) == len([content for content in tree(local).values() if content is not None])
