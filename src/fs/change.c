@@ -16,7 +16,8 @@ int name_may_be_made(struct node *dir, struct str name, bool is_dir)
 		return -EROFS;
 	r = node_dir_keys(dir);
 	if (r == 0)
-		r = names_child(&fs->rules, buf_str(&dir->dir->key), buf_str(&dir->dir->record), name, is_dir, NULL, NULL);
+		r = names_child(&fs->rules, buf_str(&dir->dir->key), buf_str(&dir->dir->record), name, is_dir, NULL,
+				NULL);
 	if (r < 0 || names_is_value(name))
 		return r;
 	r = names_segment_from_name(&fs->rules, name, &segment);
@@ -48,7 +49,8 @@ static co_fn int layout_write(struct fs *fs)
 	json_decref(layout);
 	if (!text)
 		return -ENOMEM;
-	r = store_set(fs->store, buf_str(&fs->layout_key), str_c(text), (struct store_expect){ .what = STORE_EXPECT_ABSENT });
+	r = store_set(fs->store, buf_str(&fs->layout_key), str_c(text),
+		      (struct store_expect){ .what = STORE_EXPECT_ABSENT });
 	free(text);
 	return r;
 }
@@ -97,7 +99,8 @@ static co_fn int make_directory(struct node *dir, struct str name, mode_t mode, 
 	int r = node_dir_keys(dir);
 
 	if (r == 0)
-		r = names_child(&fs->rules, buf_str(&dir->dir->key), buf_str(&dir->dir->record), name, true, &key, &record);
+		r = names_child(&fs->rules, buf_str(&dir->dir->key), buf_str(&dir->dir->record), name, true, &key,
+				&record);
 	if (r == 0)
 		r = make_record(fs, buf_str(&record), mode, uid, gid, &value);
 	if (r == 0)
@@ -113,7 +116,8 @@ static co_fn int make_directory(struct node *dir, struct str name, mode_t mode, 
 	return 0;
 }
 
-int fs_mkdir(struct fs *fs, uint64_t parent, struct str name, mode_t mode, uint32_t uid, uint32_t gid, struct fs_entry *out)
+int fs_mkdir(struct fs *fs, uint64_t parent, struct str name, mode_t mode, uint32_t uid, uint32_t gid,
+	     struct fs_entry *out)
 {
 	CLEANUP_NODE struct node *dir = NULL;
 	CLEANUP_NODE struct node *there = NULL;
@@ -310,7 +314,8 @@ static co_fn int unlink_locked(struct node *node)
 	if (node->record_value.len) {
 		r = store_delete(fs->store, buf_str(&record), (struct store_expect){ .what = STORE_EXPECT_UNKNOWN });
 		if (r < 0 && r != -ENOENT)
-			log_warning("a file was removed, but not its attributes: %s; fsck.hpkvfs removes them", strerror(-r));
+			log_warning("a file was removed, but not its attributes: %s; fsck.hpkvfs removes them",
+				    strerror(-r));
 	}
 	value_keep(node);
 	if (fs->config.state)

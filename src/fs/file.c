@@ -556,7 +556,8 @@ static void set_attributes(struct node *node, const struct fs_attr_change *chang
 		state_put(state, buf_str(&node->dir->key), "", node->mtime_ns);
 }
 
-int fs_setattr(struct fs *fs, uint64_t id, struct fs_handle *handle, const struct fs_attr_change *change, struct fs_entry *out)
+int fs_setattr(struct fs *fs, uint64_t id, struct fs_handle *handle, const struct fs_attr_change *change,
+	       struct fs_entry *out)
 {
 	CLEANUP_NODE struct node *node = node_get(fs, id);
 	int r;

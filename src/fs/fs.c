@@ -110,8 +110,8 @@ int layout_check(struct fs *fs, struct str value, struct buf *why)
 	int r = 0;
 
 	if (!json_is_integer(version) || !delimiter || strlen(delimiter) != 1) {
-		r = buf_printf(why, "the key %s is not one that hpkvfs wrote; another program's data is below %s", fs->layout_key.p,
-			       fs->reserved.p);
+		r = buf_printf(why, "the key %s is not one that hpkvfs wrote; another program's data is below %s",
+			       fs->layout_key.p, fs->reserved.p);
 		r = r < 0 ? r : -EPROTONOSUPPORT;
 	} else if (json_integer_value(version) > FS_LAYOUT_VERSION) {
 		r = buf_printf(why, "the store has layout version %lld, this hpkvfs knows %d: use a newer hpkvfs",

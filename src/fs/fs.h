@@ -22,15 +22,15 @@
 struct fs;
 
 struct fs_config {
-	struct str prefix;     /* borrowed for the life of the fs */
+	struct str prefix; /* borrowed for the life of the fs */
 	char delimiter;
-	size_t max_value;      /* bytes */
-	size_t max_key;        /* bytes */
-	uint64_t ttl_us;       /* how long what was read holds */
+	size_t max_value; /* bytes */
+	size_t max_key;   /* bytes */
+	uint64_t ttl_us;  /* how long what was read holds */
 	uint32_t uid, gid;
 	mode_t umask;
 	bool read_only;
-	struct state *state;   /* borrowed; may be NULL */
+	struct state *state; /* borrowed; may be NULL */
 };
 
 /* What the filesystem tells the kernel, outside of replies. Called on the loop; must not block. */
@@ -56,8 +56,8 @@ struct fs_figures {
 };
 
 /* 0 or -ENOMEM, -EINVAL. `store` and `notify`'s arg are borrowed. No requests yet. */
-CHECKED int fs_new(struct loop *loop, struct store *store, const struct fs_config *config, const struct fs_notify *notify,
-		   struct fs **out);
+CHECKED int fs_new(struct loop *loop, struct store *store, const struct fs_config *config,
+		   const struct fs_notify *notify, struct fs **out);
 
 /* Reads the layout's version: the first request of a mount. -EPROTONOSUPPORT: a newer layout or another delimiter;
  * `why` then holds one line. Other errors: the store's. */

@@ -68,8 +68,8 @@ struct file {
 	bool written; /* by write or ftruncate, not only by creation or O_TRUNC, since the last commit */
 	struct buf data;
 	int64_t stored_mtime_ns; /* of what the store holds */
-	uint64_t data_seq;    /* grows with every change of `data` */
-	size_t appended_from; /* all changes lie behind this offset and were appends; SIZE_MAX: they were not */
+	uint64_t data_seq;       /* grows with every change of `data` */
+	size_t appended_from;    /* all changes lie behind this offset and were appends; SIZE_MAX: they were not */
 
 	struct node *lru_prev, *lru_next; /* while have_value */
 	bool in_lru;
@@ -90,7 +90,7 @@ struct directory {
 	bool complete;      /* `children` was all there was at `listed_us` */
 	bool large;         /* too many keys for a listing a lookup */
 	uint64_t listed_us; /* 0: never */
-	bool listing; /* under way */
+	bool listing;       /* under way */
 	bool listing_whole;
 	int listing_err; /* how the last one ended */
 	struct co_queue listed;
@@ -113,9 +113,9 @@ struct node {
 	unsigned refs;
 	uint64_t lookups; /* the kernel's */
 	struct co_mutex lock;
-	uint64_t change_seq; /* of the last local change */
-	uint64_t answer_seq; /* of the last answer applied */
-	uint64_t checked_us; /* when the store last confirmed it; 0: never */
+	uint64_t change_seq;  /* of the last local change */
+	uint64_t answer_seq;  /* of the last answer applied */
+	uint64_t checked_us;  /* when the store last confirmed it; 0: never */
 	uint64_t seen;        /* number of the listing that last saw it */
 	uint64_t record_seen; /* and its record */
 
@@ -123,11 +123,11 @@ struct node {
 	uint32_t uid, gid;
 	int64_t mtime_ns, ctime_ns, atime_ns;
 	bool atime_set;
-	unsigned local; /* enum record_member: set by a program here, so the record does not change them */
+	unsigned local;          /* enum record_member: set by a program here, so the record does not change them */
 	struct buf record_value; /* its record in the store; empty: none known */
 	bool record_known;       /* the store was asked for it */
 
-	struct file *file;     /* one of the two */
+	struct file *file; /* one of the two */
 	struct directory *dir;
 };
 
@@ -138,8 +138,8 @@ struct fs {
 	struct fs_notify notify;
 	struct names_rules rules;    /* for names that are made */
 	struct names_rules existing; /* for those in the store, whose keys may be longer than ours may be */
-	struct buf layout_key;  /* `<prefix>.hpkvfs/fs` */
-	struct buf reserved;    /* `<prefix>.hpkvfs/` */
+	struct buf layout_key;       /* `<prefix>.hpkvfs/fs` */
+	struct buf reserved;         /* `<prefix>.hpkvfs/` */
 	bool layout_written;
 	struct co_mutex layout_lock;
 
@@ -264,8 +264,8 @@ co_fn CHECKED int dir_list(struct node *dir, bool whole);
 /* Walks every key that begins with `prefix` (a dir_key or dir_record), subdirectories' keys skipped where that saves
  * pages, unless `deep`. *whole is false where it stopped after the first page because `first_page_only` and more was there. */
 typedef int walk_visit(void *arg, struct str key, struct str value);
-co_fn CHECKED int walk_range(struct fs *fs, struct str prefix, bool deep, bool first_page_only, walk_visit *visit, void *arg,
-			     bool *whole);
+co_fn CHECKED int walk_range(struct fs *fs, struct str prefix, bool deep, bool first_page_only, walk_visit *visit,
+			     void *arg, bool *whole);
 
 /* --- file.c --- */
 co_fn CHECKED int file_commit(struct node *node);

@@ -122,7 +122,8 @@ bool dirty_below(const struct node *node)
 
 bool may_vanish(const struct node *node, uint64_t seq)
 {
-	return node->parent && node->change_seq <= seq && node->answer_seq <= seq && !node->lock.held && !dirty_below(node);
+	return node->parent && node->change_seq <= seq && node->answer_seq <= seq && !node->lock.held &&
+	       !dirty_below(node);
 }
 
 /* The store no longer has it. A value shown inside of a vanished directory moves back to the key's own name. */
@@ -260,7 +261,8 @@ static void get_own_value(void *arg)
 	struct listing *listing = arg;
 	struct fs *fs = listing->dir->fs;
 	CLEANUP(buf_free) struct buf key = BUF_INIT;
-	int r = names_child(&fs->rules, buf_str(&listing->key), buf_str(&listing->record), VALUE_NAME, false, &key, NULL);
+	int r = names_child(&fs->rules, buf_str(&listing->key), buf_str(&listing->record), VALUE_NAME, false, &key,
+			    NULL);
 
 	if (r == 0)
 		r = store_get(fs->store, buf_str(&key), &listing->own);
@@ -293,7 +295,8 @@ static void apply_records(struct listing *listing)
 	HASH_ITER(by_name, dir->children, child, next) {
 		struct node *file = child->file ? child : node_child(child, VALUE_NAME);
 
-		if (!file || file->seen != listing->seq || file->record_seen == listing->seq || file->change_seq > listing->seq)
+		if (!file || file->seen != listing->seq || file->record_seen == listing->seq ||
+		    file->change_seq > listing->seq)
 			continue;
 		if (listing->records_whole)
 			node_apply_record(file, STR(""));
@@ -361,8 +364,8 @@ static co_fn int list_once(struct listing *listing)
 	if (r < 0)
 		return r;
 	listing->seq = fs_tick(fs);
-	listing->own_asked = node != fs->root &&
-			     (!dir->value_known_us || clock_now_us() - dir->value_known_us >= fs->config.ttl_us);
+	listing->own_asked =
+		node != fs->root && (!dir->value_known_us || clock_now_us() - dir->value_known_us >= fs->config.ttl_us);
 	start_beside(fs, &listing->group, walk_records, listing);
 	if (listing->own_asked)
 		start_beside(fs, &listing->group, get_own_value, listing);

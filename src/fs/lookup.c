@@ -70,7 +70,13 @@ static int name_check(struct node *dir, struct str name)
 
 /* --- one name, four questions --- */
 
-enum { VALUE, RECORD, BELOW, DIR_RECORD, PROBES };
+enum {
+	VALUE,
+	RECORD,
+	BELOW,
+	DIR_RECORD,
+	PROBES
+};
 
 struct single {
 	struct node *dir;
@@ -84,8 +90,8 @@ static int single_keys(struct single *single)
 	struct fs *fs = single->dir->fs;
 	struct buf *dir_key = &single->dir->dir->key, *dir_record = &single->dir->dir->record;
 	struct probe *probes = single->probes;
-	int r = names_child(&fs->existing, buf_str(dir_key), buf_str(dir_record), single->name, false, &probes[VALUE].key,
-			    &probes[RECORD].key);
+	int r = names_child(&fs->existing, buf_str(dir_key), buf_str(dir_record), single->name, false,
+			    &probes[VALUE].key, &probes[RECORD].key);
 
 	if (r < 0 && r != -EINVAL)
 		return r;
@@ -333,7 +339,8 @@ int lookup_child(struct node *dir, struct str name, struct node **out)
 	if (r == 0 || node_dir_keys(dir) < 0)
 		return r;
 	/* not there, and could not be */
-	if (names_child(&fs->rules, buf_str(&dir->dir->key), buf_str(&dir->dir->record), name, false, NULL, NULL) == -ENAMETOOLONG)
+	if (names_child(&fs->rules, buf_str(&dir->dir->key), buf_str(&dir->dir->record), name, false, NULL, NULL) ==
+	    -ENAMETOOLONG)
 		return -ENAMETOOLONG;
 	return r;
 }

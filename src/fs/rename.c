@@ -47,8 +47,8 @@ static co_fn int delete_followed(struct store *store, struct str from, struct st
 
 struct move {
 	struct buf key, record, new_key, new_record;
-	struct buf value;    /* as it will stand at the new key */
-	struct buf old;      /* as it stands at the old one */
+	struct buf value; /* as it will stand at the new key */
+	struct buf old;   /* as it stands at the old one */
 	uint64_t data_seq;
 	size_t length; /* of the data */
 	bool dirty;
@@ -77,8 +77,8 @@ static co_fn int move_prepare(struct move *move, struct node *node, struct node 
 	if (r == 0)
 		r = node_dir_keys(new_parent);
 	if (r == 0)
-		r = names_child(&fs->rules, buf_str(&new_parent->dir->key), buf_str(&new_parent->dir->record), new_name, false,
-				&move->new_key, &move->new_record);
+		r = names_child(&fs->rules, buf_str(&new_parent->dir->key), buf_str(&new_parent->dir->record), new_name,
+				false, &move->new_key, &move->new_record);
 	if (r == 0)
 		r = buf_set(&move->old, buf_str(&file->value));
 	if (r < 0)
@@ -129,7 +129,8 @@ static co_fn int move_in_store(struct move *move, struct node *node, struct node
 			r = delete_followed(fs->store, buf_str(&move->key), buf_str(&move->new_key), &move->value);
 	}
 	if ((r == 0 || r == -ENOENT) && node->record_value.len)
-		r = store_delete(fs->store, buf_str(&move->record), (struct store_expect){ .what = STORE_EXPECT_UNKNOWN });
+		r = store_delete(fs->store, buf_str(&move->record),
+				 (struct store_expect){ .what = STORE_EXPECT_UNKNOWN });
 	return r == -ENOENT ? 0 : r;
 }
 
@@ -149,7 +150,8 @@ static struct node *make_room(struct node *parent, struct str *name, bool for_di
 	return parent;
 }
 
-static int move_here(struct move *move, struct node *node, struct node *target, struct node *new_parent, struct str new_name)
+static int move_here(struct move *move, struct node *node, struct node *target, struct node *new_parent,
+		     struct str new_name)
 {
 	struct fs *fs = node->fs;
 	struct node *old_parent = node->parent, *place;
@@ -434,14 +436,15 @@ int rename_directory(struct node *node, struct node *new_parent, struct str new_
 	if (r == 0)
 		r = node_dir_keys(new_parent);
 	if (r == 0)
-		r = names_child(&fs->rules, buf_str(&new_parent->dir->key), buf_str(&new_parent->dir->record), new_name, true,
-				&new_key, &new_record);
+		r = names_child(&fs->rules, buf_str(&new_parent->dir->key), buf_str(&new_parent->dir->record), new_name,
+				true, &new_key, &new_record);
 	if (r == 0)
 		r = move_keys(fs, buf_str(&key), buf_str(&record), buf_str(&new_key), buf_str(&new_record));
 	if (r < 0) {
 		if (r != -ENAMETOOLONG) /* found before the first write */
-			log_error("renaming a directory stopped half-way: %s; what is missing at one name is at the other",
-				  strerror(-r));
+			log_error(
+				"renaming a directory stopped half-way: %s; what is missing at one name is at the other",
+				strerror(-r));
 		old_parent->dir->complete = new_parent->dir->complete = false;
 		doubt_below(node);
 		return r;
@@ -496,7 +499,8 @@ static co_fn int rename_file_locked(struct node *dir, struct str name, struct no
 	return r;
 }
 
-static co_fn int rename_once(struct node *dir, struct str name, struct node *new_dir, struct str new_name, unsigned flags)
+static co_fn int rename_once(struct node *dir, struct str name, struct node *new_dir, struct str new_name,
+			     unsigned flags)
 {
 	CLEANUP_NODE struct node *node = NULL;
 	CLEANUP_NODE struct node *target = NULL;

@@ -75,12 +75,17 @@ void store_page_deinit(struct store_page *page);
 
 /* What a key held when it was last looked at: what a repetition after a lost connection is judged by. */
 struct store_expect {
-	enum { STORE_EXPECT_UNKNOWN, STORE_EXPECT_ABSENT, STORE_EXPECT_VALUE } what;
+	enum {
+		STORE_EXPECT_UNKNOWN,
+		STORE_EXPECT_ABSENT,
+		STORE_EXPECT_VALUE
+	} what;
 	struct str value;
 };
 
 co_fn CHECKED int store_get(struct store *store, struct str key, struct buf *value);
-co_fn CHECKED int store_range(struct store *store, struct str start, struct str end, unsigned limit, struct store_page *page);
+co_fn CHECKED int store_range(struct store *store, struct str start, struct str end, unsigned limit,
+			      struct store_page *page);
 
 /* After a lost connection these read the key: what they wanted stands: 0; what `before` says still stands: they
  * repeat, a few times; anything else: -EIO, and the caller must read the key again. A DELETE that finds the key

@@ -103,7 +103,8 @@ static void date(struct node *node, bool first)
 
 	node->local &= ~(unsigned)RECORD_MTIME;
 	node->ctime_ns = now;
-	if (state && node_keys(node, &key, NULL) == 0 && state_find(state, buf_str(&key), node->file->hash, &node->mtime_ns)) {
+	if (state && node_keys(node, &key, NULL) == 0 &&
+	    state_find(state, buf_str(&key), node->file->hash, &node->mtime_ns)) {
 		if (first)
 			node->ctime_ns = node->mtime_ns;
 		return;

@@ -99,7 +99,8 @@ static co_fn int walk_pages(struct walk *walk, bool first_page_only, walk_visit 
 	return -EIO;
 }
 
-int walk_range(struct fs *fs, struct str prefix, bool deep, bool first_page_only, walk_visit *visit, void *arg, bool *whole)
+int walk_range(struct fs *fs, struct str prefix, bool deep, bool first_page_only, walk_visit *visit, void *arg,
+	       bool *whole)
 {
 	struct walk walk = { .fs = fs, .prefix = prefix, .deep = deep };
 	int r = names_first(prefix, &walk.start);

@@ -48,7 +48,8 @@ static void inval_inode(void *arg, uint64_t id)
 bool rig_was_expired(const struct rig *rig, uint64_t parent, const char *name)
 {
 	for (unsigned i = 0; i < rig->note_count; i++)
-		if (rig->notes[i].entry && rig->notes[i].id == parent && str_equal(buf_str(&rig->notes[i].name), str_c(name)))
+		if (rig->notes[i].entry && rig->notes[i].id == parent &&
+		    str_equal(buf_str(&rig->notes[i].name), str_c(name)))
 			return true;
 	return false;
 }
@@ -121,8 +122,8 @@ int op_open(struct call *call)
 
 int op_create(struct call *call)
 {
-	return fs_create(call->rig->fs, call->args.parent, str_c(call->args.name), call->args.mode, call->args.flags, RIG_UID,
-			 RIG_GID, pid_of(call), &call->entry, &call->handle);
+	return fs_create(call->rig->fs, call->args.parent, str_c(call->args.name), call->args.mode, call->args.flags,
+			 RIG_UID, RIG_GID, pid_of(call), &call->entry, &call->handle);
 }
 
 int op_read(struct call *call)

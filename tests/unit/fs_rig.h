@@ -137,25 +137,25 @@ int list_dir(struct rig *rig, const char *path);
 		assert_int_equal(list_dir(rig, path), 0);             \
 		assert_string_equal(buf_str(&(rig)->out).p, (names)); \
 	} while (0)
-#define assert_stored(rig, key, text)                                       \
-	do {                                                                \
-		assert_non_null(memstore_value((rig)->ms, key));            \
+#define assert_stored(rig, key, text)                                        \
+	do {                                                                 \
+		assert_non_null(memstore_value((rig)->ms, key));             \
 		assert_string_equal(memstore_value((rig)->ms, key), (text)); \
 	} while (0)
 #define assert_not_stored(rig, key) assert_null(memstore_value((rig)->ms, key))
 
 /* Requests since the log was cleared, which is then cleared: all, and by kind. */
-#define assert_requests(rig, gets, sets, patches, deletes, ranges)                      \
-	do {                                                                            \
-		struct memstore *ms_ = (rig)->ms;                                       \
+#define assert_requests(rig, gets, sets, patches, deletes, ranges)                                \
+	do {                                                                                      \
+		struct memstore *ms_ = (rig)->ms;                                                 \
 		if (memstore_requests(ms_) != (gets) + (sets) + (patches) + (deletes) + (ranges)) \
-			memstore_log_print(ms_);                                        \
-		assert_int_equal(memstore_count(ms_, STORE_GET), (gets));               \
-		assert_int_equal(memstore_count(ms_, STORE_SET), (sets));               \
-		assert_int_equal(memstore_count(ms_, STORE_PATCH), (patches));          \
-		assert_int_equal(memstore_count(ms_, STORE_DELETE), (deletes));         \
-		assert_int_equal(memstore_count(ms_, STORE_RANGE), (ranges));           \
-		memstore_log_clear(ms_);                                                \
+			memstore_log_print(ms_);                                                  \
+		assert_int_equal(memstore_count(ms_, STORE_GET), (gets));                         \
+		assert_int_equal(memstore_count(ms_, STORE_SET), (sets));                         \
+		assert_int_equal(memstore_count(ms_, STORE_PATCH), (patches));                    \
+		assert_int_equal(memstore_count(ms_, STORE_DELETE), (deletes));                   \
+		assert_int_equal(memstore_count(ms_, STORE_RANGE), (ranges));                     \
+		memstore_log_clear(ms_);                                                          \
 	} while (0)
 #define assert_no_requests(rig) assert_requests(rig, 0, 0, 0, 0, 0)
 

@@ -255,7 +255,8 @@ static void range(struct memstore *memstore, struct travel *travel)
 {
 	size_t limit = travel->limit, bytes = 0, at = position(memstore, buf_str(&travel->key));
 
-	must(travel->key.len && travel->end.len && travel->limit >= 1 && travel->limit <= 1000, "a range that no server takes");
+	must(travel->key.len && travel->end.len && travel->limit >= 1 && travel->limit <= 1000,
+	     "a range that no server takes");
 	if (memstore->page_records && memstore->page_records < limit)
 		limit = memstore->page_records;
 	if (travel->fault.garbage == MEMSTORE_NO_ADVANCE)

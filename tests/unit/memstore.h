@@ -64,16 +64,16 @@ enum memstore_garbage {
 };
 
 struct memstore_fault {
-	bool any;          /* every kind of request, else: */
+	bool any; /* every kind of request, else: */
 	enum store_op op;
-	const char *key;   /* NULL: every key. Borrowed while the fault is set */
-	unsigned pass;     /* so many are let through first */
-	unsigned times;    /* then so many are hit; 0: all */
-	int err;           /* answered so, without being carried out, or with `after` behind it */
+	const char *key; /* NULL: every key. Borrowed while the fault is set */
+	unsigned pass;   /* so many are let through first */
+	unsigned times;  /* then so many are hit; 0: all */
+	int err;         /* answered so, without being carried out, or with `after` behind it */
 	bool after;
 	enum memstore_hold hold;
 	enum memstore_garbage garbage;
-	uint64_t delay_us; /* of the answer */
+	uint64_t delay_us;          /* of the answer */
 	void (*arrived)(void *arg); /* called when the request arrives, before it is carried out */
 	void *arg;
 };

@@ -42,7 +42,8 @@ static void mkdir_writes_a_record_and_the_layout_once(void **state)
 	assert_int_equal(rig->entry.st.st_mode, S_IFDIR | 0755);
 	assert_stored(rig, ".hpkvfs/fs", LAYOUT);
 	assert_non_null(memstore_value(rig->ms, ".hpkvfs/m/d/"));
-	assert_string_equal(memstore_entry(rig->ms, 1)->key.p, ".hpkvfs/fs"); /* behind the GET of it, before the record */
+	assert_string_equal(memstore_entry(rig->ms, 1)->key.p,
+			    ".hpkvfs/fs"); /* behind the GET of it, before the record */
 	assert_requests(rig, 1, 2, 0, 0, 0);
 	assert_int_equal(make_dir(rig, "e"), 0);
 	assert_requests(rig, 0, 1, 0, 0, 0);
@@ -85,9 +86,11 @@ static void what_exists_is_not_made_again(void **state)
 	memstore_put(rig->ms, "d/f", "2");
 	assert_int_equal(make_dir(rig, "f"), -EEXIST);
 	assert_int_equal(make_dir(rig, "d"), -EEXIST);
-	assert_int_equal(run(rig, op_create, .parent = FS_ROOT_ID, .name = "f", .mode = 0644, .flags = O_WRONLY | O_EXCL),
-			 -EEXIST);
-	assert_int_equal(run(rig, op_create, .parent = FS_ROOT_ID, .name = "d", .mode = 0644, .flags = O_WRONLY), -EISDIR);
+	assert_int_equal(
+		run(rig, op_create, .parent = FS_ROOT_ID, .name = "f", .mode = 0644, .flags = O_WRONLY | O_EXCL),
+		-EEXIST);
+	assert_int_equal(run(rig, op_create, .parent = FS_ROOT_ID, .name = "d", .mode = 0644, .flags = O_WRONLY),
+			 -EISDIR);
 }
 
 static void reserved_and_impossible_names(void **state)
@@ -102,7 +105,8 @@ static void reserved_and_impossible_names(void **state)
 	memstore_put(rig->ms, ".hpkvfs/c/x", "hidden");
 	assert_int_equal(make_dir(rig, ".hpkvfs"), -EEXIST);
 	assert_int_equal(make_dir(rig, "d/.hpkvfs"), -EEXIST);
-	assert_int_equal(run(rig, op_create, .parent = FS_ROOT_ID, .name = ".hpkvfs", .mode = 0644, .flags = O_WRONLY), -EEXIST);
+	assert_int_equal(run(rig, op_create, .parent = FS_ROOT_ID, .name = ".hpkvfs", .mode = 0644, .flags = O_WRONLY),
+			 -EEXIST);
 	assert_int_equal(look(rig, ".hpkvfs"), -ENOENT);
 	assert_int_equal(look(rig, "d/.hpkvfs"), -ENOENT);
 	assert_lists(rig, "", "d/ ");
@@ -165,9 +169,11 @@ static void read_only_refuses_every_change(void **state)
 	assert_int_equal(make_dir(rig, "x"), -EROFS);
 	assert_int_equal(remove_dir(rig, "d"), -EROFS);
 	assert_int_equal(remove_file(rig, "f"), -EROFS);
-	assert_int_equal(run(rig, op_create, .parent = FS_ROOT_ID, .name = "x", .mode = 0644, .flags = O_WRONLY), -EROFS);
-	assert_int_equal(run(rig, op_rename, .parent = FS_ROOT_ID, .name = "f", .new_parent = FS_ROOT_ID, .new_name = "g"),
+	assert_int_equal(run(rig, op_create, .parent = FS_ROOT_ID, .name = "x", .mode = 0644, .flags = O_WRONLY),
 			 -EROFS);
+	assert_int_equal(
+		run(rig, op_rename, .parent = FS_ROOT_ID, .name = "f", .new_parent = FS_ROOT_ID, .new_name = "g"),
+		-EROFS);
 	assert_int_equal(run(rig, op_open, .id = id_of(rig, "f"), .flags = O_RDWR), -EROFS);
 	assert_int_equal(run(rig, op_setattr, .id = id_of(rig, "f"), .change = { .set_mode = true }), -EROFS);
 	assert_reads(rig, "f", "1");
@@ -322,8 +328,9 @@ static void a_record_for_one_value(void **state)
 	struct rig *rig = *state;
 
 	memstore_put(rig->ms, "f", "1");
-	memstore_put(rig->ms, ".hpkvfs/m/f",
-		     "{\"v\":1,\"mode\":35309,\"mtime\":\"1000000000.000000005\",\"hash\":\"6b86b273ff34fce19d6b804eff5a3f57\"}");
+	memstore_put(
+		rig->ms, ".hpkvfs/m/f",
+		"{\"v\":1,\"mode\":35309,\"mtime\":\"1000000000.000000005\",\"hash\":\"6b86b273ff34fce19d6b804eff5a3f57\"}");
 	id_of(rig, "f");
 	assert_int_equal(rig->entry.st.st_mode, S_IFREG | 04755);
 	assert_int_equal(rig->entry.st.st_mtim.tv_sec, 1000000000);

@@ -20,8 +20,9 @@ static void a_failed_lookup_is_never_absent(void **state)
 	for (size_t i = 0; i < ERRORS; i++) {
 		for (unsigned hit = 0; hit < 2; hit++) { /* the range of values, the range of records */
 			rig_restart(rig);
-			memstore_add_fault(rig->ms, (struct memstore_fault){
-							    .op = STORE_RANGE, .pass = hit, .times = 1, .err = server_errors[i] });
+			memstore_add_fault(
+				rig->ms, (struct memstore_fault){
+						 .op = STORE_RANGE, .pass = hit, .times = 1, .err = server_errors[i] });
 			assert_int_equal(look(rig, "f"), server_errors[i]);
 			assert_int_equal(look(rig, "f"), 0); /* and no memory of it */
 			assert_int_equal(look(rig, "none"), -ENOENT);
@@ -109,8 +110,8 @@ static void a_failed_lookup_in_a_large_directory(void **state)
 	}
 	id_of(rig, "f0000");
 	for (unsigned hit = 0; hit < 4; hit++) {
-		memstore_add_fault(rig->ms, (struct memstore_fault){
-						    .any = true, .pass = hit, .times = 1, .err = -ETIMEDOUT });
+		memstore_add_fault(rig->ms,
+				   (struct memstore_fault){ .any = true, .pass = hit, .times = 1, .err = -ETIMEDOUT });
 		assert_int_equal(look(rig, "f1150"), -ETIMEDOUT);
 		memstore_clear_faults(rig->ms);
 	}
@@ -126,8 +127,8 @@ static void garbage_pages_are_errors(void **state)
 	memstore_put(rig->ms, "f", "1");
 	for (int kind = MEMSTORE_EMPTY_TRUNCATED; kind <= MEMSTORE_NO_ADVANCE; kind++) {
 		rig_restart(rig);
-		memstore_add_fault(rig->ms,
-				   (struct memstore_fault){ .op = STORE_RANGE, .garbage = (enum memstore_garbage)kind });
+		memstore_add_fault(
+			rig->ms, (struct memstore_fault){ .op = STORE_RANGE, .garbage = (enum memstore_garbage)kind });
 		assert_int_equal(look(rig, "f"), -EIO);
 		assert_int_equal(list_dir(rig, ""), -EIO);
 		assert_true(memstore_requests(rig->ms) < 30); /* and the server is not asked for ever */
@@ -144,9 +145,11 @@ static void an_unlink_or_mkdir_behind_a_failed_lookup(void **state)
 	fail_all(rig, STORE_RANGE, -ETIMEDOUT);
 	assert_int_equal(run(rig, op_unlink, .parent = FS_ROOT_ID, .name = "f"), -ETIMEDOUT);
 	assert_int_equal(run(rig, op_mkdir, .parent = FS_ROOT_ID, .name = "d", .mode = 0755), -ETIMEDOUT);
-	assert_int_equal(run(rig, op_create, .parent = FS_ROOT_ID, .name = "f", .mode = 0644, .flags = O_WRONLY), -ETIMEDOUT);
-	assert_int_equal(run(rig, op_rename, .parent = FS_ROOT_ID, .name = "f", .new_parent = FS_ROOT_ID, .new_name = "g"),
+	assert_int_equal(run(rig, op_create, .parent = FS_ROOT_ID, .name = "f", .mode = 0644, .flags = O_WRONLY),
 			 -ETIMEDOUT);
+	assert_int_equal(
+		run(rig, op_rename, .parent = FS_ROOT_ID, .name = "f", .new_parent = FS_ROOT_ID, .new_name = "g"),
+		-ETIMEDOUT);
 	assert_stored(rig, "f", "1");
 	assert_int_equal(memstore_size(rig->ms), 1);
 }
@@ -273,8 +276,9 @@ static void a_lost_set_does_not_overwrite_a_third_value(void **state)
 
 	memstore_put(rig->ms, "f", "old");
 	id_of(rig, "f");
-	memstore_add_fault(rig->ms, (struct memstore_fault){
-					    .op = STORE_SET, .err = -ECONNRESET, .arrived = write_third, .arg = rig->ms });
+	memstore_add_fault(
+		rig->ms,
+		(struct memstore_fault){ .op = STORE_SET, .err = -ECONNRESET, .arrived = write_third, .arg = rig->ms });
 	assert_int_equal(write_file(rig, "f", "new"), -EIO);
 	assert_stored(rig, "f", "a third value");
 	assert_reads(rig, "f", "a third value");
@@ -285,8 +289,9 @@ static void a_lost_create_that_met_another(void **state)
 {
 	struct rig *rig = *state;
 
-	memstore_add_fault(rig->ms, (struct memstore_fault){
-					    .op = STORE_SET, .err = -ECONNRESET, .arrived = write_third, .arg = rig->ms });
+	memstore_add_fault(
+		rig->ms,
+		(struct memstore_fault){ .op = STORE_SET, .err = -ECONNRESET, .arrived = write_third, .arg = rig->ms });
 	assert_int_equal(write_file(rig, "f", "new"), -EIO);
 	assert_reads(rig, "f", "a third value");
 }
@@ -310,8 +315,9 @@ static void a_lost_delete(void **state)
 	for (int after = 0; after < 2; after++) {
 		memstore_put(rig->ms, "f", "old");
 		rig_restart(rig);
-		memstore_add_fault(rig->ms, (struct memstore_fault){
-						    .op = STORE_DELETE, .times = 1, .err = -ECONNRESET, .after = after });
+		memstore_add_fault(
+			rig->ms,
+			(struct memstore_fault){ .op = STORE_DELETE, .times = 1, .err = -ECONNRESET, .after = after });
 		id_of(rig, "f");
 		memstore_log_clear(rig->ms);
 		assert_int_equal(run(rig, op_unlink, .parent = FS_ROOT_ID, .name = "f"), 0);
@@ -321,8 +327,9 @@ static void a_lost_delete(void **state)
 	}
 	memstore_put(rig->ms, "f", "old");
 	rig_restart(rig);
-	memstore_add_fault(rig->ms, (struct memstore_fault){
-					    .op = STORE_DELETE, .err = -ECONNRESET, .arrived = write_third, .arg = rig->ms });
+	memstore_add_fault(rig->ms,
+			   (struct memstore_fault){
+				   .op = STORE_DELETE, .err = -ECONNRESET, .arrived = write_third, .arg = rig->ms });
 	assert_int_equal(run(rig, op_unlink, .parent = FS_ROOT_ID, .name = "f"), -EIO);
 	assert_reads(rig, "f", "a third value");
 }
@@ -363,8 +370,9 @@ static void a_lost_append(void **state)
 		memstore_put(rig->ms, "log", "1");
 		rig_restart(rig);
 		id_of(rig, "log");
-		memstore_add_fault(rig->ms, (struct memstore_fault){
-						    .op = STORE_PATCH, .times = 1, .err = -ECONNRESET, .after = after });
+		memstore_add_fault(
+			rig->ms,
+			(struct memstore_fault){ .op = STORE_PATCH, .times = 1, .err = -ECONNRESET, .after = after });
 		assert_int_equal(append_file(rig, "log", "2"), 0);
 		assert_stored(rig, "log", "12");
 		memstore_clear_faults(rig->ms);

@@ -157,7 +157,7 @@ static void what_patch_would_not_append_is_set(void **state)
 		{ "{\"a\":1}", "{\"b\":2}", "{\"a\":1}{\"b\":2}" }, /* a merge */
 		{ "{\"a\":1}", " \n{\"b\":2}", "{\"a\":1} \n{\"b\":2}" },
 		{ EMPTY_STUB, "text", "text" }, /* behind a stub with inline parts only */
-		{ "hpkvfs", "1 abc", NULL }, /* begins like a stub only as a whole */
+		{ "hpkvfs", "1 abc", NULL },    /* begins like a stub only as a whole */
 	};
 	struct rig *rig = *state;
 
@@ -222,7 +222,8 @@ static void an_append_during_the_commit_of_another(void **state)
 	memstore_put(rig->ms, "log", "1");
 	handle = open_file(rig, "log", O_WRONLY | O_APPEND);
 	assert_int_equal(write_at(rig, handle, 1, "2"), 0);
-	memstore_add_fault(rig->ms, (struct memstore_fault){ .op = STORE_PATCH, .times = 1, .hold = MEMSTORE_HOLD_REPLY });
+	memstore_add_fault(rig->ms,
+			   (struct memstore_fault){ .op = STORE_PATCH, .times = 1, .hold = MEMSTORE_HOLD_REPLY });
 	flush = begin(rig, op_flush, .handle = handle);
 	rig_until_held(rig, 1);
 	assert_int_equal(write_at(rig, handle, 2, "3"), 0);
@@ -570,7 +571,8 @@ static void a_foreign_delete_does_not_lose_what_is_being_written(void **state)
 	id = id_of(rig, "f");
 	rig_expire(rig);
 	memstore_remove(rig->ms, "f");
-	memstore_add_fault(rig->ms, (struct memstore_fault){ .op = STORE_GET, .times = 1, .hold = MEMSTORE_HOLD_REPLY });
+	memstore_add_fault(rig->ms,
+			   (struct memstore_fault){ .op = STORE_GET, .times = 1, .hold = MEMSTORE_HOLD_REPLY });
 	stat = begin(rig, op_getattr, .id = id);
 	rig_until_held(rig, 1);
 	assert_int_equal(write_at(rig, handle, 0, "new"), 0);
@@ -651,7 +653,8 @@ static void mtimes_survive_a_remount(void **state)
 	assert_int_equal(write_file(rig, "own", "z"), 0);
 	own = mtime_of(rig, "own");
 	set = 1234567890123456789;
-	assert_int_equal(run(rig, op_setattr, .id = id_of(rig, "set"), .change = { .set_mtime = true, .mtime_ns = set }), 0);
+	assert_int_equal(
+		run(rig, op_setattr, .id = id_of(rig, "set"), .change = { .set_mtime = true, .mtime_ns = set }), 0);
 	rig_restart(rig);
 	assert_int_equal(mtime_of(rig, "foreign"), foreign);
 	assert_int_equal(mtime_of(rig, "own"), own);
@@ -717,8 +720,9 @@ static void inode_numbers_survive_a_remount_and_a_rename(void **state)
 	rig_restart(rig);
 	id_of(rig, "d/f");
 	assert_int_equal(rig->entry.st.st_ino, ino);
-	assert_int_equal(run(rig, op_rename, .parent = id_of(rig, "d"), .name = "f", .new_parent = FS_ROOT_ID, .new_name = "g"),
-			 0);
+	assert_int_equal(
+		run(rig, op_rename, .parent = id_of(rig, "d"), .name = "f", .new_parent = FS_ROOT_ID, .new_name = "g"),
+		0);
 	id_of(rig, "g");
 	assert_int_equal(rig->entry.st.st_ino, ino);
 }

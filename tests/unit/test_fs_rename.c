@@ -75,8 +75,9 @@ static void what_a_foreign_client_writes_meanwhile_is_taken_along(void **state)
 	memstore_put(rig->ms, "a", "ours");
 	id_of(rig, "a");
 	/* when the new key is set, the old one changes */
-	memstore_add_fault(rig->ms, (struct memstore_fault){
-					    .op = STORE_SET, .key = "b", .times = 1, .arrived = write_foreign, .arg = &foreign });
+	memstore_add_fault(
+		rig->ms, (struct memstore_fault){
+				 .op = STORE_SET, .key = "b", .times = 1, .arrived = write_foreign, .arg = &foreign });
 	assert_int_equal(move(rig, "a", "b"), 0);
 	assert_not_stored(rig, "a");
 	assert_stored(rig, "b", "theirs");
@@ -147,16 +148,16 @@ static void noreplace_and_other_flags(void **state)
 
 	memstore_put(rig->ms, "a", "1");
 	memstore_put(rig->ms, "b", "2");
-	assert_int_equal(run(rig, op_rename, .parent = FS_ROOT_ID, .name = "a", .new_parent = FS_ROOT_ID, .new_name = "b",
-			     .flags = RENAME_NOREPLACE),
+	assert_int_equal(run(rig, op_rename, .parent = FS_ROOT_ID, .name = "a", .new_parent = FS_ROOT_ID,
+			     .new_name = "b", .flags = RENAME_NOREPLACE),
 			 -EEXIST);
-	assert_int_equal(run(rig, op_rename, .parent = FS_ROOT_ID, .name = "a", .new_parent = FS_ROOT_ID, .new_name = "b",
-			     .flags = RENAME_EXCHANGE),
+	assert_int_equal(run(rig, op_rename, .parent = FS_ROOT_ID, .name = "a", .new_parent = FS_ROOT_ID,
+			     .new_name = "b", .flags = RENAME_EXCHANGE),
 			 -EINVAL);
 	assert_stored(rig, "a", "1");
 	assert_stored(rig, "b", "2");
-	assert_int_equal(run(rig, op_rename, .parent = FS_ROOT_ID, .name = "a", .new_parent = FS_ROOT_ID, .new_name = "c",
-			     .flags = RENAME_NOREPLACE),
+	assert_int_equal(run(rig, op_rename, .parent = FS_ROOT_ID, .name = "a", .new_parent = FS_ROOT_ID,
+			     .new_name = "c", .flags = RENAME_NOREPLACE),
 			 0);
 	assert_stored(rig, "c", "1");
 	memstore_log_clear(rig->ms);
@@ -218,7 +219,8 @@ static void a_listing_between_the_delete_and_its_answer(void **state)
 
 	memstore_put(rig->ms, "a", "content");
 	id = id_of(rig, "a");
-	memstore_add_fault(rig->ms, (struct memstore_fault){ .op = STORE_DELETE, .times = 1, .hold = MEMSTORE_HOLD_REPLY });
+	memstore_add_fault(rig->ms,
+			   (struct memstore_fault){ .op = STORE_DELETE, .times = 1, .hold = MEMSTORE_HOLD_REPLY });
 	rename = begin_move(rig, "a", "b");
 	rig_until_held(rig, 1);
 	rig_expire(rig);
@@ -248,7 +250,8 @@ static void an_older_listing_does_not_undo_a_rename(void **state)
 	rig_expire(rig);
 	assert_int_equal(fs_opendir(rig->fs, FS_ROOT_ID, &root), 0);
 	assert_int_equal(fs_opendir(rig->fs, d, &dir), 0);
-	memstore_add_fault(rig->ms, (struct memstore_fault){ .op = STORE_RANGE, .times = 4, .hold = MEMSTORE_HOLD_REPLY });
+	memstore_add_fault(rig->ms,
+			   (struct memstore_fault){ .op = STORE_RANGE, .times = 4, .hold = MEMSTORE_HOLD_REPLY });
 	list_root = begin(rig, op_readdir, .handle = root);
 	list_dir = begin(rig, op_readdir, .handle = dir);
 	rig_until_held(rig, 4);
@@ -291,8 +294,8 @@ static void assert_tree(struct rig *rig, const char *dir, const char *of)
 	}
 }
 
-#define FILE_RECORD "{\"v\":1,\"mode\":33152}"  /* 0600 */
-#define DIR_RECORD "{\"v\":1,\"mode\":16832}" /* 0700 */
+#define FILE_RECORD "{\"v\":1,\"mode\":33152}" /* 0600 */
+#define DIR_RECORD "{\"v\":1,\"mode\":16832}"  /* 0700 */
 
 static void a_directory_is_moved_with_its_records(void **state)
 {
@@ -369,8 +372,9 @@ static void reading_a_directory_that_is_being_moved(void **state)
 	file = id_of(rig, "d/f49");
 	assert_int_equal(fs_opendir(rig->fs, id, &handle), 0);
 	rig_expire(rig);
-	memstore_add_fault(rig->ms, (struct memstore_fault){
-					    .op = STORE_DELETE, .pass = KEYS - 3, .times = 1, .hold = MEMSTORE_HOLD_REPLY });
+	memstore_add_fault(rig->ms,
+			   (struct memstore_fault){
+				   .op = STORE_DELETE, .pass = KEYS - 3, .times = 1, .hold = MEMSTORE_HOLD_REPLY });
 	rename = begin_move(rig, "d", "e");
 	rig_until_held(rig, 1);
 	list = begin(rig, op_readdir, .handle = handle);
@@ -418,11 +422,10 @@ static void a_foreign_write_into_a_directory_that_is_being_moved(void **state)
 	struct foreign while_copying = { rig, "d/f01", "theirs" }, while_deleting = { rig, "d/f03", "later" };
 
 	put_tree(rig, "d", "x");
-	memstore_add_fault(rig->ms, (struct memstore_fault){ .op = STORE_SET,
-							     .key = "e/f01",
-							     .times = 1,
-							     .arrived = write_foreign,
-							     .arg = &while_copying });
+	memstore_add_fault(
+		rig->ms,
+		(struct memstore_fault){
+			.op = STORE_SET, .key = "e/f01", .times = 1, .arrived = write_foreign, .arg = &while_copying });
 	memstore_add_fault(rig->ms, (struct memstore_fault){ .op = STORE_GET,
 							     .key = "d/f03",
 							     .times = 1,
@@ -472,7 +475,8 @@ static void a_failure_half_way_loses_nothing(void **state)
 		assert_int_equal(look(rig, key), memstore_value(rig->ms, key) ? 0 : -ENOENT);
 	}
 	/* again, to the end */
-	assert_int_equal(run(rig, op_rename, .parent = FS_ROOT_ID, .name = "d", .new_parent = FS_ROOT_ID, .new_name = "g"), 0);
+	assert_int_equal(
+		run(rig, op_rename, .parent = FS_ROOT_ID, .name = "d", .new_parent = FS_ROOT_ID, .new_name = "g"), 0);
 	assert_lists(rig, "", "e/ g/ ");
 }
 
