@@ -2,11 +2,12 @@
  *
  * Values and records of a directory are read side by side and applied as they come. A key that is also a directory
  * is shown in it, as `%=`: whichever is seen first, the file or the directory, the node of the value moves. */
+#include "fs/listing.h"
+
 #include <errno.h>
 
 #include "base/clock.h"
 #include "base/log.h"
-#include "fs/listing.h"
 
 static const struct str VALUE_NAME = { "%=", 2 };
 
