@@ -32,6 +32,7 @@ struct pending {
 	void *arg;
 	uint64_t order; /* of arrival */
 	bool was_sent;
+	bool refused;        /* by a 429 */
 	uint64_t give_up_us; /* 0: its time does not run yet */
 	int err;             /* once failed */
 };
@@ -129,13 +130,21 @@ static void log_failure(struct store_hpkv *store, const struct pending *pending,
 
 /* --- pauses that double, with jitter so that many mounts do not come back at once --- */
 
+/* Whoever waits sees some attempts before he gives up. */
+static uint64_t backoff_most(const struct store_hpkv *store)
+{
+	uint64_t share = store->timeout_us / 4;
+
+	return share < BACKOFF_MOST_US ? share : BACKOFF_MOST_US;
+}
+
 static uint64_t backoff_next(struct store_hpkv *store, struct backoff *backoff)
 {
-	uint64_t delay = backoff->delay_us ? 2 * backoff->delay_us : BACKOFF_FIRST_US;
+	uint64_t delay = backoff->delay_us ? 2 * backoff->delay_us : BACKOFF_FIRST_US, most = backoff_most(store);
 
-	backoff->delay_us = delay < BACKOFF_MOST_US ? delay : BACKOFF_MOST_US;
+	backoff->delay_us = delay < most ? delay : most;
 	store->random = store->random * 6364136223846793005ull + 1442695040888963407ull;
-	return backoff->delay_us / 2 + (store->random >> 33) % (backoff->delay_us / 2);
+	return backoff->delay_us / 2 + (store->random >> 33) % (backoff->delay_us / 2 + 1);
 }
 
 /* --- ends --- */
@@ -222,9 +231,9 @@ static void expired(struct loop_timer *timer)
 			continue;
 		}
 		DL_DELETE(store->waiting, pending);
-		if (store->throttle.on)
+		if (pending->refused)
 			log_failure(store, pending, TOO_MANY);
-		fail_later(pending, store->throttle.on ? -ETIMEDOUT : -EIO);
+		fail_later(pending, pending->refused ? -ETIMEDOUT : -EIO);
 	}
 }
 
@@ -332,6 +341,7 @@ static bool try_again(struct pending *pending, const struct hpkv_error *error)
 {
 	struct store_hpkv *store = pending->store;
 
+	pending->refused = pending->refused || error->code == 429;
 	if (store->gave_up || clock_now_us() >= pending->give_up_us)
 		return false;
 	if (error->code == 429)
@@ -366,7 +376,8 @@ static void deliver_error(struct pending *pending, const struct hpkv_error *erro
 	struct store_reply reply = { .err = failure_errno(pending, error) };
 
 	if (reply.err != -ENOENT && reply.err != -ECONNRESET)
-		log_failure(pending->store, pending, error->code == 429 ? TOO_MANY : error->text);
+		log_failure(pending->store, pending,
+			    reply.err == -ETIMEDOUT && pending->refused ? TOO_MANY : error->text);
 	pending_end(pending, &reply);
 }
 
