@@ -9,13 +9,13 @@ import websockets
 
 from lib.hpkvd import Hpkvd
 from lib.processes import wait_for
-from lib.wsclient import Client, Refused
+from lib.wsclient import Client, Refused, UpgradeRefused
 
 
 def refused_upgrade(url, **how):
-    with pytest.raises(websockets.InvalidStatusCode) as caught:
+    with pytest.raises(UpgradeRefused) as caught:
         Client(url, **how).connect()
-    return caught.value.status_code
+    return caught.value.status
 
 
 # --- tokens ---
@@ -74,8 +74,8 @@ def test_an_expired_token(hpkvd, store):
     try:
         with Client(hpkvd.url, token=token) as client:
             assert client.wait_closed() == (1008, "token has expired")
-    except websockets.InvalidStatusCode as error:
-        assert error.status_code == 403
+    except UpgradeRefused as error:
+        assert error.status == 403
     wait_for(lambda: hpkvd.metrics()["hpkvd_subscriptions"] == 0, "the subscription to end")
     time.sleep(1)
     assert refused_upgrade(hpkvd.url, token=token) == 403

@@ -33,6 +33,14 @@ class Refused(Exception):
         self.reply = reply
 
 
+class UpgradeRefused(Exception):
+    """The server answered the upgrade to WebSocket with this HTTP status."""
+
+    def __init__(self, status):
+        super().__init__(f"HTTP {status}")
+        self.status = status
+
+
 class Client:
     """url: http://HOST:PORT or unix:PATH."""
 
@@ -52,8 +60,12 @@ class Client:
     def connect(self):
         try:
             self.socket = self._run(self._connect())
-        except BaseException:
+        except BaseException as error:
             self.loop.close()
+            # python3-websockets 10 has the status on the error, 14 and later on its response.
+            status = getattr(error, "status_code", None) or getattr(getattr(error, "response", None), "status_code", None)
+            if status is not None:
+                raise UpgradeRefused(status) from error
             raise
         return self
 
