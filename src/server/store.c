@@ -118,6 +118,35 @@ static int prepare(struct store *store, bool reader)
 	return SQLITE_OK;
 }
 
+/* SQLite begins the log anew after 1000 pages, 4 MiB; what one transaction may pass that by comes on top. */
+#define LOG_SIZE (4 * 1024 * 1024 + 128 * 1024)
+
+/* Syncing a file that grows costs a commit of the filesystem's journal as well, twice as much as overwriting. Zeros are no valid
+ * frame, so a recovery ends before them. */
+static void allocate_log(sqlite3 *db)
+{
+	static const char zeros[65536];
+	sqlite3_file *log = NULL;
+	sqlite3_int64 size = 0, before;
+	int r = sqlite3_exec(db, "SELECT count(*) FROM sqlite_schema", NULL, NULL, NULL); /* opens the log */
+
+	if (r == SQLITE_OK)
+		r = sqlite3_file_control(db, "main", SQLITE_FCNTL_JOURNAL_POINTER, &log);
+	if (r != SQLITE_OK || !log || !log->pMethods || log->pMethods->xFileSize(log, &size) != SQLITE_OK)
+		return;
+	before = size;
+	while (r == SQLITE_OK && size < LOG_SIZE) {
+		int n = (int)(LOG_SIZE - size < (int)sizeof(zeros) ? LOG_SIZE - size : (int)sizeof(zeros));
+
+		r = log->pMethods->xWrite(log, zeros, n, size);
+		size += n;
+	}
+	if (r == SQLITE_OK)
+		r = log->pMethods->xSync(log, SQLITE_SYNC_NORMAL);
+	if (r != SQLITE_OK)
+		log->pMethods->xTruncate(log, before); /* no room for it: slower, no worse */
+}
+
 static int set_up(struct store *store, const char *path, bool reader, enum store_sync sync, struct buf *why)
 {
 	bool fresh;
@@ -138,6 +167,8 @@ static int set_up(struct store *store, const char *path, bool reader, enum store
 					 NULL, NULL, NULL);
 		if (r == SQLITE_OK && fresh)
 			r = create_table(store->db);
+		if (r == SQLITE_OK && sync == STORE_SYNC_FULL)
+			allocate_log(store->db);
 	}
 	if (r == SQLITE_OK)
 		r = prepare(store, reader);
