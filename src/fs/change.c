@@ -143,8 +143,7 @@ int fs_mkdir(struct fs *fs, uint64_t parent, struct str name, mode_t mode, uint3
 	tree_shared_end(fs);
 	if (r < 0)
 		return r;
-	node->lookups++;
-	node_entry(node, out);
+	node_give(node, out);
 	return 0;
 }
 
@@ -314,7 +313,7 @@ static co_fn int unlink_locked(struct node *node)
 	if (node->record_value.len) {
 		r = store_delete(fs->store, buf_str(&record), (struct store_expect){ .what = STORE_EXPECT_UNKNOWN });
 		if (r < 0 && r != -ENOENT)
-			log_warning("a file was removed, but not its attributes: %s; fsck.hpkvfs removes them",
+			log_warning("a file was removed, but not its attributes, which go with its directory: %s",
 				    strerror(-r));
 	}
 	value_keep(node);
@@ -323,6 +322,8 @@ static co_fn int unlink_locked(struct node *node)
 	node_changed_here(node);
 	if (node->parent) {
 		node_touch_dir(node->parent);
+		if (node->parent->dir->large)
+			node_add_absent(node->parent, buf_str(&node->name));
 		node_detach(node);
 	}
 	return gone;

@@ -241,30 +241,31 @@ static pid_t process_of(pid_t thread)
 static void remember_pid(struct fs_handle *handle, pid_t pid)
 {
 	for (unsigned i = 0; i < handle->pid_count; i++)
-		if (handle->pids[i].thread == pid)
+		if (handle->pids[i] == pid)
 			return;
 	if (handle->pid_count == HANDLE_MAX_PIDS) {
 		handle->any_pid = true;
 		return;
 	}
-	handle->pids[handle->pid_count].thread = pid;
-	handle->pids[handle->pid_count].process = process_of(pid);
-	handle->pid_count++;
+	handle->pids[handle->pid_count++] = pid;
 }
 
 static bool has_a_part(const struct fs_handle *handle, pid_t pid)
 {
-	pid_t process;
+	pid_t closer;
 
 	if (handle->any_pid)
 		return true;
 	for (unsigned i = 0; i < handle->pid_count; i++)
-		if (handle->pids[i].thread == pid)
+		if (handle->pids[i] == pid)
 			return true;
-	process = process_of(pid);
-	for (unsigned i = 0; i < handle->pid_count; i++)
-		if (process == 0 || handle->pids[i].process == 0 || handle->pids[i].process == process)
+	closer = process_of(pid);
+	for (unsigned i = 0; i < handle->pid_count; i++) {
+		pid_t process = process_of(handle->pids[i]);
+
+		if (closer == 0 || process == 0 || process == closer)
 			return true; /* of one that has ended it cannot be told: a commit too many does no harm */
+	}
 	return false;
 }
 
@@ -398,8 +399,7 @@ int fs_create(struct fs *fs, uint64_t parent, struct str name, mode_t mode, int 
 	if (!handle)
 		return -ENOMEM;
 	node->file->kernel_version = node->file->version;
-	node->lookups++;
-	node_entry(node, entry);
+	node_give(node, entry);
 	*out = handle;
 	return 0;
 }

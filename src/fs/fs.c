@@ -155,8 +155,7 @@ int fs_lookup(struct fs *fs, uint64_t parent, struct str name, struct fs_entry *
 		r = lookup_child(dir, buf_str(&copy), &node);
 	if (r < 0)
 		return r;
-	node->lookups++;
-	node_entry(node, out);
+	node_give(node, out);
 	return 0;
 }
 
@@ -206,12 +205,15 @@ int fs_readdir(struct fs_handle *handle, uint64_t offset, bool plus, fs_add_entr
 	}
 	for (child = node_next_child(node, offset); child; child = node_next_child(node, child->cookie)) {
 		struct fs_entry entry;
+		bool give = plus && !node_is_given(child);
 
 		node_entry(child, &entry);
+		if (!give)
+			entry.id = 0;
 		if (!add(arg, buf_str(&child->name), &entry, child->cookie))
 			break;
-		if (plus)
-			child->lookups++;
+		if (give)
+			node_give(child, &entry);
 	}
 	return 0;
 }

@@ -40,6 +40,9 @@
 /* Processes that opened or wrote a handle, and so commit when they close it. */
 #define HANDLE_MAX_PIDS 8
 
+/* Names of a large directory that the store was last asked for, or that were removed here, and that are not there. */
+#define ABSENT_NAMES 8
+
 struct node;
 RB_HEAD(cookie_tree, node);
 
@@ -96,6 +99,12 @@ struct directory {
 	struct co_queue listed;
 	uint64_t value_known_us; /* when it was last known whether its own key has a value (`%=`) */
 
+	struct {
+		struct buf name;
+		uint64_t at_us;
+	} absent[ABSENT_NAMES]; /* a ring: a creation asks again for what its lookup has just asked for */
+	unsigned next_absent;
+
 	uint64_t recheck_us; /* begin of the present window of single lookups, and how many there were */
 	unsigned rechecks;
 
@@ -111,7 +120,8 @@ struct node {
 	struct node *parent; /* NULL: the root, or no longer in any directory */
 	struct buf name;
 	unsigned refs;
-	uint64_t lookups; /* the kernel's */
+	uint64_t lookups;  /* the kernel's */
+	uint64_t given_us; /* until when the kernel believes what it was given; 0: it does not */
 	struct co_mutex lock;
 	uint64_t change_seq;  /* of the last local change */
 	uint64_t answer_seq;  /* of the last answer applied */
@@ -166,9 +176,7 @@ struct fs_handle {
 	struct node *node;
 	int flags;
 	unsigned pid_count;
-	struct {
-		pid_t thread, process;
-	} pids[HANDLE_MAX_PIDS];
+	pid_t pids[HANDLE_MAX_PIDS]; /* threads, as the kernel names them */
 	bool any_pid; /* more than fit: every process commits */
 };
 
@@ -222,6 +230,13 @@ bool node_stays(const struct node *node);
 bool node_is_unlinked(const struct node *node);
 uint64_t node_size(const struct node *node);
 void node_entry(const struct node *node, struct fs_entry *out);
+/* The same, for an answer by which the kernel counts one more lookup of the node. */
+void node_give(struct node *node, struct fs_entry *out);
+/* True if the kernel still believes, for a good while, what it was last given. */
+bool node_is_given(const struct node *node);
+/* The name is known to be absent, for a ttl. */
+void node_add_absent(struct node *dir, struct str name);
+bool node_has_absent(const struct node *dir, struct str name);
 void node_changed_here(struct node *node);
 void node_touch_dir(struct node *dir);
 /* A directory's time is what this machine remembers, else now. */

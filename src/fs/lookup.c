@@ -329,6 +329,8 @@ int lookup_child(struct node *dir, struct str name, struct node **out)
 			/* gone, or moved: what a listing said is no longer so */
 			dir->dir->complete = false;
 		}
+	} else if (node_has_absent(dir, name)) {
+		return -ENOENT;
 	}
 	r = dir_list(dir, false);
 	if (r == 0 && dir->dir->large)
@@ -338,6 +340,8 @@ int lookup_child(struct node *dir, struct str name, struct node **out)
 	r = take_child(dir, name, out);
 	if (r == 0 || node_dir_keys(dir) < 0)
 		return r;
+	if (dir->dir->large)
+		node_add_absent(dir, name);
 	/* not there, and could not be */
 	if (names_child(&fs->rules, buf_str(&dir->dir->key), buf_str(&dir->dir->record), name, false, NULL, NULL) ==
 	    -ENAMETOOLONG)

@@ -104,6 +104,8 @@ static void node_free(struct node *node)
 	}
 	if (node->dir) {
 		tombs_clear(node->dir);
+		for (size_t i = 0; i < ABSENT_NAMES; i++)
+			buf_free(&node->dir->absent[i].name);
 		buf_free(&node->dir->key);
 		buf_free(&node->dir->record);
 		free(node->dir);
@@ -465,6 +467,38 @@ void node_entry(const struct node *node, struct fs_entry *out)
 		out->ttl_us = ttl;
 }
 
+void node_give(struct node *node, struct fs_entry *out)
+{
+	node_entry(node, out);
+	node->lookups++;
+	node->given_us = clock_now_us() + out->ttl_us;
+}
+
+bool node_is_given(const struct node *node)
+{
+	return node->lookups && node->given_us > clock_now_us() + node->fs->config.ttl_us / 2;
+}
+
+void node_add_absent(struct node *node, struct str name)
+{
+	struct directory *dir = node->dir;
+	size_t slot = dir->next_absent++ % ABSENT_NAMES;
+
+	/* without memory it is asked for again */
+	dir->absent[slot].at_us = buf_set(&dir->absent[slot].name, name) == 0 ? clock_now_us() : 0;
+}
+
+bool node_has_absent(const struct node *node, struct str name)
+{
+	const struct directory *dir = node->dir;
+
+	for (size_t i = 0; i < ABSENT_NAMES; i++)
+		if (dir->absent[i].at_us && clock_now_us() - dir->absent[i].at_us < node->fs->config.ttl_us &&
+		    str_equal(buf_str(&dir->absent[i].name), name))
+			return true;
+	return false;
+}
+
 void node_changed_here(struct node *node)
 {
 	node->change_seq = fs_tick(node->fs);
@@ -537,6 +571,7 @@ void node_invalidate(struct node *node)
 
 	if (node->lookups == 0)
 		return;
+	node->given_us = 0;
 	if (node->parent)
 		notify->expire_entry(notify->arg, node->parent->id, buf_str(&node->name));
 	notify->inval_inode(notify->arg, node->id);

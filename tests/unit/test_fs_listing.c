@@ -156,6 +156,26 @@ static void a_large_directory_is_asked_for_single_names(void **state)
 	assert_int_equal(look(rig, "f2000"), -ENOENT);
 }
 
+/* A program that makes a file looks its name up first: the second question is not asked. */
+static void a_creation_in_a_large_directory_asks_once(void **state)
+{
+	struct rig *rig = *state;
+
+	put_numbered(rig, "f%04d", 1500);
+	assert_int_equal(look(rig, "none"), -ENOENT);
+	memstore_log_clear(rig->ms);
+	assert_int_equal(write_file(rig, "new", "text"), 0);
+	assert_requests(rig, 3, 1, 0, 0, 1);
+	assert_int_equal(run(rig, op_unlink, .parent = FS_ROOT_ID, .name = "new"), 0);
+	assert_requests(rig, 0, 0, 0, 1, 0);
+	assert_int_equal(write_file(rig, "new", "again"), 0);
+	assert_requests(rig, 0, 1, 0, 0, 0);
+	assert_int_equal(run(rig, op_unlink, .parent = FS_ROOT_ID, .name = "new"), 0);
+	memstore_put(rig->ms, "new", "of another");
+	rig_expire(rig);
+	assert_reads(rig, "new", "of another");
+}
+
 /* More records than the first page holds: the attributes of the files behind it are asked for, not made up. */
 static void a_large_directory_with_records_behind_the_page(void **state)
 {
@@ -595,6 +615,58 @@ static void entries_that_were_taken_count_as_looked_up(void **state)
 	assert_int_equal(fs_figures(rig->fs).nodes, 1);
 }
 
+static bool count_given(void *arg, struct str name, const struct fs_entry *entry, uint64_t next)
+{
+	unsigned *given = arg;
+
+	(void)name;
+	(void)next;
+	*given += entry->id != 0;
+	return true;
+}
+
+struct reading {
+	struct fs_handle *handle;
+	unsigned given;
+	int r;
+};
+
+static void read_plus(void *arg)
+{
+	struct reading *reading = arg;
+
+	reading->r = fs_readdir(reading->handle, 0, true, count_given, &reading->given);
+}
+
+static unsigned given_by_a_listing(struct rig *rig, struct fs_handle *handle)
+{
+	struct reading reading = { .handle = handle, .r = 1 };
+
+	assert_int_equal(co_start(rig->loop, read_plus, &reading), 0);
+	while (reading.r == 1)
+		loop_once(rig->loop);
+	assert_int_equal(reading.r, 0);
+	return reading.given;
+}
+
+/* The kernel links every entry anew that has an id: what it holds and believes anyway goes without. */
+static void a_second_listing_gives_only_what_the_kernel_lacks(void **state)
+{
+	struct rig *rig = *state;
+	struct fs_handle *handle;
+
+	put_numbered(rig, "f%02d", 10);
+	assert_int_equal(fs_opendir(rig->fs, FS_ROOT_ID, &handle), 0);
+	assert_int_equal(given_by_a_listing(rig, handle), 10);
+	assert_int_equal(given_by_a_listing(rig, handle), 0);
+	fs_forget(rig->fs, id_of(rig, "f03"), 2);
+	assert_int_equal(given_by_a_listing(rig, handle), 1);
+	memstore_put(rig->ms, "f04", "changed");
+	rig_expire(rig);
+	assert_int_equal(given_by_a_listing(rig, handle), 10);
+	fs_releasedir(handle);
+}
+
 static void forget_frees_only_what_is_of_no_use(void **state)
 {
 	struct rig *rig = *state;
@@ -651,6 +723,7 @@ int main(void)
 		fs_test(the_reserved_keys_are_passed_by),
 		fs_test(pages_cut_by_number_and_by_size),
 		fs_test(a_large_directory_is_asked_for_single_names),
+		fs_test(a_creation_in_a_large_directory_asks_once),
 		fs_test(a_large_directory_with_records_behind_the_page),
 		fs_test(the_longest_key_in_a_large_directory),
 		fs_test(what_is_young_is_not_asked_for),
@@ -667,6 +740,7 @@ int main(void)
 		fs_test(what_changed_elsewhere_is_told),
 		fs_test(removals_while_a_directory_is_read),
 		fs_test(entries_that_were_taken_count_as_looked_up),
+		fs_test(a_second_listing_gives_only_what_the_kernel_lacks),
 		fs_test(forget_frees_only_what_is_of_no_use),
 		fs_test(strange_keys),
 	};
