@@ -25,8 +25,8 @@ static inline void cleanup_close(int *fd)
 #define CLEANUP_CLOSE CLEANUP(cleanup_close)
 
 /* Moves a pointer out of a variable that has a cleanup attribute. */
-#define STEAL(pointer)                          \
-	({                                      \
+#define STEAL(pointer)                                \
+	({                                            \
 		__typeof__(pointer) *p_ = &(pointer); \
 		__typeof__(pointer) taken_ = *p_;     \
 		*p_ = NULL;                           \

@@ -209,7 +209,8 @@ static void timer_fired(lws_sorted_usec_list_t *sul)
 	timer->fn(timer);
 }
 
-void loop_timer_set(struct loop *loop, struct loop_timer *timer, uint64_t delay_us, void (*fn)(struct loop_timer *timer))
+void loop_timer_set(struct loop *loop, struct loop_timer *timer, uint64_t delay_us,
+		    void (*fn)(struct loop_timer *timer))
 {
 	timer->loop = loop;
 	timer->fn = fn;
@@ -243,7 +244,8 @@ int loop_fd_new(struct loop *loop, int fd, void (*readable)(void *arg), void (*c
 		free(watch);
 		return r;
 	}
-	watch->wsi = lws_adopt_descriptor_vhost(loop->vhost, LWS_ADOPT_RAW_FILE_DESC, adopted, loop_protocols[0].name, NULL);
+	watch->wsi =
+		lws_adopt_descriptor_vhost(loop->vhost, LWS_ADOPT_RAW_FILE_DESC, adopted, loop_protocols[0].name, NULL);
 	if (!watch->wsi) {
 		free(watch);
 		return -ENOMEM;

@@ -53,7 +53,8 @@ struct loop_timer {
 	struct loop *loop;          /* private */
 	void (*fn)(struct loop_timer *timer);
 };
-void loop_timer_set(struct loop *loop, struct loop_timer *timer, uint64_t delay_us, void (*fn)(struct loop_timer *timer));
+void loop_timer_set(struct loop *loop, struct loop_timer *timer, uint64_t delay_us,
+		    void (*fn)(struct loop_timer *timer));
 void loop_timer_cancel(struct loop_timer *timer);
 
 /* A descriptor watched for reading (FUSE device, signalfd, pipe). The descriptor is duplicated and the
