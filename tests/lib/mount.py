@@ -16,6 +16,7 @@ from lib.processes import (
     sanitizer_env,
     sanitizer_reports,
     wait_for,
+    where,
     with_variable,
 )
 
@@ -202,7 +203,7 @@ class Mount:
                 code = self._process.wait(self.limit)
             except subprocess.TimeoutExpired:
                 raise TimeoutError(
-                    f"hpkvfs still runs {self.limit:.0f} s after the unmount:\n{self.log()}"
+                    f"hpkvfs still runs {self.limit:.0f} s after the unmount:\n{self.log()}\n{where(self.pid)}"
                 ) from None
             assert code == 0, f"hpkvfs ended with {code}:\n{self.log()}\n{self.reports()}"
         assert not self.mounted(), f"hpkvfs ended and left {self.path} mounted"

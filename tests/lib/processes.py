@@ -6,6 +6,7 @@ Nothing here knows pytest, so that the benchmarks and the watchdog can use it to
 import ctypes
 import os
 import re
+import shutil
 import signal
 import subprocess
 import time
@@ -149,6 +150,25 @@ def end_processes(pids, grace=5.0):
         pids = [pid for pid in pids if alive(pid)]
         if not pids:
             return
+
+
+def where(pid):
+    """What the threads of a process that does not end are doing: their states, and where gdb is installed, their stacks."""
+    lines = []
+    for task in sorted(Path(f"/proc/{pid}/task").glob("*")):
+        try:
+            state = re.search(r"^State:\s*(.*)$", (task / "status").read_text(), re.MULTILINE).group(1)
+            lines.append(f"thread {task.name}: {state}, in {(task / 'wchan').read_text()}")
+        except OSError:
+            continue
+    if shutil.which("gdb"):
+        command = ["gdb", "-p", str(pid), "--batch", "-nx", "-ex", "thread apply all bt"]
+        try:
+            done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False, timeout=60)
+            lines += [line for line in done.stdout.splitlines() if re.match(r"(#|Thread )", line)]
+        except subprocess.TimeoutExpired:
+            lines.append("gdb did not end")
+    return "\n".join(lines)
 
 
 # --- sanitizers ---
