@@ -2,54 +2,29 @@
 
 #include <errno.h>
 
+#include "base/json_number.h"
+
 static bool digit(char c)
 {
 	return c >= '0' && c <= '9';
 }
 
-static size_t digits(struct str s, size_t from)
-{
-	size_t i = from;
-
-	while (i < s.len && digit(s.p[i]))
-		i++;
-	return i - from;
-}
-
 bool scan_number_valid(struct str s)
 {
-	size_t i = s.len > 0 && s.p[0] == '-';
-	size_t n = digits(s, i);
-
-	if (n == 0 || (n > 1 && s.p[i] == '0'))
-		return false;
-	i += n;
-	if (i < s.len && s.p[i] == '.') {
-		n = digits(s, i + 1);
-		if (n == 0)
-			return false;
-		i += 1 + n;
-	}
-	if (i < s.len && (s.p[i] == 'e' || s.p[i] == 'E')) {
-		i++;
-		if (i < s.len && (s.p[i] == '+' || s.p[i] == '-'))
-			i++;
-		n = digits(s, i);
-		if (n == 0)
-			return false;
-		i += n;
-	}
-	return i == s.len;
+	return s.len && json_number_length(s) == s.len;
 }
 
 uint32_t scan_number_id(struct str s)
 {
 	uint64_t value = 0;
 
-	if (s.len == 0 || s.len > 10 || digits(s, 0) != s.len)
+	if (s.len > 10)
 		return 0;
-	for (size_t i = 0; i < s.len; i++)
+	for (size_t i = 0; i < s.len; i++) {
+		if (!digit(s.p[i]))
+			return 0;
 		value = value * 10 + (uint64_t)(s.p[i] - '0');
+	}
 	return value <= INT32_MAX ? (uint32_t)value : 0;
 }
 

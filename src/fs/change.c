@@ -255,16 +255,8 @@ int fs_rmdir(struct fs *fs, uint64_t parent, struct str name)
 {
 	CLEANUP_NODE struct node *dir = NULL;
 	CLEANUP_NODE struct node *node = NULL;
-	CLEANUP(buf_free) struct buf copy = BUF_INIT;
-	int r = dir_get(fs, parent, &dir);
+	int r = fs->config.read_only ? -EROFS : lookup_path(fs, parent, name, &dir, &node);
 
-	if (r < 0)
-		return r;
-	if (fs->config.read_only)
-		return -EROFS;
-	r = buf_set(&copy, name);
-	if (r == 0)
-		r = lookup_child(dir, buf_str(&copy), &node);
 	if (r < 0)
 		return r;
 	if (!node->dir)
@@ -333,16 +325,8 @@ int fs_unlink(struct fs *fs, uint64_t parent, struct str name)
 {
 	CLEANUP_NODE struct node *dir = NULL;
 	CLEANUP_NODE struct node *node = NULL;
-	CLEANUP(buf_free) struct buf copy = BUF_INIT;
-	int r = dir_get(fs, parent, &dir);
+	int r = fs->config.read_only ? -EROFS : lookup_path(fs, parent, name, &dir, &node);
 
-	if (r < 0)
-		return r;
-	if (fs->config.read_only)
-		return -EROFS;
-	r = buf_set(&copy, name);
-	if (r == 0)
-		r = lookup_child(dir, buf_str(&copy), &node);
 	if (r < 0)
 		return r;
 	if (node->dir)

@@ -145,14 +145,8 @@ int fs_lookup(struct fs *fs, uint64_t parent, struct str name, struct fs_entry *
 {
 	CLEANUP_NODE struct node *dir = NULL;
 	CLEANUP_NODE struct node *node = NULL;
-	CLEANUP(buf_free) struct buf copy = BUF_INIT;
-	int r = dir_get(fs, parent, &dir);
+	int r = lookup_path(fs, parent, name, &dir, &node);
 
-	if (r < 0)
-		return r;
-	r = buf_set(&copy, name);
-	if (r == 0)
-		r = lookup_child(dir, buf_str(&copy), &node);
 	if (r < 0)
 		return r;
 	node_give(node, out);

@@ -177,7 +177,7 @@ struct fs_handle {
 	int flags;
 	unsigned pid_count;
 	pid_t pids[HANDLE_MAX_PIDS]; /* threads, as the kernel names them */
-	bool any_pid; /* more than fit: every process commits */
+	bool any_pid;                /* more than fit: every process commits */
 };
 
 static inline uint64_t fs_tick(struct fs *fs)
@@ -271,6 +271,9 @@ struct store_expect value_expect(const struct node *node);
 
 /* Finds a child, asking the store where what is known is older than ttl. On success *out has a new reference. */
 co_fn CHECKED int lookup_child(struct node *dir, struct str name, struct node **out);
+/* The same with the directory's id and a name that is copied first; both outputs are new references, and may be set also
+ * where it fails. */
+co_fn CHECKED int lookup_path(struct fs *fs, uint64_t parent, struct str name, struct node **dir, struct node **out);
 /* Brings a node's attributes up to date where they are older than ttl. -ENOENT: gone. */
 co_fn CHECKED int node_refresh(struct node *node);
 /* All children, as of at most ttl ago. */

@@ -348,3 +348,13 @@ int lookup_child(struct node *dir, struct str name, struct node **out)
 		return -ENAMETOOLONG;
 	return r;
 }
+
+int lookup_path(struct fs *fs, uint64_t parent, struct str name, struct node **dir, struct node **out)
+{
+	CLEANUP(buf_free) struct buf copy = BUF_INIT;
+	int r = dir_get(fs, parent, dir);
+
+	if (r == 0)
+		r = buf_set(&copy, name);
+	return r < 0 ? r : lookup_child(*dir, buf_str(&copy), out);
+}

@@ -2,44 +2,11 @@
 
 #include <errno.h>
 
+#include "base/json_number.h"
+
 static bool is_digit(char c)
 {
 	return c >= '0' && c <= '9';
-}
-
-static size_t digits(struct str s, size_t at)
-{
-	size_t start = at;
-
-	while (at < s.len && is_digit(s.p[at]))
-		at++;
-	return at - start;
-}
-
-size_t json_number_length(struct str s)
-{
-	size_t at = s.len && s.p[0] == '-', n;
-
-	n = digits(s, at);
-	if (!n || (n > 1 && s.p[at] == '0'))
-		return 0;
-	at += n;
-	if (at < s.len && s.p[at] == '.') {
-		n = digits(s, at + 1);
-		if (!n)
-			return 0;
-		at += 1 + n;
-	}
-	if (at < s.len && (s.p[at] == 'e' || s.p[at] == 'E')) {
-		at++;
-		if (at < s.len && (s.p[at] == '+' || s.p[at] == '-'))
-			at++;
-		n = digits(s, at);
-		if (!n)
-			return 0;
-		at += n;
-	}
-	return at;
 }
 
 /* The length of the JSON string that s begins with, its quotes included; all of s where it does not end. */
@@ -129,9 +96,26 @@ bool json_exact_number(const json_t *node, struct str *out)
 	return marked_with(node, 'n', out);
 }
 
-static int add_to_buf(const char *p, size_t len, void *out)
+/* jansson passes over a failure while it writes a member's name, and then reports success: so it is kept here. */
+struct sink {
+	struct buf *out;
+	int r;
+};
+
+static int add_to_sink(const char *p, size_t len, void *arg)
 {
-	return buf_add(out, p, len);
+	struct sink *sink = arg;
+
+	if (sink->r == 0)
+		sink->r = buf_add(sink->out, p, len);
+	return sink->r;
+}
+
+static int dump(const json_t *node, size_t flags, struct buf *out)
+{
+	struct sink sink = { .out = out };
+
+	return json_dump_callback(node, add_to_sink, &sink, flags) || sink.r ? -ENOMEM : 0;
 }
 
 int json_exact_dump(const json_t *tree, struct buf *out)
@@ -139,7 +123,7 @@ int json_exact_dump(const json_t *tree, struct buf *out)
 	CLEANUP(buf_free) struct buf marked = BUF_INIT;
 	struct str rest;
 
-	if (json_dump_callback(tree, add_to_buf, &marked, JSON_COMPACT))
+	if (dump(tree, JSON_COMPACT, &marked))
 		return -ENOMEM;
 	rest = buf_str(&marked);
 	if (buf_reserve(out, rest.len))
@@ -168,7 +152,7 @@ int json_add_string(struct buf *out, struct str s)
 
 	if (!node)
 		return -EINVAL;
-	r = json_dump_callback(node, add_to_buf, out, JSON_ENCODE_ANY);
+	r = dump(node, JSON_ENCODE_ANY, out);
 	json_decref(node);
-	return r ? -ENOMEM : 0;
+	return r;
 }

@@ -27,9 +27,6 @@ bool json_exact_number(const json_t *node, struct str *out);
 /* Appends the tree as JSON text without white space. 0 or -ENOMEM. */
 CHECKED int json_exact_dump(const json_t *tree, struct buf *out);
 
-/* The length of the JSON number that s begins with; 0: it begins with none. */
-size_t json_number_length(struct str s);
-
 /* Appends a string (not from such a tree) as a JSON string, with its quotes. 0, -EINVAL: not UTF-8, -ENOMEM. */
 CHECKED int json_add_string(struct buf *out, struct str s);
 

@@ -4,6 +4,7 @@
 #include <inttypes.h>
 #include <math.h>
 
+#include "base/json_number.h"
 #include "server/json_exact.h"
 
 #define MERGE_MAX_DEPTH 512

@@ -3,6 +3,7 @@
 #include <unistd.h>
 
 #include "base/clock.h"
+#include "base/json_number.h"
 #include "base/log.h"
 #include "base/utf8.h"
 #include "fail_alloc.h"
@@ -165,6 +166,24 @@ static void test_count_of_valid(void **state)
 	assert_int_equal(valid[3], 128 * 128 * 128 + 2 * 128 * 1920 + 61440);
 }
 
+static void test_json_numbers(void **state)
+{
+	static const struct {
+		const char *text;
+		size_t length;
+	} cases[] = {
+		{ "0", 1 },        { "-0", 2 },   { "10", 2 },   { "1.50", 4 }, { "1e5", 3 }, { "1E+05", 5 },
+		{ "-1.5e-10", 8 }, { "12,3", 2 }, { "1 ", 1 },   { "1x", 1 },   { "", 0 },    { "-", 0 },
+		{ "01", 0 },       { "1.", 0 },   { "1.e5", 0 }, { "1e", 0 },   { "1e+", 0 }, { ".5", 0 },
+		{ "+1", 0 },       { "NaN", 0 },  { "x1", 0 },
+	};
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(cases) / sizeof(*cases); i++)
+		assert_int_equal(json_number_length(str_c(cases[i].text)), cases[i].length);
+	assert_int_equal(json_number_length(str_of("123456", 3)), 3);
+}
+
 static void test_bad_utf8(void **state)
 {
 	static const char *const cases[] = { "\xc0\x80",
@@ -238,6 +257,7 @@ int main(void)
 		cmocka_unit_test(test_every_character),
 		cmocka_unit_test(test_count_of_valid),
 		cmocka_unit_test(test_bad_utf8),
+		cmocka_unit_test(test_json_numbers),
 		cmocka_unit_test(test_clock),
 		cmocka_unit_test(test_log),
 	};
