@@ -87,9 +87,9 @@ int credentials_read_fd(int fd, const char *name, char **out, struct hpkv_error 
 	return read_file(fd, name, true, out, error);
 }
 
-static int read_environment(char *value, char **out, struct hpkv_error *error)
+static int read_environment(char *value, bool wanted, char **out, struct hpkv_error *error)
 {
-	int r = take_key(value, strlen(value), "HPKV_API_KEY", out, error);
+	int r = wanted ? take_key(value, strlen(value), "HPKV_API_KEY", out, error) : 0;
 
 	/* also out of the memory that /proc/PID/environ shows */
 	explicit_bzero(value, strlen(value));
@@ -128,9 +128,11 @@ int credentials_read(const char *file, char **out, struct hpkv_error *error)
 	int r = -ENOENT;
 
 	if (value)
-		return read_environment(value, out, error);
+		r = read_environment(value, !file, out, error);
 	if (file)
 		return read_path(file, true, out, error);
+	if (value)
+		return r;
 	if (directory)
 		r = read_systemd(directory, out, error);
 	if (r == -ENOENT)

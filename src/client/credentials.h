@@ -5,8 +5,8 @@
 #include "base/cleanup.h"
 #include "client/hpkv.h"
 
-/* The key from, in this order: HPKV_API_KEY in the environment (which is taken out of it, so that children do not
- * get it), the file (if one is named), hpkv_api_key in systemd's credential directory. A file must be regular and
+/* The key from, in this order: the file (if one is named), HPKV_API_KEY in the environment (which is taken out of it in
+ * any case, so that children do not get it), hpkv_api_key in systemd's credential directory. A file must be regular and
  * readable by its owner only, who must be the caller or root; it holds the key on one line. `out` is the caller's
  * to free; clear it first. 0; -ENOENT: no key was found anywhere; -EACCES, -EINVAL, -errno: what was found is not
  * usable, and nothing further was tried. */

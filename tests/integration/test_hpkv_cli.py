@@ -321,6 +321,14 @@ def test_a_credentials_file(run, tmp_path, monkeypatch):
         assert "sesame" not in failed(ping(b"sesame"), REFUSED)
 
 
+def test_a_named_credentials_file_comes_before_the_environment(run, tmp_path):
+    path = tmp_path / "credentials"
+    path.write_text("of-file\n")
+    path.chmod(0o600)
+    with PyServer(key="of-file") as server:
+        out(run("--url", server.url, "--credentials", str(path), "ping", env={"HPKV_API_KEY": "of-environment"}))
+
+
 def test_credentials_that_are_no_file(run, pyserver, tmp_path, monkeypatch):
     monkeypatch.delenv("HPKV_API_KEY", raising=False)
     os.mkfifo(tmp_path / "fifo", 0o600)
