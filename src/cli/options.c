@@ -97,8 +97,8 @@ static void print_help(void)
 			 table[i].argument ? table[i].argument : "");
 		printf("  %-22s %s\n", left, table[i].help);
 	}
-	puts("\nA VALUE that is absent or \"-\" is read from standard input. The API key comes from HPKV_API_KEY, the\n"
-	     "credentials file, or systemd's credential directory.\n\n"
+	puts("\nA VALUE that is absent or \"-\" is read from standard input. The API key comes from the\n"
+	     "credentials file, HPKV_API_KEY or systemd's credential directory.\n\n"
 	     "Exit codes: 0 done, 1 not found, 2 usage, 3 refused by the server, 4 unreachable.");
 }
 
