@@ -17,7 +17,7 @@ from lib.mountcall import (  # noqa: F401 (fixtures)
     point,
     refused,
 )
-from lib.processes import alive, mounted, program, sanitizer_env, sanitizer_reports, wait_for
+from lib.processes import WITHOUT_OTHERS_MOUNTS, alive, mounted, program, sanitizer_env, sanitizer_reports, wait_for
 
 # --- mount(8) and its helper ---
 
@@ -109,7 +109,7 @@ end "$@"
 def test_mount_into_another_namespace(call, point, hpkvd, store):
     store.set("a", "1")
     holder = subprocess.Popen(
-        ["unshare", "--mount", "--propagation", "private", "sh", "-c", "echo ready; read _"],
+        ["unshare", "--mount", "--propagation", "private", "sh", "-c", WITHOUT_OTHERS_MOUNTS + "echo ready; read _"],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
     )

@@ -9,7 +9,7 @@ import subprocess
 
 import pytest
 
-from lib.processes import end_processes, program, with_variable
+from lib.processes import WITHOUT_OTHERS_MOUNTS, end_processes, program, with_variable
 from lib.repository import TOP, files
 
 pytestmark = pytest.mark.timeout(400)
@@ -84,7 +84,7 @@ def test_quickstart(base, user):
     if user == "root":
         os.chown(base / "home", 0, 0)
     done = subprocess.run(
-        ["unshare", "--mount", "bash", "-c", SCRIPT, "bash", str(base), user],
+        ["unshare", "--mount", "bash", "-c", WITHOUT_OTHERS_MOUNTS + SCRIPT, "bash", str(base), user],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,

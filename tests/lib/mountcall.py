@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from lib.processes import mounted, program, sanitizer_env, sanitizer_reports
+from lib.processes import WITHOUT_OTHERS_MOUNTS, mounted, program, sanitizer_env, sanitizer_reports
 
 # Exit codes, as mount(8) has them.
 USAGE, FAILURE, INTERRUPTED = 1, 32, 8
@@ -90,7 +90,7 @@ def namespace(tmp_path):
         environment.update(sanitizer_env(reports))
         environment.update(env or {})
         done = subprocess.run(
-            ["unshare", "--mount", "--propagation", "private", "sh", "-eu", "-c", script, "sh", *map(str, words)],
+            ["unshare", "--mount", "--propagation", "private", "sh", "-eu", "-c", WITHOUT_OTHERS_MOUNTS + script, "sh", *map(str, words)],
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,

@@ -152,6 +152,13 @@ def end_processes(pids, grace=5.0):
             return
 
 
+# The first lines of a shell script in a mount namespace of its own, which begins with copies of all mounts. A copy keeps a
+# filesystem alive that another test unmounts meanwhile, and that test would wait for its end as long as the namespace lasts.
+WITHOUT_OTHERS_MOUNTS = """
+findmnt --raw --noheadings --output TARGET --types fuse.hpkvfs | while read -r mount; do umount -i -l "$mount" || :; done
+"""
+
+
 def where(pid):
     """What the threads of a process that does not end are doing: their states, and where gdb is installed, their stacks."""
     lines = []
