@@ -494,12 +494,14 @@ int fs_opendir(struct fs *fs, uint64_t id, struct fs_handle **out)
 	handle = handle_new(node, O_RDONLY, 0);
 	if (!handle)
 		return -ENOMEM;
+	node->dir->opens++;
 	*out = handle;
 	return 0;
 }
 
 void fs_releasedir(struct fs_handle *handle)
 {
+	handle->node->dir->opens--;
 	handle_free(handle);
 }
 

@@ -108,6 +108,7 @@ struct directory {
 	uint64_t recheck_us; /* begin of the present window of single lookups, and how many there were */
 	unsigned rechecks;
 
+	unsigned opens;     /* handles: who reads piece by piece is still to be given the children it has not seen */
 	unsigned readers;   /* requests under way whose answers name children */
 	struct tomb *tombs; /* names removed here while there were readers */
 };

@@ -594,7 +594,7 @@ static void sweep_dir(struct node *node)
 	struct node *child = node_next_child(node, 0);
 
 	/* nobody is to take a node that is out of use for one that was removed */
-	if (node->dir->readers)
+	if (node->dir->readers || node->dir->opens)
 		return;
 	while (child) {
 		uint64_t cookie = child->cookie;

@@ -1,6 +1,8 @@
 /* Listings and lookups: what they ask, what they believe, and what happens here while they are under way. */
 #include "fs_rig.h"
 
+#include "fs/internal.h"
+
 static void put_numbered(struct rig *rig, const char *format, int count)
 {
 	char key[64];
@@ -586,6 +588,29 @@ static void removals_while_a_directory_is_read(void **state)
 	buf_free(&pieces.names);
 }
 
+/* What the sweep takes of a directory that is open would be missing from the pieces still to be read. */
+static void a_sweep_while_a_directory_is_read(void **state)
+{
+	struct rig *rig = *state;
+	struct pieces pieces = { 0 };
+	struct fs_handle *handle;
+
+	put_numbered(rig, "f%02d", 40);
+	assert_int_equal(fs_opendir(rig->fs, FS_ROOT_ID, &handle), 0);
+	for (unsigned i = 0; i < 21; i++) {
+		read_piece(rig, handle, &pieces, 2);
+		rig_expire(rig);
+		nodes_sweep(rig->fs);
+	}
+	assert_int_equal(words(buf_str(&pieces.names).p), 40);
+	buf_free(&pieces.names);
+	for (uint64_t id = FS_ROOT_ID + 1; id <= FS_ROOT_ID + 40; id++)
+		fs_forget(rig->fs, id, 1);
+	fs_releasedir(handle);
+	nodes_sweep(rig->fs);
+	assert_int_equal(fs_figures(rig->fs).nodes, 1);
+}
+
 static void entries_that_were_taken_count_as_looked_up(void **state)
 {
 	struct rig *rig = *state;
@@ -739,6 +764,7 @@ int main(void)
 		fs_test(two_answers_about_one_name),
 		fs_test(what_changed_elsewhere_is_told),
 		fs_test(removals_while_a_directory_is_read),
+		fs_test(a_sweep_while_a_directory_is_read),
 		fs_test(entries_that_were_taken_count_as_looked_up),
 		fs_test(a_second_listing_gives_only_what_the_kernel_lacks),
 		fs_test(forget_frees_only_what_is_of_no_use),
