@@ -249,11 +249,13 @@ static void set_signals(void)
 	sigprocmask(SIG_SETMASK, &none, NULL);
 }
 
-/* Standard output and error go to DIR/log, opened as DIR's owner. */
+/* Standard output and error go to DIR/log, opened as DIR's owner. `life` is the standard input, the one inherited descriptor that a server keeps and does not use; programs close the
+ * others when they start. */
 static int set_stdio(const struct spawn *spawn)
 {
-	int null = open("/dev/null", O_RDWR);
+	int null = open("/dev/null", O_WRONLY);
 	int log = openat(spawn->dir_fd, "log", O_WRONLY | O_CREAT | O_APPEND | O_NOFOLLOW | O_NONBLOCK, 0600);
+	int life;
 	struct stat st;
 
 	if (null < 0)
@@ -262,27 +264,25 @@ static int set_stdio(const struct spawn *spawn)
 		log = -1;
 	else if (log >= 0 && st.st_size > LOG_MAX && ftruncate(log, 0) < 0)
 		log = -1;
-	if (dup2(null, 0) < 0 || dup2(log >= 0 ? log : null, 1) < 0 || dup2(log >= 0 ? log : null, 2) < 0)
+	/* first out of the way of 0 to 2, which may have been closed */
+	life = fcntl(spawn->life[1], F_DUPFD, 4);
+	log = fcntl(log >= 0 ? log : null, F_DUPFD, 4);
+	if (life < 0 || log < 0 || dup2(life, 0) < 0 || dup2(log, 1) < 0 || dup2(log, 2) < 0)
 		return -errno;
 	return 0;
 }
 
-/* Nothing of ours stays open in the server but `life`, as descriptor 3. `status` is closed by exec. */
-static int set_descriptors(const struct spawn *spawn, int *status)
+/* Nothing of ours stays open in the server but its standard streams. `status` is closed by exec. */
+static int set_descriptors(int *status)
 {
-	int life;
-
-	/* first out of the way of 3 and 4 */
-	life = fcntl(spawn->life[1], F_DUPFD, 5);
-	*status = fcntl(*status, F_DUPFD, 5);
-	if (life < 0 || *status < 0 || dup2(life, 3) < 0 || dup2(*status, 4) < 0)
+	if (dup2(*status, 3) < 0)
 		return -errno;
-	*status = 4;
-	if (fcntl(4, F_SETFD, FD_CLOEXEC) < 0)
+	*status = 3;
+	if (fcntl(3, F_SETFD, FD_CLOEXEC) < 0)
 		return -errno;
-	if (syscall(SYS_close_range, 5U, ~0U, 0U) == 0)
+	if (syscall(SYS_close_range, 4U, ~0U, 0U) == 0)
 		return 0;
-	for (int fd = 5; fd < 1024; fd++) /* kernels before 5.9 */
+	for (int fd = 4; fd < 1024; fd++) /* kernels before 5.9 */
 		close(fd);
 	return 0;
 }
@@ -293,6 +293,9 @@ static _Noreturn void child(const struct spawn *spawn, int status)
 
 	set_signals();
 	umask(077);
+	n = fcntl(status, F_DUPFD, 4);
+	if (n >= 0)
+		status = n;
 	if (setsid() < 0 || chdir("/") < 0)
 		r = -errno;
 	if (r == 0)
@@ -300,7 +303,7 @@ static _Noreturn void child(const struct spawn *spawn, int status)
 	if (r == 0)
 		r = set_stdio(spawn);
 	if (r == 0)
-		r = set_descriptors(spawn, &status);
+		r = set_descriptors(&status);
 	if (r == 0) {
 		execve(spawn->program, spawn->argv, spawn->environment);
 		r = -errno;

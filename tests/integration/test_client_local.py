@@ -124,10 +124,25 @@ def test_the_server_is_on_its_own(local):
     assert os.getsid(pid) == pid or os.getsid(pid) != os.getsid(0)
     assert os.readlink(f"/proc/{pid}/cwd") == "/"
     assert b"HPKV_API_KEY" not in Path(f"/proc/{pid}/environ").read_bytes()
-    assert os.readlink(f"/proc/{pid}/fd/0") == "/dev/null"
+    assert os.readlink(f"/proc/{pid}/fd/0").startswith("pipe:")  # tells its starter that it lives
     assert os.readlink(f"/proc/{pid}/fd/1") == str(local.folder / "log")
     parent = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1]
     assert int(parent) != os.getpid()
+
+
+def test_a_server_that_takes_its_time_is_started_once(local):
+    """Also one that closes what it inherits, as hpkvd does."""
+    reports = Path(local.reports)
+    program_path = reports / "slow-hpkvd"
+    program_path.write_text(
+        f'#!/bin/sh\necho "$$" >> "{reports}/starts"\nexec 3>&- 4>&- 5>&-\nsleep 1\nexec "{program("src/server/hpkvd")}" "$@"\n'
+    )
+    program_path.chmod(0o755)
+    ok(local.hpkv("--timeout", "50", "set", "a", "1", env={"HPKVD": str(program_path)}))
+    starts = (reports / "starts").read_text().split()
+    (reports / "starts").unlink()
+    program_path.unlink()
+    assert starts == [str(local.pid())]
 
 
 def test_killed_between_two_calls(local):
