@@ -507,7 +507,7 @@ void fs_releasedir(struct fs_handle *handle)
 
 /* --- size --- */
 
-static co_fn int resize(struct node *node, uint64_t size)
+int file_resize(struct node *node, uint64_t size)
 {
 	struct file *file = node->file;
 	int r;
@@ -524,63 +524,5 @@ static co_fn int resize(struct node *node, uint64_t size)
 		return r;
 	file->appended_from = SIZE_MAX;
 	changed(node);
-	return 0;
-}
-
-static void set_attributes(struct node *node, const struct fs_attr_change *change)
-{
-	struct state *state = node->fs->config.state;
-
-	if (change->set_mode) {
-		node->mode = (node->mode & S_IFMT) | (change->mode & 07777);
-		node->local |= RECORD_MODE;
-	}
-	if (change->set_uid) {
-		node->uid = change->uid;
-		node->local |= RECORD_UID;
-	}
-	if (change->set_gid) {
-		node->gid = change->gid;
-		node->local |= RECORD_GID;
-	}
-	if (change->set_atime) {
-		node->atime_ns = change->atime_ns;
-		node->atime_set = true;
-	}
-	node->ctime_ns = clock_real_ns();
-	if (!change->set_mtime)
-		return;
-	node->mtime_ns = change->mtime_ns;
-	node->local |= RECORD_MTIME;
-	if (node->file && !node->file->dirty)
-		value_remember_time(node);
-	else if (node->dir && state && node_dir_keys(node) == 0)
-		state_put(state, buf_str(&node->dir->key), "", node->mtime_ns);
-}
-
-int fs_setattr(struct fs *fs, uint64_t id, struct fs_handle *handle, const struct fs_attr_change *change,
-	       struct fs_entry *out)
-{
-	CLEANUP_NODE struct node *node = node_get(fs, id);
-	int r;
-
-	if (!node)
-		return -ESTALE;
-	if (fs->config.read_only)
-		return -EROFS;
-	r = node_refresh(node);
-	if (r < 0)
-		return r == -ENOENT ? -ESTALE : r;
-	if (change->set_size) {
-		if (node->dir)
-			return -EISDIR;
-		r = resize(node, change->size);
-		if (r == 0 && !handle)
-			r = file_commit(node);
-		if (r < 0)
-			return r;
-	}
-	set_attributes(node, change);
-	node_entry(node, out);
 	return 0;
 }

@@ -288,6 +288,8 @@ co_fn CHECKED int walk_range(struct fs *fs, struct str prefix, bool deep, bool f
 
 /* --- file.c --- */
 co_fn CHECKED int file_commit(struct node *node);
+/* Changes the size of what programs here see. -EFBIG. */
+co_fn CHECKED int file_resize(struct node *node, uint64_t size);
 CHECKED int file_make_dirty(struct node *node, struct str content);
 void file_forget_changes(struct node *node);
 /* The store holds `value`, which the first `length` bytes of what was to be written gave when `data_seq` was its number. By a
