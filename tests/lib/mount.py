@@ -22,6 +22,9 @@ from lib.processes import (
 
 MOUNT_VARIABLE = "HPKVFS_TEST_MOUNT"
 
+# Seconds for which an unmount may find the mount busy.
+BUSY_LIMIT = 10.0
+
 
 class MountFailed(Exception):
     """The program ended instead of mounting; code is its exit code, log what it said."""
@@ -188,9 +191,15 @@ class Mount:
         else:
             command = ["fusermount3", "-u", str(self.path)]
             as_user = {"user": self.user, "group": self.user, "extra_groups": []}
-        done = subprocess.run(
-            command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False, timeout=self.limit, **as_user
-        )
+        end = time.monotonic() + BUSY_LIMIT
+        while True:
+            done = subprocess.run(
+                command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False, timeout=self.limit, **as_user
+            )
+            # A last close that the kernel does later, or a namespace that is just being copied, keeps it for a moment.
+            if "busy" not in done.stderr or time.monotonic() > end:
+                break
+            time.sleep(0.1)
         assert done.returncode == 0, f"{command} answered {done.returncode}: {done.stderr}"
         self.wait_end()
 
