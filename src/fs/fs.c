@@ -182,6 +182,7 @@ static bool offer_dot(struct node *node, struct str name, uint64_t next, fs_add_
 int fs_readdir(struct fs_handle *handle, uint64_t offset, bool plus, fs_add_entry *add, void *arg)
 {
 	struct node *node = handle->node, *child;
+	uint64_t now;
 	int r;
 
 	if (offset == 0) {
@@ -197,13 +198,13 @@ int fs_readdir(struct fs_handle *handle, uint64_t offset, bool plus, fs_add_entr
 			return 0;
 		offset = 2;
 	}
+	now = clock_now_us();
 	for (child = node_next_child(node, offset); child; child = node_next_child(node, child->cookie)) {
-		struct fs_entry entry;
-		bool give = plus && !node_is_given(child);
+		struct fs_entry entry = { .st = { .st_ino = node_number(child), .st_mode = child->mode } };
+		bool give = plus && !node_is_given(child, now);
 
-		node_entry(child, &entry);
-		if (!give)
-			entry.id = 0;
+		if (give)
+			node_entry(child, &entry);
 		if (!add(arg, buf_str(&child->name), &entry, child->cookie))
 			break;
 		if (give)

@@ -119,7 +119,8 @@ void fs_releasedir(struct fs_handle *handle);
 
 /* Offers the entries behind `offset` (0: from the start, and reads the directory again where `ttl` has passed) to
  * `add`, "." and ".." included, until it answers false (the entry was not taken). With `plus`, an entry that was taken
- * counts as looked up, unless its id is 0: so it is for "." and "..", and for what the kernel has been given lately. `next` is the offset that continues behind the entry. */
+ * counts as looked up, unless its id is 0: so it is for "." and "..", and for what the kernel has been given lately. Of an entry
+ * with id 0, and of all without `plus`, only number and type are sure. `next` is the offset that continues behind the entry. */
 typedef bool fs_add_entry(void *arg, struct str name, const struct fs_entry *entry, uint64_t next);
 co_fn CHECKED int fs_readdir(struct fs_handle *handle, uint64_t offset, bool plus, fs_add_entry *add, void *arg);
 

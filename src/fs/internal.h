@@ -234,7 +234,9 @@ void node_entry(const struct node *node, struct fs_entry *out);
 /* The same, for an answer by which the kernel counts one more lookup of the node. */
 void node_give(struct node *node, struct fs_entry *out);
 /* True if the kernel still believes, for a good while, what it was last given. */
-bool node_is_given(const struct node *node);
+bool node_is_given(const struct node *node, uint64_t now_us);
+/* What programs see as its inode number. */
+uint64_t node_number(const struct node *node);
 /* The name is known to be absent, for a ttl. */
 void node_add_absent(struct node *dir, struct str name);
 bool node_has_absent(const struct node *dir, struct str name);

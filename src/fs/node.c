@@ -450,7 +450,7 @@ void node_entry(const struct node *node, struct fs_entry *out)
 		.id = node->id,
 		.ttl_us = age < ttl ? ttl - age : 0,
 		.st = {
-			.st_ino = node->ino ? node->ino : node->id,
+			.st_ino = node_number(node),
 			.st_mode = node->mode,
 			.st_nlink = link_count(node),
 			.st_uid = node->uid,
@@ -474,9 +474,14 @@ void node_give(struct node *node, struct fs_entry *out)
 	node->given_us = clock_now_us() + out->ttl_us;
 }
 
-bool node_is_given(const struct node *node)
+bool node_is_given(const struct node *node, uint64_t now_us)
 {
-	return node->lookups && node->given_us > clock_now_us() + node->fs->config.ttl_us / 2;
+	return node->lookups && node->given_us > now_us + node->fs->config.ttl_us / 2;
+}
+
+uint64_t node_number(const struct node *node)
+{
+	return node->ino ? node->ino : node->id;
 }
 
 void node_add_absent(struct node *node, struct str name)
