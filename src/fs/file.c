@@ -502,6 +502,7 @@ int fs_opendir(struct fs *fs, uint64_t id, struct fs_handle **out)
 void fs_releasedir(struct fs_handle *handle)
 {
 	handle->node->dir->opens--;
+	copy_end(handle);
 	handle_free(handle);
 }
 

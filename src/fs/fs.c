@@ -88,8 +88,10 @@ void fs_free(struct fs *fs)
 		return;
 	loop_timer_cancel(&fs->sweep);
 	/* the kernel has closed and forgotten everything, whether it said so or not */
-	DL_FOREACH_SAFE(fs->open, handle, next)
+	DL_FOREACH_SAFE(fs->open, handle, next) {
+		loop_timer_cancel(&handle->copy_expiry);
 		free(handle);
+	}
 	nodes_free(fs);
 	buf_free(&fs->reserved);
 	buf_free(&fs->layout_key);
@@ -179,6 +181,63 @@ static bool offer_dot(struct node *node, struct str name, uint64_t next, fs_add_
 	return add(arg, name, &entry, next);
 }
 
+/* Half of the ttl, so that the attributes that came with the names hold until they are used. */
+static bool copy_may_last(const struct directory *dir, uint64_t ttl_us)
+{
+	return dir->complete && clock_now_us() - dir->listed_us < ttl_us / 2;
+}
+
+/* Who rewinds an open directory reads the copy again, and opens nothing by which it would be renewed. */
+static void copy_expired(struct loop_timer *timer)
+{
+	struct fs_handle *handle = lws_container_of(timer, struct fs_handle, copy_expiry);
+	struct fs *fs = handle->fs;
+
+	handle->node->dir->copy_version = COPY_MIXED;
+	fs->notify.inval_inode(fs->notify.arg, handle->node->id);
+	loop_timer_set(fs->loop, timer, fs->config.ttl_us, copy_expired);
+}
+
+/* The kernel takes an answer into its copy some time after it was given, so a copy is right only if all of it was given at
+ * the present version. And it is begun anew only when nobody else can still be filling the old one, with answers
+ * from before. A change that is made here makes the kernel drop its copy by itself, but only what it began to fill before. */
+enum fs_copy fs_copy(struct fs_handle *handle)
+{
+	struct directory *dir = handle->node->dir;
+	uint64_t ttl_us = handle->fs->config.ttl_us;
+	bool keep = dir->copy_version == dir->names_version && copy_may_last(dir, ttl_us);
+
+	if (ttl_us == 0 || (!keep && dir->copiers))
+		return FS_COPY_BYPASS;
+	handle->copies = true;
+	dir->copiers++;
+	loop_timer_set(handle->fs->loop, &handle->copy_expiry, ttl_us, copy_expired);
+	if (keep)
+		return FS_COPY_KEEP;
+	dir->copy_version = 0;
+	return FS_COPY_RENEW;
+}
+
+void copy_end(struct fs_handle *handle)
+{
+	if (!handle->copies)
+		return;
+	handle->node->dir->copiers--;
+	loop_timer_cancel(&handle->copy_expiry);
+}
+
+static void copy_given(struct fs_handle *handle)
+{
+	struct directory *dir = handle->node->dir;
+
+	if (!handle->copies)
+		return;
+	if (dir->copy_version == 0)
+		dir->copy_version = dir->names_version;
+	else if (dir->copy_version != dir->names_version)
+		dir->copy_version = COPY_MIXED;
+}
+
 int fs_readdir(struct fs_handle *handle, uint64_t offset, bool plus, fs_add_entry *add, void *arg)
 {
 	struct node *node = handle->node, *child;
@@ -189,6 +248,9 @@ int fs_readdir(struct fs_handle *handle, uint64_t offset, bool plus, fs_add_entr
 		r = node_is_unlinked(node) ? 0 : dir_list(node, true);
 		if (r < 0)
 			return r;
+	}
+	copy_given(handle);
+	if (offset == 0) {
 		if (!offer_dot(node, STR("."), 1, add, arg))
 			return 0;
 		offset = 1;

@@ -117,6 +117,16 @@ co_fn void fs_release(struct fs_handle *handle);
 CHECKED int fs_opendir(struct fs *fs, uint64_t id, struct fs_handle **out);
 void fs_releasedir(struct fs_handle *handle);
 
+/* What the kernel is to do with its own copy of a directory's names when a handle is opened. */
+enum fs_copy {
+	FS_COPY_BYPASS, /* leave the copy alone; what is read by this handle is asked for and not put into it */
+	FS_COPY_RENEW,  /* drop it, and fill it anew with what is read */
+	FS_COPY_KEEP,   /* read it: it is right */
+};
+
+/* Once for each handle, for the answer to its opening. */
+enum fs_copy fs_copy(struct fs_handle *handle);
+
 /* Offers the entries behind `offset` (0: from the start, and reads the directory again where `ttl` has passed) to
  * `add`, "." and ".." included, until it answers false (the entry was not taken). With `plus`, an entry that was taken
  * counts as looked up, unless its id is 0: so it is for "." and "..", and for what the kernel has been given lately. Of an entry

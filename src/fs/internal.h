@@ -40,6 +40,9 @@
 /* Processes that opened or wrote a handle, and so commit when they close it. */
 #define HANDLE_MAX_PIDS 8
 
+/* A copy of names that was read while they changed. */
+#define COPY_MIXED UINT64_MAX
+
 /* Names of a large directory that the store was last asked for, or that were removed here, and that are not there. */
 #define ABSENT_NAMES 8
 
@@ -107,6 +110,10 @@ struct directory {
 
 	uint64_t recheck_us; /* begin of the present window of single lookups, and how many there were */
 	unsigned rechecks;
+
+	uint64_t names_version; /* grows with every name that comes or goes */
+	uint64_t copy_version;  /* the version that the kernel has a copy of; 0: of none; COPY_MIXED */
+	unsigned copiers;       /* handles by which that copy is read and filled */
 
 	unsigned opens;     /* handles: who reads piece by piece is still to be given the children it has not seen */
 	unsigned readers;   /* requests under way whose answers name children */
@@ -176,6 +183,8 @@ struct fs_handle {
 	struct fs *fs;
 	struct node *node;
 	int flags;
+	bool copies; /* one of its directory's copiers */
+	struct loop_timer copy_expiry;
 	unsigned pid_count;
 	pid_t pids[HANDLE_MAX_PIDS]; /* threads, as the kernel names them */
 	bool any_pid;                /* more than fit: every process commits */
@@ -314,6 +323,9 @@ void node_unlock(struct node *node);
 
 /* 0, or -EPROTONOSUPPORT and one line why this value of the layout's key is not ours; -ENOMEM. */
 CHECKED int layout_check(struct fs *fs, struct str value, struct buf *why);
+
+/* The end of a handle's part in its directory's copy. */
+void copy_end(struct fs_handle *handle);
 
 /* --- change.c --- */
 

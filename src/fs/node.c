@@ -76,6 +76,7 @@ struct node *node_new_dir(struct fs *fs)
 	node->dir = dir;
 	RB_INIT(&dir->cookies);
 	dir->next_cookie = FIRST_COOKIE;
+	dir->names_version = 1;
 	node->mode = S_IFDIR | (0777 & ~fs->config.umask);
 	return node;
 }
@@ -213,6 +214,7 @@ int node_attach(struct node *parent, struct node *node, struct str name)
 	if (!node->by_name.tbl)
 		return -ENOMEM;
 	node->cookie = dir->next_cookie++;
+	dir->names_version++;
 	RB_INSERT(cookie_tree, &dir->cookies, node);
 	node->parent = parent;
 	if (node->dir)
@@ -253,6 +255,7 @@ void node_detach_since(struct node *node, uint64_t seq)
 	if (!parent)
 		return;
 	dir = parent->dir;
+	dir->names_version++;
 	if (dir->readers)
 		tomb_add(dir, buf_str(&node->name), seq);
 	HASH_DELETE(by_name, dir->children, node);

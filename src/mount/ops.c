@@ -618,13 +618,17 @@ static void op_opendir(fuse_req_t req, fuse_ino_t id, struct fuse_file_info *fil
 {
 	struct mount_context *context = fuse_req_userdata(req);
 	struct fs_handle *handle;
+	enum fs_copy copy;
 	int r = fs_opendir(context->fs, id, &handle);
 
 	if (r < 0) {
 		fuse_reply_err(req, -r);
 		return;
 	}
+	copy = fs_copy(handle);
 	file->fh = (uint64_t)(uintptr_t)handle;
+	file->cache_readdir = copy != FS_COPY_BYPASS;
+	file->keep_cache = copy != FS_COPY_RENEW;
 	if (fuse_reply_open(req, file) < 0)
 		fs_releasedir(handle);
 }

@@ -6,6 +6,7 @@ import threading
 
 import pytest
 
+from lib.processes import wait_for
 from lib.shell import sh, tree, write
 
 pytestmark = pytest.mark.timeout(120)
@@ -135,6 +136,73 @@ def test_rewound_listing_starts_again(pyserver, mount_on):
     write(mount.path / "d" / "new", b"x")
     assert len(os.listdir(folder)) == 301
     os.close(folder)
+
+
+def read_all(folder, end, problems):
+    """Whole listings, and every third one left in its midst."""
+    turn = 0
+    try:
+        while not end.is_set():
+            turn += 1
+            with os.scandir(folder) as entries:
+                for _, entry in zip(range(400 if turn % 3 else 40), entries):
+                    assert entry.name
+    except OSError as error:
+        problems.append(error)
+
+
+@pytest.mark.parametrize("ttl", ["ttl=60", "ttl=1"])
+def test_a_change_is_in_the_next_listing_whoever_else_reads(pyserver, mount_on, ttl):
+    """The kernel keeps the names of a directory. What it was given before a change must not be what it shows after."""
+    pyserver.set_all({f"d/{name}": "x" for name in names(300)})
+    mount = mount_on(pyserver, ttl)
+    folder = mount.path / "d"
+    end = threading.Event()
+    problems = []
+    readers = [threading.Thread(target=read_all, args=(folder, end, problems)) for _ in range(3)]
+    for reader in readers:
+        reader.start()
+    expected = set(names(300))
+
+    def agree(what):
+        assert set(os.listdir(folder)) == expected, what
+
+    try:
+        for turn in range(150):
+            write(folder / f"file{turn}", b"x")
+            expected.add(f"file{turn}")
+            agree("after a creation")
+            os.rename(folder / f"file{turn}", folder / f"moved{turn}")
+            expected = expected - {f"file{turn}"} | {f"moved{turn}"}
+            agree("after a rename")
+            (folder / "sub").mkdir()
+            expected.add("sub")
+            agree("after a mkdir")
+            (folder / "sub").rmdir()
+            expected.discard("sub")
+            if turn % 2:
+                os.unlink(folder / f"moved{turn}")
+                expected.discard(f"moved{turn}")
+            agree("after a removal")
+    finally:
+        end.set()
+        for reader in readers:
+            reader.join()
+    assert not problems
+
+
+def test_rewound_listing_sees_foreign_changes(pyserver, mount_on):
+    """No opening tells the kernel that its copy of the names is old."""
+    pyserver.set_all({f"d/{name}": "x" for name in names(300)})
+    mount = mount_on(pyserver, "ttl=1")
+    folder = os.open(mount.path / "d", os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        for turn in range(3):
+            assert len(os.listdir(folder)) == 300 + turn
+            pyserver.set_all({f"d/foreign{turn}": "x"})
+            wait_for(lambda: f"foreign{turn}" in os.listdir(folder), "the name that was made elsewhere")
+    finally:
+        os.close(folder)
 
 
 def test_listings_while_others_write(pyserver, mount_on):

@@ -13,7 +13,7 @@
 #include "fs/fs.h"
 #include "memstore.h"
 
-/* What the tests' filesystems have unless told otherwise. The ttl passes only by rig_expire. */
+/* What the tests' filesystems have unless told otherwise. The ttl passes only by rig_expire and rig_pass. */
 #define RIG_TTL_US (1000 * 1000000ull)
 #define RIG_UMASK 022
 #define RIG_UID 1000
@@ -163,6 +163,8 @@ int list_dir(struct rig *rig, const char *path);
 
 /* All that was read is older than the ttl. */
 void rig_expire(struct rig *rig);
+/* So much time passes. */
+void rig_pass(uint64_t us);
 
 /* --- the kernel's notifications --- */
 

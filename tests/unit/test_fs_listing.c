@@ -674,6 +674,111 @@ static unsigned given_by_a_listing(struct rig *rig, struct fs_handle *handle)
 	return reading.given;
 }
 
+/* --- the kernel's copy of a directory's names --- */
+
+static enum fs_copy opened(struct rig *rig, struct fs_handle **handle)
+{
+	assert_int_equal(fs_opendir(rig->fs, FS_ROOT_ID, handle), 0);
+	return fs_copy(*handle);
+}
+
+/* Opens, reads and closes the root. */
+static enum fs_copy read_root(struct rig *rig)
+{
+	struct fs_handle *handle;
+	enum fs_copy copy = opened(rig, &handle);
+
+	assert_int_equal(run(rig, op_readdir, .handle = handle), 0);
+	fs_releasedir(handle);
+	return copy;
+}
+
+static void a_copy_of_names_is_kept_while_they_are_right(void **state)
+{
+	struct rig *rig = *state;
+
+	memstore_put(rig->ms, "a", "1");
+	assert_int_equal(read_root(rig), FS_COPY_RENEW);
+	assert_int_equal(read_root(rig), FS_COPY_KEEP);
+	assert_int_equal(read_root(rig), FS_COPY_KEEP);
+	rig_pass(RIG_TTL_US / 2);
+	assert_int_equal(read_root(rig), FS_COPY_RENEW);
+	rig_pass(RIG_TTL_US / 2);
+	assert_int_equal(read_root(rig), FS_COPY_RENEW); /* this one lists again */
+	assert_int_equal(read_root(rig), FS_COPY_KEEP);
+	memstore_put(rig->ms, "elsewhere", "1");
+	rig_pass(RIG_TTL_US / 4);
+	assert_int_equal(read_root(rig), FS_COPY_KEEP);
+	rig_expire(rig);
+	assert_int_equal(look(rig, "elsewhere"), 0);
+	assert_int_equal(read_root(rig), FS_COPY_RENEW);
+}
+
+static void a_copy_of_names_ends_with_a_change(void **state)
+{
+	struct rig *rig = *state;
+
+	memstore_put(rig->ms, "d/x", "1");
+	memstore_put(rig->ms, "f", "1");
+	read_root(rig);
+	write_file(rig, "new", "1");
+	assert_int_equal(read_root(rig), FS_COPY_RENEW);
+	assert_int_equal(run(rig, op_unlink, .parent = FS_ROOT_ID, .name = "new"), 0);
+	assert_int_equal(read_root(rig), FS_COPY_RENEW);
+	assert_int_equal(
+		run(rig, op_rename, .parent = FS_ROOT_ID, .name = "f", .new_parent = FS_ROOT_ID, .new_name = "g"), 0);
+	assert_int_equal(read_root(rig), FS_COPY_RENEW);
+	assert_int_equal(run(rig, op_mkdir, .parent = FS_ROOT_ID, .name = "e", .mode = 0755), 0);
+	assert_int_equal(read_root(rig), FS_COPY_RENEW);
+	assert_int_equal(run(rig, op_rmdir, .parent = FS_ROOT_ID, .name = "e"), 0);
+	assert_int_equal(read_root(rig), FS_COPY_RENEW);
+	write_file(rig, "g", "no name comes or goes");
+	assert_int_equal(read_root(rig), FS_COPY_KEEP);
+}
+
+/* The answer to a READDIR may reach the copy long after it was given: as long as the handle is open. */
+static void a_copy_of_names_that_was_filled_during_a_change(void **state)
+{
+	struct rig *rig = *state;
+	struct pieces pieces = { 0 };
+	struct fs_handle *slow, *other;
+
+	put_numbered(rig, "f%02d", 10);
+	assert_int_equal(opened(rig, &slow), FS_COPY_RENEW);
+	read_piece(rig, slow, &pieces, 5);
+	write_file(rig, "new", "1");
+	assert_int_equal(opened(rig, &other), FS_COPY_BYPASS);
+	assert_int_equal(run(rig, op_readdir, .handle = other), 0);
+	read_piece(rig, slow, &pieces, 20);
+	fs_releasedir(slow);
+	/* neither by what read past the copy, nor by what was read on both sides of the change */
+	assert_int_equal(read_root(rig), FS_COPY_RENEW);
+	assert_int_equal(read_root(rig), FS_COPY_KEEP);
+	fs_releasedir(other);
+	buf_free(&pieces.names);
+}
+
+static void two_at_once_do_not_begin_a_copy_of_names(void **state)
+{
+	struct rig *rig = *state;
+	struct fs_handle *first, *second, *third;
+
+	memstore_put(rig->ms, "a", "1");
+	assert_int_equal(opened(rig, &first), FS_COPY_RENEW);
+	assert_int_equal(opened(rig, &second), FS_COPY_BYPASS);
+	assert_int_equal(run(rig, op_readdir, .handle = first), 0);
+	assert_int_equal(opened(rig, &third), FS_COPY_KEEP);
+	fs_releasedir(first);
+	/* the kernel lost its copy, and reads by a handle that should have needed no answer */
+	write_file(rig, "new", "1");
+	assert_int_equal(run(rig, op_readdir, .handle = third), 0);
+	assert_int_equal(read_root(rig), FS_COPY_BYPASS);
+	fs_releasedir(third);
+	assert_int_equal(read_root(rig), FS_COPY_RENEW);
+	assert_int_equal(read_root(rig), FS_COPY_KEEP);
+	fs_releasedir(second);
+}
+
 /* The kernel links every entry anew that has an id: what it holds and believes anyway goes without. */
 static void a_second_listing_gives_only_what_the_kernel_lacks(void **state)
 {
@@ -767,6 +872,10 @@ int main(void)
 		fs_test(a_sweep_while_a_directory_is_read),
 		fs_test(entries_that_were_taken_count_as_looked_up),
 		fs_test(a_second_listing_gives_only_what_the_kernel_lacks),
+		fs_test(a_copy_of_names_is_kept_while_they_are_right),
+		fs_test(a_copy_of_names_ends_with_a_change),
+		fs_test(a_copy_of_names_that_was_filled_during_a_change),
+		fs_test(two_at_once_do_not_begin_a_copy_of_names),
 		fs_test(forget_frees_only_what_is_of_no_use),
 		fs_test(strange_keys),
 	};
