@@ -138,6 +138,17 @@ static void request_start(struct request *request)
 	context->running--;
 }
 
+/* An operation that is told by a name in a directory and nothing else. */
+static void start_named(fuse_req_t req, fuse_ino_t parent, const char *name, void (*run)(struct request *request))
+{
+	struct request *request = request_new(req, parent, run);
+
+	if (!request)
+		return;
+	request->name = str_c(name);
+	request_start(request);
+}
+
 void mount_ops_interrupt_all(struct mount_context *context)
 {
 	struct request *request;
@@ -190,12 +201,7 @@ static void run_lookup(struct request *request)
 
 static void op_lookup(fuse_req_t req, fuse_ino_t parent, const char *name)
 {
-	struct request *request = request_new(req, parent, run_lookup);
-
-	if (!request)
-		return;
-	request->name = str_c(name);
-	request_start(request);
+	start_named(req, parent, name, run_lookup);
 }
 
 static void op_forget(fuse_req_t req, fuse_ino_t id, uint64_t count)
@@ -245,12 +251,7 @@ static void run_rmdir(struct request *request)
 
 static void op_rmdir(fuse_req_t req, fuse_ino_t parent, const char *name)
 {
-	struct request *request = request_new(req, parent, run_rmdir);
-
-	if (!request)
-		return;
-	request->name = str_c(name);
-	request_start(request);
+	start_named(req, parent, name, run_rmdir);
 }
 
 static void run_unlink(struct request *request)
@@ -260,12 +261,7 @@ static void run_unlink(struct request *request)
 
 static void op_unlink(fuse_req_t req, fuse_ino_t parent, const char *name)
 {
-	struct request *request = request_new(req, parent, run_unlink);
-
-	if (!request)
-		return;
-	request->name = str_c(name);
-	request_start(request);
+	start_named(req, parent, name, run_unlink);
 }
 
 static void run_rename(struct request *request)
