@@ -172,7 +172,7 @@ static int next_page(struct cli *cli)
 
 	if (cli->options.limit && cli->options.limit - cli->written < PAGE - 1)
 		limit = cli->options.limit - cli->written + (cli->written && !cli->exclusive);
-	return hpkv_range(cli->client, slice_buf(&cli->start), slice_c(end), (unsigned)limit, 0, page, cli, NULL);
+	return hpkv_range(cli->client, slice_buf(&cli->start), slice_c(end), (unsigned)limit, NULL, page, cli, NULL);
 }
 
 static int start_range(struct cli *cli)
@@ -194,25 +194,25 @@ void command_start(struct cli *cli)
 	cli->connected_us = clock_now_us();
 	switch (cli->options.command) {
 	case COMMAND_GET:
-		r = hpkv_get(cli->client, slice_c(key), 0, got, cli, NULL);
+		r = hpkv_get(cli->client, slice_c(key), NULL, got, cli, NULL);
 		break;
 	case COMMAND_SET:
-		r = hpkv_set(cli->client, slice_c(key), slice_buf(&cli->value), 0, done, cli, NULL);
+		r = hpkv_set(cli->client, slice_c(key), slice_buf(&cli->value), NULL, done, cli, NULL);
 		break;
 	case COMMAND_PATCH:
-		r = hpkv_patch(cli->client, slice_c(key), slice_buf(&cli->value), 0, done, cli, NULL);
+		r = hpkv_patch(cli->client, slice_c(key), slice_buf(&cli->value), NULL, done, cli, NULL);
 		break;
 	case COMMAND_DEL:
-		r = hpkv_delete(cli->client, slice_c(key), 0, done, cli, NULL);
+		r = hpkv_delete(cli->client, slice_c(key), NULL, done, cli, NULL);
 		break;
 	case COMMAND_RANGE:
 		r = start_range(cli);
 		break;
 	case COMMAND_INCR:
-		r = hpkv_atomic(cli->client, slice_c(key), slice_c(increment), 0, added, cli, NULL);
+		r = hpkv_atomic(cli->client, slice_c(key), slice_c(increment), NULL, added, cli, NULL);
 		break;
 	case COMMAND_PING:
-		r = hpkv_get(cli->client, slice_c(key), 0, pinged, cli, NULL);
+		r = hpkv_get(cli->client, slice_c(key), NULL, pinged, cli, NULL);
 		break;
 	case COMMAND_TOKEN: /* needs no connection */
 		break;

@@ -114,8 +114,7 @@ void calls_message(struct hpkv_client *client, struct str raw)
 	if (client->state != HPKV_CONNECTED)
 		return;
 	if (r == 0 && client->message.kind == MESSAGE_NOTIFICATION) {
-		if (client->on_notification)
-			client->on_notification(client->notification_arg, &client->message.notification);
+		client_notify(client, &client->message.notification);
 		return;
 	}
 	reply_arrived(client, r);
@@ -144,9 +143,10 @@ static bool key_valid(struct str key)
 	return key.len > 0 && utf8_valid(key);
 }
 
-static int start(struct hpkv_client *client, const struct call *call, unsigned timeout_ms, hpkv_callback *callback,
-		 void *arg, struct hpkv_request **out)
+static int start(struct hpkv_client *client, const struct call *call, const struct hpkv_options *options,
+		 hpkv_callback *callback, void *arg, struct hpkv_request **out)
 {
+	unsigned timeout_ms = options && options->timeout_ms ? options->timeout_ms : client->operation_timeout_ms;
 	struct hpkv_request *request;
 	int r;
 
@@ -154,8 +154,6 @@ static int start(struct hpkv_client *client, const struct call *call, unsigned t
 		return -EINVAL;
 	if (!client->wanted)
 		return -ENOTCONN;
-	if (timeout_ms == 0)
-		timeout_ms = client->operation_timeout_ms;
 	r = request_new(&client->requests, call, timeout_ms * (uint64_t)CLOCK_US_PER_MS, &request);
 	if (r)
 		return r;
@@ -170,46 +168,47 @@ static int start(struct hpkv_client *client, const struct call *call, unsigned t
 	return 0;
 }
 
-int hpkv_get(struct hpkv_client *client, struct hpkv_slice key, unsigned timeout_ms, hpkv_callback *callback, void *arg,
-	     struct hpkv_request **out)
+int hpkv_get(struct hpkv_client *client, struct hpkv_slice key, const struct hpkv_options *options,
+	     hpkv_callback *callback, void *arg, struct hpkv_request **out)
 {
 	const struct call call = { .op = OP_GET, .key = str_slice(key) };
 
-	return start(client, &call, timeout_ms, callback, arg, out);
+	return start(client, &call, options, callback, arg, out);
 }
 
 static int start_write(struct hpkv_client *client, enum op op, struct hpkv_slice key, struct hpkv_slice value,
-		       unsigned timeout_ms, hpkv_callback *callback, void *arg, struct hpkv_request **out)
+		       const struct hpkv_options *options, hpkv_callback *callback, void *arg,
+		       struct hpkv_request **out)
 {
 	const struct call call = { .op = op, .key = str_slice(key), .value = str_slice(value) };
 
 	if (!key_valid(call.value))
 		return -EINVAL;
-	return start(client, &call, timeout_ms, callback, arg, out);
+	return start(client, &call, options, callback, arg, out);
 }
 
-int hpkv_set(struct hpkv_client *client, struct hpkv_slice key, struct hpkv_slice value, unsigned timeout_ms,
-	     hpkv_callback *callback, void *arg, struct hpkv_request **out)
+int hpkv_set(struct hpkv_client *client, struct hpkv_slice key, struct hpkv_slice value,
+	     const struct hpkv_options *options, hpkv_callback *callback, void *arg, struct hpkv_request **out)
 {
-	return start_write(client, OP_SET, key, value, timeout_ms, callback, arg, out);
+	return start_write(client, OP_SET, key, value, options, callback, arg, out);
 }
 
-int hpkv_patch(struct hpkv_client *client, struct hpkv_slice key, struct hpkv_slice value, unsigned timeout_ms,
-	       hpkv_callback *callback, void *arg, struct hpkv_request **out)
+int hpkv_patch(struct hpkv_client *client, struct hpkv_slice key, struct hpkv_slice value,
+	       const struct hpkv_options *options, hpkv_callback *callback, void *arg, struct hpkv_request **out)
 {
-	return start_write(client, OP_PATCH, key, value, timeout_ms, callback, arg, out);
+	return start_write(client, OP_PATCH, key, value, options, callback, arg, out);
 }
 
-int hpkv_delete(struct hpkv_client *client, struct hpkv_slice key, unsigned timeout_ms, hpkv_callback *callback,
-		void *arg, struct hpkv_request **out)
+int hpkv_delete(struct hpkv_client *client, struct hpkv_slice key, const struct hpkv_options *options,
+		hpkv_callback *callback, void *arg, struct hpkv_request **out)
 {
 	const struct call call = { .op = OP_DELETE, .key = str_slice(key) };
 
-	return start(client, &call, timeout_ms, callback, arg, out);
+	return start(client, &call, options, callback, arg, out);
 }
 
 int hpkv_range(struct hpkv_client *client, struct hpkv_slice key, struct hpkv_slice end_key, unsigned limit,
-	       unsigned timeout_ms, hpkv_callback *callback, void *arg, struct hpkv_request **out)
+	       const struct hpkv_options *options, hpkv_callback *callback, void *arg, struct hpkv_request **out)
 {
 	const struct call call = {
 		.op = OP_RANGE, .key = str_slice(key), .end_key = str_slice(end_key), .limit = limit
@@ -217,17 +216,17 @@ int hpkv_range(struct hpkv_client *client, struct hpkv_slice key, struct hpkv_sl
 
 	if (!key_valid(call.end_key))
 		return -EINVAL;
-	return start(client, &call, timeout_ms, callback, arg, out);
+	return start(client, &call, options, callback, arg, out);
 }
 
-int hpkv_atomic(struct hpkv_client *client, struct hpkv_slice key, struct hpkv_slice increment, unsigned timeout_ms,
-		hpkv_callback *callback, void *arg, struct hpkv_request **out)
+int hpkv_atomic(struct hpkv_client *client, struct hpkv_slice key, struct hpkv_slice increment,
+		const struct hpkv_options *options, hpkv_callback *callback, void *arg, struct hpkv_request **out)
 {
 	const struct call call = { .op = OP_ATOMIC, .key = str_slice(key), .value = str_slice(increment) };
 
 	if (!scan_number_valid(call.value))
 		return -EINVAL;
-	return start(client, &call, timeout_ms, callback, arg, out);
+	return start(client, &call, options, callback, arg, out);
 }
 
 void hpkv_request_cancel(struct hpkv_request *request)

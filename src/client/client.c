@@ -21,6 +21,8 @@ static void client_destroy(struct hpkv_client *client)
 	free(client->api_key);
 	free(client->token);
 	free(client->ca_file);
+	listeners_free(&client->listeners);
+	listeners_free(&client->subscribers);
 	buf_free(&client->out);
 	message_free(&client->message);
 	free(client);
@@ -85,6 +87,28 @@ void client_soon(struct hpkv_client *client)
 		loop_timer_set(client->loop->base, &client->soon, 0, soon_fired);
 }
 
+/* --- telling listeners --- */
+
+static void call_listener(void *data, const struct listener *listener)
+{
+	((hpkv_listener *)listener->fn)(listener->arg, data);
+}
+
+static void emit(struct hpkv_client *client, struct hpkv_event event)
+{
+	listeners_each(&client->listeners, event.type, call_listener, &event);
+}
+
+static void call_subscriber(void *data, const struct listener *listener)
+{
+	((hpkv_notification_fn *)listener->fn)(listener->arg, data);
+}
+
+void client_notify(struct hpkv_client *client, const struct hpkv_notification *notification)
+{
+	listeners_each(&client->subscribers, 0, call_subscriber, (void *)notification);
+}
+
 /* --- the connection's events --- */
 
 static void begin_connecting(struct hpkv_client *client)
@@ -116,8 +140,7 @@ static void opened(void *arg)
 	client->state = HPKV_CONNECTED;
 	connection_kick(client->connection);
 	finish_waiters(client, &client->connecting, NULL);
-	if (client->on_connected)
-		client->on_connected(client, client->arg);
+	emit(client, (struct hpkv_event){ .type = HPKV_EVENT_CONNECTED });
 	deliver_finished(client);
 	client_leave(client);
 }
@@ -128,8 +151,7 @@ static void lost(struct hpkv_client *client, const struct hpkv_error *error)
 	client->connection = NULL;
 	client->state = HPKV_DISCONNECTED;
 	calls_end_all(client, error);
-	if (client->on_disconnected)
-		client->on_disconnected(client, error, client->arg);
+	emit(client, (struct hpkv_event){ .type = HPKV_EVENT_DISCONNECTED, .error = error });
 	calls_deliver_ended(client);
 }
 
@@ -237,9 +259,6 @@ static int configure(struct hpkv_client *client, const struct hpkv_config *confi
 	client->connect_timeout_ms = config->connect_timeout_ms;
 	client->operation_timeout_ms = config->operation_timeout_ms;
 	client->max_message_bytes = config->max_message_bytes;
-	client->on_connected = config->connected;
-	client->on_disconnected = config->disconnected;
-	client->arg = config->arg;
 	r = copy_string(config->api_key, &client->api_key);
 	if (r == 0)
 		r = copy_string(config->token, &client->token);
@@ -323,7 +342,7 @@ int hpkv_client_connect(struct hpkv_client *client, void (*done)(void *arg, cons
 	return 0;
 }
 
-int hpkv_client_disconnect(struct hpkv_client *client, void (*done)(void *arg), void *arg)
+int hpkv_client_disconnect(struct hpkv_client *client, bool cancel, void (*done)(void *arg), void *arg)
 {
 	struct hpkv_error error;
 	struct waiter *waiter;
@@ -334,6 +353,7 @@ int hpkv_client_disconnect(struct hpkv_client *client, void (*done)(void *arg), 
 	if (!waiter)
 		return -ENOMEM;
 	waiter->disconnected = done;
+	(void)cancel;
 	error_set(&error, -ECANCELED, 0, "disconnected");
 	client->wanted = false;
 	client->start = false;
@@ -360,8 +380,24 @@ enum hpkv_state hpkv_client_state(const struct hpkv_client *client)
 	return client->state;
 }
 
-void hpkv_client_on_notification(struct hpkv_client *client, hpkv_notification_fn *fn, void *arg)
+/* --- listeners --- */
+
+int hpkv_client_on(struct hpkv_client *client, enum hpkv_event_type type, hpkv_listener *fn, void *arg, uint64_t *id)
 {
-	client->on_notification = fn;
-	client->notification_arg = arg;
+	return listeners_add(&client->listeners, type, (void (*)(void))fn, arg, id);
+}
+
+void hpkv_client_off(struct hpkv_client *client, uint64_t id)
+{
+	listeners_remove(&client->listeners, id);
+}
+
+int hpkv_subscribe(struct hpkv_client *client, hpkv_notification_fn *fn, void *arg, uint64_t *id)
+{
+	return listeners_add(&client->subscribers, 0, (void (*)(void))fn, arg, id);
+}
+
+void hpkv_unsubscribe(struct hpkv_client *client, uint64_t id)
+{
+	listeners_remove(&client->subscribers, id);
 }

@@ -5,6 +5,7 @@
 #include "client/codec.h"
 #include "client/connection.h"
 #include "client/internal.h"
+#include "client/listeners.h"
 #include "client/local.h"
 #include "client/request.h"
 #include "client/resolver.h"
@@ -39,11 +40,8 @@ struct hpkv_client {
 	char *api_key, *token, *ca_file;
 	unsigned connect_timeout_ms, operation_timeout_ms;
 	size_t max_message_bytes;
-	void (*on_connected)(struct hpkv_client *client, void *arg);
-	void (*on_disconnected)(struct hpkv_client *client, const struct hpkv_error *error, void *arg);
-	void *arg;
-	hpkv_notification_fn *on_notification;
-	void *notification_arg;
+	struct listeners listeners;   /* by enum hpkv_event_type */
+	struct listeners subscribers; /* of notifications */
 
 	enum hpkv_state state;
 	bool wanted;    /* connect was called, and disconnect not since: requests are accepted */
@@ -83,6 +81,8 @@ struct buf *calls_next_frame(struct hpkv_client *client);
 void calls_end_all(struct hpkv_client *client, const struct hpkv_error *error);
 /* Calls back those of `ended`. */
 void calls_deliver_ended(struct hpkv_client *client);
+/* Calls the subscribers. */
+void client_notify(struct hpkv_client *client, const struct hpkv_notification *notification);
 /* Makes `soon` run. */
 void client_soon(struct hpkv_client *client);
 

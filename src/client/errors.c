@@ -44,13 +44,38 @@ static void text_clean(char *text)
 				*c = '?';
 }
 
+static enum hpkv_error_kind kind_of(int err, int code)
+{
+	if (err == 0)
+		return HPKV_ERROR_NONE;
+	if (code == 401 || code == 403)
+		return HPKV_ERROR_AUTHENTICATION;
+	switch (err) {
+	case -ETIMEDOUT:
+		return HPKV_ERROR_TIMEOUT;
+	case -EPROTO:
+	case -EPROTONOSUPPORT:
+		return HPKV_ERROR_PROTOCOL;
+	case -ECANCELED:
+		return HPKV_ERROR_CANCELLED;
+	case -ECONNREFUSED:
+	case -ECONNRESET:
+	case -EHOSTUNREACH:
+		return HPKV_ERROR_CONNECTION;
+	default:
+		return code ? HPKV_ERROR_SERVER : HPKV_ERROR_LOCAL;
+	}
+}
+
 int error_set(struct hpkv_error *error, int err, int code, const char *format, ...)
 {
 	va_list args;
 
 	if (!error)
 		return err;
+	error->kind = kind_of(err, code);
 	error->err = err;
+	error->unknown_outcome = false;
 	error->code = code;
 	va_start(args, format);
 	vsnprintf(error->text, sizeof(error->text), format, args);

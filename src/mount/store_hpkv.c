@@ -253,20 +253,21 @@ static int send_request(struct pending *pending, unsigned timeout_ms)
 	struct hpkv_client *client = pending->store->client;
 	const struct store_request *request = &pending->request;
 	struct hpkv_slice key = slice(request->key), value = slice(request->value);
+	struct hpkv_options options = { .timeout_ms = timeout_ms, .repeat = HPKV_REPEAT_NEVER };
 
 	switch (request->op) {
 	case STORE_GET:
-		return hpkv_get(client, key, timeout_ms, replied, pending, NULL);
+		return hpkv_get(client, key, &options, replied, pending, NULL);
 	case STORE_SET:
-		return hpkv_set(client, key, value, timeout_ms, replied, pending, NULL);
+		return hpkv_set(client, key, value, &options, replied, pending, NULL);
 	case STORE_PATCH:
-		return hpkv_patch(client, key, value, timeout_ms, replied, pending, NULL);
+		return hpkv_patch(client, key, value, &options, replied, pending, NULL);
 	case STORE_DELETE:
-		return hpkv_delete(client, key, timeout_ms, replied, pending, NULL);
+		return hpkv_delete(client, key, &options, replied, pending, NULL);
 	case STORE_RANGE:
-		return hpkv_range(client, key, slice(request->end), request->limit, timeout_ms, replied, pending, NULL);
+		return hpkv_range(client, key, slice(request->end), request->limit, &options, replied, pending, NULL);
 	case STORE_ATOMIC:
-		return hpkv_atomic(client, key, value, timeout_ms, replied, pending, NULL);
+		return hpkv_atomic(client, key, value, &options, replied, pending, NULL);
 	}
 	return -EINVAL;
 }
@@ -511,12 +512,12 @@ static void reconnect_later(struct store_hpkv *store)
 	loop_timer_set(store->loop, &store->reconnect.timer, backoff_next(store, &store->reconnect), reconnect_now);
 }
 
-static void on_connected(struct hpkv_client *client, void *arg)
+static void on_connected(void *arg, const struct hpkv_event *event)
 {
 	struct store_hpkv *store = arg;
 	struct pending *pending;
 
-	(void)client;
+	(void)event;
 	if (store->was_lost)
 		log_info("connected again");
 	store->was_lost = false;
@@ -527,12 +528,12 @@ static void on_connected(struct hpkv_client *client, void *arg)
 	pump(store);
 }
 
-static void on_disconnected(struct hpkv_client *client, const struct hpkv_error *error, void *arg)
+static void on_disconnected(void *arg, const struct hpkv_event *event)
 {
 	struct store_hpkv *store = arg;
+	const struct hpkv_error *error = event->error;
 	struct pending *pending;
 
-	(void)client;
 	if (!store->keep_up)
 		return;
 	store->was_lost = true;
@@ -603,7 +604,7 @@ void store_hpkv_give_up(struct store_hpkv *store)
 	store->keep_up = false;
 	fail_waiting(store, -EIO);
 	/* ends those that were sent */
-	if (hpkv_client_disconnect(store->client, NULL, NULL) < 0)
+	if (hpkv_client_disconnect(store->client, true, NULL, NULL) < 0)
 		log_error("out of memory");
 }
 
@@ -613,7 +614,7 @@ void store_hpkv_disconnect(struct store_hpkv *store)
 
 	store->keep_up = false;
 	loop_timer_cancel(&store->reconnect.timer);
-	if (hpkv_client_disconnect(store->client, waiter_disconnected, &waiter) == 0)
+	if (hpkv_client_disconnect(store->client, true, waiter_disconnected, &waiter) == 0)
 		waiter_wait(&waiter);
 }
 
@@ -622,6 +623,7 @@ void store_hpkv_disconnect(struct store_hpkv *store)
 static int make_client(struct store_hpkv *store, const struct store_hpkv_config *from, struct hpkv_error *error)
 {
 	struct hpkv_config config;
+	uint64_t id;
 	int r = hpkv_loop_wrap(store->loop, &store->client_loop);
 
 	if (r)
@@ -634,10 +636,16 @@ static int make_client(struct store_hpkv *store, const struct store_hpkv_config 
 	config.operation_timeout_ms = (unsigned)(from->timeout_us / CLOCK_US_PER_MS);
 	if (config.max_message_bytes < MESSAGE_BYTES + 8 * from->max_value)
 		config.max_message_bytes = MESSAGE_BYTES + 8 * from->max_value;
-	config.connected = on_connected;
-	config.disconnected = on_disconnected;
-	config.arg = store;
-	return hpkv_client_new(store->client_loop, &config, &store->client, error);
+	config.ping_after_s = 2;
+	config.dead_after_s = 5;
+	config.max_reconnect_attempts = 0;
+	r = hpkv_client_new(store->client_loop, &config, &store->client, error);
+	if (r)
+		return r;
+	r = hpkv_client_on(store->client, HPKV_EVENT_CONNECTED, on_connected, store, &id);
+	if (r == 0)
+		r = hpkv_client_on(store->client, HPKV_EVENT_DISCONNECTED, on_disconnected, store, &id);
+	return r ? error_set(error, r, 0, "out of memory") : 0;
 }
 
 int store_hpkv_new(struct loop *loop, const struct store_hpkv_config *config, struct store_hpkv **out,
@@ -657,6 +665,7 @@ int store_hpkv_new(struct loop *loop, const struct store_hpkv_config *config, st
 		store->random = clock_now_us();
 	r = make_client(store, config, error);
 	if (r) {
+		hpkv_client_free(store->client);
 		hpkv_loop_free(store->client_loop);
 		free(store);
 		return r;

@@ -132,20 +132,19 @@ static void on_disconnect_done(void *arg)
 	free(ticket);
 }
 
-static void on_connected(struct hpkv_client *client, void *arg)
+static void on_connected(void *arg, const struct hpkv_event *info)
 {
-	(void)client;
+	(void)info;
 	(void)arg;
 	emit(event("connected", 0));
 }
 
-static void on_disconnected(struct hpkv_client *client, const struct hpkv_error *error, void *arg)
+static void on_disconnected(void *arg, const struct hpkv_event *info)
 {
 	struct driver *driver = arg;
 	json_t *object = event("disconnected", 0);
 
-	(void)client;
-	add_error(object, error);
+	add_error(object, info->error);
 	emit(object);
 	run_hook(driver, &driver->on_lost);
 }
@@ -193,18 +192,23 @@ static int start(struct driver *driver, const char *name, const json_t *c, struc
 		 struct hpkv_request **out)
 {
 	if (strcmp(name, "get") == 0)
-		return hpkv_get(driver->client, slice(c, 1), number(c, 2), on_reply, ticket, out);
+		return hpkv_get(driver->client, slice(c, 1), &(struct hpkv_options){ .timeout_ms = number(c, 2) },
+				on_reply, ticket, out);
 	if (strcmp(name, "set") == 0)
-		return hpkv_set(driver->client, slice(c, 1), slice(c, 2), number(c, 3), on_reply, ticket, out);
+		return hpkv_set(driver->client, slice(c, 1), slice(c, 2),
+				&(struct hpkv_options){ .timeout_ms = number(c, 3) }, on_reply, ticket, out);
 	if (strcmp(name, "patch") == 0)
-		return hpkv_patch(driver->client, slice(c, 1), slice(c, 2), number(c, 3), on_reply, ticket, out);
+		return hpkv_patch(driver->client, slice(c, 1), slice(c, 2),
+				  &(struct hpkv_options){ .timeout_ms = number(c, 3) }, on_reply, ticket, out);
 	if (strcmp(name, "delete") == 0)
-		return hpkv_delete(driver->client, slice(c, 1), number(c, 2), on_reply, ticket, out);
+		return hpkv_delete(driver->client, slice(c, 1), &(struct hpkv_options){ .timeout_ms = number(c, 2) },
+				   on_reply, ticket, out);
 	if (strcmp(name, "range") == 0)
-		return hpkv_range(driver->client, slice(c, 1), slice(c, 2), number(c, 3), number(c, 4), on_reply,
-				  ticket, out);
+		return hpkv_range(driver->client, slice(c, 1), slice(c, 2), number(c, 3),
+				  &(struct hpkv_options){ .timeout_ms = number(c, 4) }, on_reply, ticket, out);
 	if (strcmp(name, "atomic") == 0)
-		return hpkv_atomic(driver->client, slice(c, 1), slice(c, 2), number(c, 3), on_reply, ticket, out);
+		return hpkv_atomic(driver->client, slice(c, 1), slice(c, 2),
+				   &(struct hpkv_options){ .timeout_ms = number(c, 3) }, on_reply, ticket, out);
 	fprintf(stderr, "unknown command %s\n", name);
 	abort();
 }
@@ -261,7 +265,7 @@ static void run(struct driver *driver, json_t *command)
 		if (hpkv_client_connect(driver->client, on_connect_done, ticket_new(driver, ++driver->connects)) != 0)
 			abort();
 	} else if (strcmp(name, "disconnect") == 0) {
-		if (hpkv_client_disconnect(driver->client, on_disconnect_done,
+		if (hpkv_client_disconnect(driver->client, true, on_disconnect_done,
 					   ticket_new(driver, ++driver->disconnects)) != 0)
 			abort();
 	} else if (strcmp(name, "free") == 0) {
@@ -344,9 +348,17 @@ static void configure(struct hpkv_config *config, struct driver *driver)
 	n = json_integer_value(json_object_get(options, "max_message_bytes"));
 	if (n)
 		config->max_message_bytes = (size_t)n;
-	config->connected = on_connected;
-	config->disconnected = on_disconnected;
-	config->arg = driver;
+	config->max_reconnect_attempts = 0;
+}
+
+static void add_listeners(struct driver *driver)
+{
+	uint64_t id;
+
+	if (hpkv_client_on(driver->client, HPKV_EVENT_CONNECTED, on_connected, driver, &id) != 0 ||
+	    hpkv_client_on(driver->client, HPKV_EVENT_DISCONNECTED, on_disconnected, driver, &id) != 0 ||
+	    hpkv_subscribe(driver->client, on_notification, driver, &id) != 0)
+		abort();
 }
 
 int main(int argc, char **argv)
@@ -370,7 +382,7 @@ int main(int argc, char **argv)
 		add_error(object, &error);
 		emit(object);
 	} else {
-		hpkv_client_on_notification(driver->client, on_notification, driver);
+		add_listeners(driver);
 		if (pthread_create(&reader, NULL, read_lines, driver) != 0)
 			return 2;
 		hpkv_loop_run(driver->loop);
