@@ -356,6 +356,27 @@ int list_dir(struct rig *rig, const char *path)
 	return r;
 }
 
+/* --- many --- */
+
+void put_numbered(struct rig *rig, const char *format, int count)
+{
+	char key[64];
+
+	for (int i = 0; i < count; i++) {
+		snprintf(key, sizeof(key), format, i);
+		memstore_put(rig->ms, key, "value");
+	}
+}
+
+unsigned words(const char *text)
+{
+	unsigned count = 0;
+
+	for (; *text; text++)
+		count += *text == ' ';
+	return count;
+}
+
 /* --- life --- */
 
 static void make_fs(struct rig *rig)

@@ -163,6 +163,10 @@ int list_dir(struct rig *rig, const char *path);
 
 /* All that was read is older than the ttl. */
 void rig_expire(struct rig *rig);
+/* Sets `count` keys, named by their number. */
+void put_numbered(struct rig *rig, const char *format, int count);
+/* How many names a listing's output has. */
+unsigned words(const char *text);
 /* So much time passes. */
 void rig_pass(uint64_t us);
 
