@@ -42,6 +42,7 @@ struct hpkv_client {
 	size_t max_message_bytes;
 	struct listeners listeners;   /* by enum hpkv_event_type */
 	struct listeners subscribers; /* of notifications */
+	struct hpkv_stats stats;      /* the counts; the rest is filled in when it is asked for */
 
 	enum hpkv_state state;
 	bool wanted;    /* connect was called, and disconnect not since: requests are accepted */
