@@ -104,7 +104,7 @@ def test_no_key(tmp_path):
 
 def test_key_file(tmp_path):
     path = tmp_path / "key"
-    path.write_text("from-the-file\nnot this\n")
+    path.write_text("\nfrom-the-file \n")
     for mode in (0o640, 0o604, 0o620, 0o601):
         path.chmod(mode)
         line = one_line(run("--store", str(tmp_path / "s"), "--listen", "0", "--api-key-file", str(path)), 2)
@@ -113,7 +113,21 @@ def test_key_file(tmp_path):
     with Hpkvd(tmp_path / "s", ["--api-key-file", str(path)]) as server:
         with Client(server.url, "from-the-file"):
             pass
-    one_line(run("--store", str(tmp_path / "s"), "--listen", "0", "--api-key-file", str(tmp_path / "none")), 2)
+    for content in ("", "\n", "two words\n", "two\nlines\n", "of\0file\n", "\u00e9\n", "k" * 1025):
+        path.write_text(content)
+        line = one_line(run("--store", str(tmp_path / "s"), "--listen", "0", "--api-key-file", str(path)), 2)
+        assert str(path) in line and (not content.strip() or content.strip() not in line)
+    path.write_text("k" * 1024)
+    with Hpkvd(tmp_path / "s", ["--api-key-file", str(path)]) as server:
+        with Client(server.url, "k" * 1024):
+            pass
+
+
+def test_a_key_that_is_in_no_file(tmp_path):
+    os.mkfifo(tmp_path / "fifo", 0o600)
+    for path in (tmp_path / "none", tmp_path, tmp_path / "fifo"):
+        line = one_line(run("--store", str(tmp_path / "s"), "--listen", "0", "--api-key-file", str(path)), 2)
+        assert str(path) in line
 
 
 def test_key_from_systemd(tmp_path):
