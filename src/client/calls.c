@@ -10,8 +10,12 @@
 
 static void finish(struct hpkv_request *request, const struct hpkv_reply *reply)
 {
+	struct hpkv_client *client = request->client;
+
 	request->callback(request->arg, reply);
 	request_free(request);
+	if (calls_idle(client))
+		client_calls_idle(client);
 }
 
 static void finish_error(struct hpkv_request *request, const struct hpkv_error *error)
@@ -28,6 +32,22 @@ void calls_end_all(struct hpkv_client *client, const struct hpkv_error *error)
 	while ((request = request_any(&client->requests)))
 		request_end(&client->requests, request, error->err);
 	client->lost = *error;
+}
+
+void calls_connected(struct hpkv_client *client)
+{
+	connection_kick(client->connection);
+}
+
+void calls_lost(struct hpkv_client *client, const struct hpkv_error *error, bool reconnecting)
+{
+	(void)reconnecting;
+	calls_end_all(client, error);
+}
+
+bool calls_idle(const struct hpkv_client *client)
+{
+	return !client->requests.by_id;
 }
 
 /* Each gets its own reason; the text that the connection's end left goes with all that ended for it. A client
@@ -111,7 +131,7 @@ void calls_message(struct hpkv_client *client, struct str raw)
 {
 	int r = message_decode(&client->message, raw);
 
-	if (client->state != HPKV_CONNECTED)
+	if (!client_serving(client))
 		return;
 	if (r == 0 && client->message.kind == MESSAGE_NOTIFICATION) {
 		client_notify(client, &client->message.notification);
@@ -161,7 +181,7 @@ static int start(struct hpkv_client *client, const struct call *call, const stru
 	request->callback = callback;
 	request->arg = arg;
 	deadline_arm(client);
-	if (client->state == HPKV_CONNECTED)
+	if (client_serving(client))
 		connection_kick(client->connection);
 	if (out)
 		*out = request;

@@ -94,9 +94,13 @@ static void call_listener(void *data, const struct listener *listener)
 	((hpkv_listener *)listener->fn)(listener->arg, data);
 }
 
-static void emit(struct hpkv_client *client, struct hpkv_event event)
+void client_emit(struct hpkv_client *client, struct hpkv_event event)
 {
+	if (client->freed)
+		return;
+	client_enter(client);
 	listeners_each(&client->listeners, event.type, call_listener, &event);
+	client_leave(client);
 }
 
 static void call_subscriber(void *data, const struct listener *listener)
@@ -106,7 +110,11 @@ static void call_subscriber(void *data, const struct listener *listener)
 
 void client_notify(struct hpkv_client *client, const struct hpkv_notification *notification)
 {
+	if (client->freed)
+		return;
+	client_enter(client);
 	listeners_each(&client->subscribers, 0, call_subscriber, (void *)notification);
+	client_leave(client);
 }
 
 /* --- the connection's events --- */
@@ -138,9 +146,9 @@ static void opened(void *arg)
 	client_enter(client);
 	dial_cancel(client);
 	client->state = HPKV_CONNECTED;
-	connection_kick(client->connection);
+	calls_connected(client);
 	finish_waiters(client, &client->connecting, NULL);
-	emit(client, (struct hpkv_event){ .type = HPKV_EVENT_CONNECTED });
+	client_emit(client, (struct hpkv_event){ .type = HPKV_EVENT_CONNECTED });
 	deliver_finished(client);
 	client_leave(client);
 }
@@ -150,8 +158,8 @@ static void lost(struct hpkv_client *client, const struct hpkv_error *error)
 	connection_free(client->connection);
 	client->connection = NULL;
 	client->state = HPKV_DISCONNECTED;
-	calls_end_all(client, error);
-	emit(client, (struct hpkv_event){ .type = HPKV_EVENT_DISCONNECTED, .error = error });
+	calls_lost(client, error, false);
+	client_emit(client, (struct hpkv_event){ .type = HPKV_EVENT_DISCONNECTED, .error = error });
 	calls_deliver_ended(client);
 }
 
@@ -312,6 +320,25 @@ void hpkv_client_free(struct hpkv_client *client)
 }
 
 /* --- connect and disconnect --- */
+
+static void begin_closing(struct hpkv_client *client)
+{
+	client->draining = false;
+	connection_close(client->connection);
+	loop_timer_set(client->loop->base, &client->close_timer, client->connect_timeout_ms * (uint64_t)CLOCK_US_PER_MS,
+		       close_timed_out);
+}
+
+bool client_serving(const struct hpkv_client *client)
+{
+	return client->state == HPKV_CONNECTED || client->draining;
+}
+
+void client_calls_idle(struct hpkv_client *client)
+{
+	if (client->draining)
+		begin_closing(client);
+}
 
 static struct waiter *new_waiter(struct waiter **list, void *arg)
 {

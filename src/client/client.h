@@ -47,6 +47,7 @@ struct hpkv_client {
 	enum hpkv_state state;
 	bool wanted;    /* connect was called, and disconnect not since: requests are accepted */
 	bool start;     /* `soon` begins to connect */
+	bool draining;  /* disconnecting, and requests are still under way */
 	bool freed;     /* hpkv_client_free was called; the memory goes when no callback is on the stack */
 	unsigned depth; /* callbacks on the stack */
 	struct dial dial;
@@ -75,16 +76,32 @@ void dial_try_failed(struct hpkv_client *client, const struct hpkv_error *error)
 extern const struct connection_events client_events;
 void client_dial_failed(struct hpkv_client *client, const struct hpkv_error *error);
 
-/* calls.c */
+/* client.c, for calls.c. Both call the user: everything may have changed afterwards, but the memory stays until
+ * client_leave. */
+void client_emit(struct hpkv_client *client, struct hpkv_event event);
+void client_notify(struct hpkv_client *client, const struct hpkv_notification *notification);
+/* Makes `soon` run. */
+void client_soon(struct hpkv_client *client);
+/* A connection is open and carries requests: also while a disconnect waits for the last of them. */
+bool client_serving(const struct hpkv_client *client);
+/* The last request under way has ended. */
+void client_calls_idle(struct hpkv_client *client);
+
+/* calls.c. Only calls_message and calls_deliver_ended call the user. */
 void calls_message(struct hpkv_client *client, struct str raw);
+/* The next to send, or NULL: nothing waits, or what waits must wait longer. */
 struct buf *calls_next_frame(struct hpkv_client *client);
+/* The connection is open: what waits may go out. */
+void calls_connected(struct hpkv_client *client);
+/* The connection ended without our asking. What was in flight is repeated later, or ends, by the rule of enum
+ * hpkv_repeat; what waited goes on waiting if there will be an attempt to reconnect, and its time runs now. Without one
+ * all ends with the error. */
+void calls_lost(struct hpkv_client *client, const struct hpkv_error *error, bool reconnecting);
 /* Moves all requests to `ended`. */
 void calls_end_all(struct hpkv_client *client, const struct hpkv_error *error);
 /* Calls back those of `ended`. */
 void calls_deliver_ended(struct hpkv_client *client);
-/* Calls the subscribers. */
-void client_notify(struct hpkv_client *client, const struct hpkv_notification *notification);
-/* Makes `soon` run. */
-void client_soon(struct hpkv_client *client);
+/* Nothing is under way. */
+bool calls_idle(const struct hpkv_client *client);
 
 #endif
