@@ -447,7 +447,7 @@ HPKV_API uint64_t hpkv_stats_rtt_us(const struct hpkv_stats *stats, double share
 
 /* Asks for a token (POST /token/websocket). `done` gets the token (borrowed) or the error, once: as those of
  * hpkv_client_connect, or -ECANCELED when the loop is freed. 0; -EINVAL (`error` says what is wrong), -ENOMEM,
- * -EAGAIN: then `done` is not called. */
+ * -ECANCELED (the loop is being freed): then `done` is not called. */
 HPKV_API int hpkv_token_generate(struct hpkv_loop *loop, const struct hpkv_token_config *config,
 				 void (*done)(void *arg, const char *token, const struct hpkv_error *error), void *arg,
 				 struct hpkv_error *error);

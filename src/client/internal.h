@@ -13,12 +13,15 @@
 
 struct vhost_entry; /* see vhost.c */
 struct token_call;  /* see token.c */
+struct http;        /* see http_loop.c */
 
 struct hpkv_loop {
 	struct loop *base;
 	bool owned; /* hpkv_loop_free frees `base` */
 	struct vhost_entry *vhosts;
 	struct token_call *tokens;
+	bool ending; /* no more tokens: hpkv_loop_free waits for nothing new */
+	struct http *http; /* NULL until it is needed */
 };
 
 /* Makes a public loop of one that the program has. hpkv_loop_free then leaves `base` alone, and must be called

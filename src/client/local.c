@@ -74,11 +74,10 @@ static int check_health(const struct search *search, struct hpkv_error *error)
 		.url = "http://localhost/health",
 		.unix_socket = search->server.socket.path,
 		.deadline_us = search->deadline_us,
-		.job = search->job,
 	};
 	CLEANUP(buf_free) struct buf body = BUF_INIT;
 	struct http_response response = { 0 };
-	int r = http_do(&request, &response, error);
+	int r = http_do(&request, search->job, &response, error);
 
 	body = response.body;
 	if (r == 0)

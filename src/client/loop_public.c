@@ -3,6 +3,7 @@
 #include <errno.h>
 
 #include "client/connection.h"
+#include "client/http.h"
 #include "client/token.h"
 
 int hpkv_loop_wrap(struct loop *base, struct hpkv_loop **out)
@@ -37,6 +38,7 @@ void hpkv_loop_free(struct hpkv_loop *loop)
 	if (!loop)
 		return;
 	tokens_cancel(loop);
+	http_free(loop);
 	if (loop->owned)
 		loop_free(loop->base);
 	vhosts_free(loop);
