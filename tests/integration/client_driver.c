@@ -10,7 +10,8 @@
  *   ["token", [PATTERN...], ACCESS or null]
  *   ["then", [COMMAND, ...]]      to be run inside the next reply's callback
  *   ["on_lost", [COMMAND, ...]]   to be run inside `disconnected`
- *   ["on_connect", [COMMAND, ...]] to be run inside the next done of connect */
+ *   ["on_connect", [COMMAND, ...]] to be run inside the next done of connect
+ *   ["on_token", [COMMAND, ...]]  to be run inside the next done of a token */
 #include <errno.h>
 #include <jansson.h>
 #include <libwebsockets.h>
@@ -28,7 +29,7 @@ struct driver {
 	struct hpkv_client *client;
 	const char *url;
 	json_t *options;
-	json_t *then, *on_lost, *on_connect;
+	json_t *then, *on_lost, *on_connect, *on_token;
 	struct hpkv_request *requests[MAX_REQUESTS + 1];
 	int started, connects, disconnects, tokens;
 };
@@ -165,6 +166,7 @@ static void on_notification(void *arg, const struct hpkv_notification *notificat
 static void on_token(void *arg, const char *token, const struct hpkv_error *error)
 {
 	struct ticket *ticket = arg;
+	struct driver *driver = ticket->driver;
 	json_t *object = event("token", ticket->n);
 
 	add_error(object, error);
@@ -172,6 +174,7 @@ static void on_token(void *arg, const char *token, const struct hpkv_error *erro
 		json_object_set_new(object, "token", json_string(token));
 	emit(object);
 	free(ticket);
+	run_hook(driver, &driver->on_token);
 }
 
 /* --- commands --- */
@@ -285,6 +288,8 @@ static void run(struct driver *driver, json_t *command)
 		driver->on_lost = json_incref(json_array_get(command, 1));
 	} else if (strcmp(name, "on_connect") == 0) {
 		driver->on_connect = json_incref(json_array_get(command, 1));
+	} else if (strcmp(name, "on_token") == 0) {
+		driver->on_token = json_incref(json_array_get(command, 1));
 	} else {
 		request(driver, name, command);
 	}
@@ -393,6 +398,7 @@ int main(int argc, char **argv)
 	json_decref(driver->then);
 	json_decref(driver->on_lost);
 	json_decref(driver->on_connect);
+	json_decref(driver->on_token);
 	free(driver);
 	return 0;
 }
