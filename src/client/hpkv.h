@@ -92,7 +92,7 @@ HPKV_API const char *hpkv_state_name(enum hpkv_state state);
 #define HPKV_FOREVER UINT_MAX
 
 struct hpkv_throttle {
-	bool enabled;
+	bool enabled; /* false: nothing is paced, and a request that gets a 429 ends with it */
 	/* Requests a second at most; 0: as many as the server takes. In both cases a 429 pauses all requests for a while
 	 * (longer each time, until one succeeds) and halves the rate, which then grows back step by step. */
 	double rate_per_s;
@@ -254,12 +254,17 @@ enum hpkv_repeat {
 	/* A request that the server refused with 429, or that was under way when its connection was lost, is sent again
 	 * where that cannot do harm: get and range; after a 429 all. A set or delete whose connection was lost reads the key first:
 	 * what it wanted stands: success (a 404 to a repeated delete as well); what `before` says still stands: it is
-	 * repeated; anything else, and every patch and atomic: -ECONNRESET with unknown_outcome. */
+	 * repeated; anything else, and every patch and atomic: -ECONNRESET with unknown_outcome. What made a message too
+	 * large for max_message_bytes is not repeated. Changes of one key that are under way together may take
+	 * effect in another order after a 429. */
 	HPKV_REPEAT_SAFE,
 	/* Set and delete are repeated whatever the key holds by then: the last writer wins. */
 	HPKV_REPEAT_OVERWRITE,
 	/* Nothing is sent twice: -ECONNRESET, and -EAGAIN for 429. */
 	HPKV_REPEAT_NEVER,
+	/* Only what did nothing is sent again: get and range, and after a 429 all. A change whose connection was lost:
+	 * -ECONNRESET, for callers that judge by themselves. */
+	HPKV_REPEAT_REFUSED,
 };
 
 /* How one request is made. {0}, or NULL instead, is the default. */
@@ -283,7 +288,8 @@ struct hpkv_request;
  * While there is no connection, requests are kept and sent once there is one; each ends after its timeout, or
  * with the error of a connect or reconnect that finally fails (but never with -ENOENT, which only the server's 404 gives).
  *
- * Errors that arrive in the callback: hpkv_code_errno of the server's code, with that code; -ETIMEDOUT;
+ * Errors that arrive in the callback: hpkv_code_errno of the server's code, with that code; -ETIMEDOUT (with code 429 where
+ * 429 was the last answer, of kind HPKV_ERROR_CONNECTION where there was no connection to send it on);
  * -ECONNRESET (the connection was lost while the request was under way, and it could not be repeated); -EPROTO (the
  * server's reply makes no sense, or was larger than max_message_bytes, which also ends the connection and all
  * that is under way on it); -ECANCELED. After all of these but the server's own the outcome of anything but get and
