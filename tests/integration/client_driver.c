@@ -1,7 +1,7 @@
 /* A program around libhpkv for the tests: takes commands as JSON arrays, one a line, on standard input and reports
  * every callback as a JSON object on standard output. It uses the public header only.
  *
- *   client_driver URL OPTIONS     OPTIONS: an object of hpkv_config's members
+ *   client_driver URL OPTIONS     OPTIONS: an object of hpkv_config's members; token_api_key: for ["token"] only
  *
  *   ["connect"] ["disconnect"] ["free"] ["state"]    the end of the input frees all
  *   ["get", KEY, TIMEOUT_MS] ["set", KEY, VALUE, TIMEOUT_MS] ["patch", ...] ["delete", KEY, TIMEOUT_MS]
@@ -234,11 +234,12 @@ static void request(struct driver *driver, const char *name, const json_t *comma
 static void token(struct driver *driver, const json_t *command)
 {
 	const json_t *list = json_array_get(command, 1);
+	const char *key = json_string_value(json_object_get(driver->options, "token_api_key"));
 	const char *patterns[16] = { NULL };
 	struct ticket *ticket = ticket_new(driver, ++driver->tokens);
 	struct hpkv_token_config config = {
 		.url = driver->url,
-		.api_key = json_string_value(json_object_get(driver->options, "api_key")),
+		.api_key = key ? key : json_string_value(json_object_get(driver->options, "api_key")),
 		.ca_file = json_string_value(json_object_get(driver->options, "ca_file")),
 		.insecure = json_is_true(json_object_get(driver->options, "insecure")),
 		.subscribe_patterns = patterns,
