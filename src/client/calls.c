@@ -1,53 +1,77 @@
 #include "client/client.h"
 
 #include <errno.h>
+#include <sys/random.h>
 
 #include "base/clock.h"
-#include "base/list.h"
-#include "base/utf8.h"
+
+void calls_init(struct hpkv_client *client, const struct hpkv_config *config)
+{
+	struct calls *calls = &client->calls;
+	uint64_t seed, now = clock_now_us();
+
+	if (getrandom(&seed, sizeof(seed), GRND_NONBLOCK) < 0)
+		seed = now;
+	throttle_init(&calls->throttle, &config->throttle, seed, now);
+	calls->timeout_ms = config->operation_timeout_ms;
+	calls->max_in_flight = config->max_in_flight;
+	calls->max_queued = config->max_queued;
+}
+
+void calls_stop(struct hpkv_client *client)
+{
+	loop_timer_cancel(&client->calls.deadline);
+	loop_timer_cancel(&client->calls.pace);
+}
+
+void calls_free(struct hpkv_client *client)
+{
+	request_table_free(&client->calls.table);
+	buf_free(&client->calls.out);
+	message_free(&client->calls.message);
+}
 
 /* --- endings --- */
 
-static void finish(struct hpkv_request *request, const struct hpkv_reply *reply)
+static void count_end(struct hpkv_stats *stats, const struct hpkv_error *error)
+{
+	if (!error) {
+		stats->succeeded++;
+		return;
+	}
+	stats->failed++;
+	stats->timed_out += error->err == -ETIMEDOUT;
+	stats->cancelled += error->err == -ECANCELED;
+}
+
+void calls_finish(struct hpkv_request *request, const struct hpkv_reply *reply)
 {
 	struct hpkv_client *client = request->client;
 
+	count_end(&client->stats, reply->error);
 	request->callback(request->arg, reply);
 	request_free(request);
 	if (calls_idle(client))
 		client_calls_idle(client);
 }
 
-static void finish_error(struct hpkv_request *request, const struct hpkv_error *error)
+void calls_finish_error(struct hpkv_request *request, struct hpkv_error *error)
 {
 	const struct hpkv_reply reply = { .error = error };
 
-	finish(request, &reply);
-}
-
-void calls_end_all(struct hpkv_client *client, const struct hpkv_error *error)
-{
-	struct hpkv_request *request;
-
-	while ((request = request_any(&client->requests)))
-		request_end(&client->requests, request, error->err);
-	client->lost = *error;
-}
-
-void calls_connected(struct hpkv_client *client)
-{
-	connection_kick(client->connection);
-}
-
-void calls_lost(struct hpkv_client *client, const struct hpkv_error *error, bool reconnecting)
-{
-	(void)reconnecting;
-	calls_end_all(client, error);
+	error->unknown_outcome = request->doubt;
+	calls_finish(request, &reply);
 }
 
 bool calls_idle(const struct hpkv_client *client)
 {
-	return !client->requests.by_id;
+	return client->calls.table.count == client->calls.table.held_count;
+}
+
+void calls_end_all(struct hpkv_client *client, const struct hpkv_error *error)
+{
+	request_end_all(&client->calls.table, error->err);
+	client->calls.lost = *error;
 }
 
 /* Each gets its own reason; the text that the connection's end left goes with all that ended for it. A client
@@ -56,15 +80,16 @@ void calls_deliver_ended(struct hpkv_client *client)
 {
 	struct hpkv_request *request;
 
-	while ((request = client->requests.ended)) {
-		struct hpkv_error error;
+	while ((request = request_take_ended(&client->calls.table))) {
+		struct hpkv_error error = client->calls.lost;
 
 		if (client->freed || request->ended == -ECANCELED)
 			error_set(&error, -ECANCELED, 0, "the request was cancelled");
-		else
-			error = client->lost;
-		DL_DELETE(client->requests.ended, request);
-		finish_error(request, &error);
+		else if (request->ended == -ENOMEM)
+			error_set(&error, -ENOMEM, 0, "out of memory");
+		else if (request->ended != error.err)
+			error_set(&error, request->ended, 0, "the connection was lost");
+		calls_finish_error(request, &error);
 	}
 }
 
@@ -76,185 +101,311 @@ static void deadline_fired(struct loop_timer *timer);
  * rather than being moved for every reply. */
 static void deadline_arm(struct hpkv_client *client)
 {
-	struct hpkv_request *first = request_first_deadline(&client->requests);
+	struct calls *calls = &client->calls;
+	struct hpkv_request *first = request_first_deadline(&calls->table);
 	uint64_t now;
 
-	if (!first || (client->deadline_us && client->deadline_us <= first->deadline_us))
+	if (!first || (calls->deadline_us && calls->deadline_us <= first->deadline_us))
 		return;
 	now = clock_now_us();
-	client->deadline_us = first->deadline_us;
-	loop_timer_set(client->loop->base, &client->deadline, first->deadline_us > now ? first->deadline_us - now : 0,
+	calls->deadline_us = first->deadline_us;
+	loop_timer_set(client->loop->base, &calls->deadline, first->deadline_us > now ? first->deadline_us - now : 0,
 		       deadline_fired);
 }
 
+static void start_time(struct request_table *table, struct hpkv_request *request, uint64_t now_us)
+{
+	if (!request->deadline_us)
+		request_set_deadline(table, request, now_us + request->timeout_ms * (uint64_t)CLOCK_US_PER_MS);
+}
+
+static void time_out(struct hpkv_request *request, bool connected, bool in_flight)
+{
+	struct hpkv_error error;
+
+	if (request->refused) {
+		error_set(&error, -ETIMEDOUT, 429, "the server refused too many requests for too long (429)");
+	} else if (in_flight || connected) {
+		error_set(&error, -ETIMEDOUT, 0, "the server did not answer within %u ms", request->timeout_ms);
+	} else {
+		error_set(&error, -ETIMEDOUT, 0, "there was no connection for %u ms", request->timeout_ms);
+		error.kind = HPKV_ERROR_CONNECTION;
+	}
+	calls_finish_error(request, &error);
+}
+
+static void kick(struct hpkv_client *client);
+
 static void deadline_fired(struct loop_timer *timer)
 {
-	struct hpkv_client *client = lws_container_of(timer, struct hpkv_client, deadline);
+	struct hpkv_client *client = lws_container_of(timer, struct hpkv_client, calls.deadline);
+	struct request_table *table = &client->calls.table;
 	struct hpkv_request *first;
 
-	client->deadline_us = 0;
+	client->calls.deadline_us = 0;
 	client_enter(client);
-	while ((first = request_first_deadline(&client->requests)) && first->deadline_us <= clock_now_us()) {
-		struct hpkv_error error;
+	while ((first = request_first_deadline(table)) && first->deadline_us <= clock_now_us()) {
+		bool in_flight = first->place == REQUEST_SENT;
 
-		error_set(&error, -ETIMEDOUT, 0, "the server did not answer within %llu ms",
-			  (unsigned long long)(first->timeout_us / CLOCK_US_PER_MS));
-		request_remove(&client->requests, first);
-		finish_error(first, &error);
+		request_forget(table, first);
+		time_out(first, client_serving(client), in_flight);
 	}
-	if (!client->freed)
+	if (!client->freed) {
 		deadline_arm(client);
+		kick(client);
+	}
 	client_leave(client);
 }
 
-/* --- receiving and sending --- */
+/* --- sending --- */
 
-static void reply_arrived(struct hpkv_client *client, int decoded)
+/* Something may have become sendable. */
+static void kick(struct hpkv_client *client)
 {
-	struct hpkv_request *request = request_find(&client->requests, client->message.id);
-	struct hpkv_reply reply;
-	struct hpkv_error error;
+	struct calls *calls = &client->calls;
 
-	if (!request || request->queued)
-		return; /* late, unknown, or an id that was not sent yet */
-	request_remove(&client->requests, request);
-	if (decoded == 0) {
-		message_reply(&client->message, request->op, &reply, &error);
-		finish(request, &reply);
-		return;
-	}
-	error_set(&error, decoded, 0, decoded == -ENOMEM ? "out of memory" : "the server's reply makes no sense");
-	finish_error(request, &error);
+	if (!calls->paced && client_serving(client) && calls->table.in_flight < calls->max_in_flight &&
+	    request_next(&calls->table))
+		connection_kick(client->connection);
 }
 
-void calls_message(struct hpkv_client *client, struct str raw)
+static void pace_fired(struct loop_timer *timer)
 {
-	int r = message_decode(&client->message, raw);
+	struct hpkv_client *client = lws_container_of(timer, struct hpkv_client, calls.pace);
 
-	if (!client_serving(client))
-		return;
-	if (r == 0 && client->message.kind == MESSAGE_NOTIFICATION) {
-		client_notify(client, &client->message.notification);
-		return;
-	}
-	reply_arrived(client, r);
+	client->calls.paced = false;
+	kick(client);
+}
+
+void calls_pace_anew(struct hpkv_client *client)
+{
+	loop_timer_cancel(&client->calls.pace);
+	client->calls.paced = false;
+	kick(client);
+}
+
+/* Encodes what goes out for a request; it is sent from then on. */
+static int send_request(struct hpkv_client *client, struct hpkv_request *request, uint64_t now)
+{
+	struct calls *calls = &client->calls;
+	const struct call look = { .op = OP_GET, .key = request->call.key };
+	int r = request_sent(&calls->table, request, now);
+
+	buf_clear(&calls->out);
+	if (r == 0)
+		r = buf_resize(&calls->out, LWS_PRE);
+	if (r == 0)
+		r = codec_encode(&calls->out, request->id, request->look ? &look : &request->call);
+	return r;
 }
 
 struct buf *calls_next_frame(struct hpkv_client *client)
 {
-	struct hpkv_request *request = request_next_to_send(&client->requests);
-
-	buf_free(&client->out);
-	if (!request)
-		return NULL;
-	client->out = buf_take(&request->frame);
-	return &client->out;
-}
-
-/* --- public calls --- */
-
-static struct str str_slice(struct hpkv_slice slice)
-{
-	return str_of(slice.size ? slice.data : "", slice.size);
-}
-
-static bool key_valid(struct str key)
-{
-	return key.len > 0 && utf8_valid(key);
-}
-
-static int start(struct hpkv_client *client, const struct call *call, const struct hpkv_options *options,
-		 hpkv_callback *callback, void *arg, struct hpkv_request **out)
-{
-	unsigned timeout_ms = options && options->timeout_ms ? options->timeout_ms : client->operation_timeout_ms;
+	struct calls *calls = &client->calls;
 	struct hpkv_request *request;
-	int r;
 
-	if (!key_valid(call->key))
-		return -EINVAL;
-	if (!client->wanted)
-		return -ENOTCONN;
-	r = request_new(&client->requests, call, timeout_ms * (uint64_t)CLOCK_US_PER_MS, &request);
-	if (r)
-		return r;
-	request->client = client;
-	request->callback = callback;
-	request->arg = arg;
-	deadline_arm(client);
-	if (client_serving(client))
-		connection_kick(client->connection);
-	if (out)
-		*out = request;
-	return 0;
+	while (calls->table.in_flight < calls->max_in_flight && (request = request_next(&calls->table))) {
+		uint64_t now = clock_now_us(), wait_us = throttle_take(&calls->throttle, now);
+		bool repeated = request->id != 0 && !request->look;
+
+		if (wait_us) {
+			calls->paced = true;
+			loop_timer_set(client->loop->base, &calls->pace, wait_us, pace_fired);
+			return NULL;
+		}
+		if (send_request(client, request, now) < 0) {
+			request_end(&calls->table, request, -ENOMEM);
+			client_soon(client);
+			continue;
+		}
+		client->stats.repeated += repeated;
+		request->refused = false;
+		request->doubt = request->doubt || repeat_changes(request);
+		start_time(&calls->table, request, now);
+		deadline_arm(client);
+		return &calls->out;
+	}
+	return NULL;
 }
 
-int hpkv_get(struct hpkv_client *client, struct hpkv_slice key, const struct hpkv_options *options,
-	     hpkv_callback *callback, void *arg, struct hpkv_request **out)
+void calls_queued(struct hpkv_client *client, struct hpkv_request *request)
 {
-	const struct call call = { .op = OP_GET, .key = str_slice(key) };
+	struct request_table *table = &client->calls.table;
 
-	return start(client, &call, options, callback, arg, out);
+	request_queue(table, request, client->draining);
+	if (client->state != HPKV_CONNECTED) {
+		start_time(table, request, clock_now_us());
+		deadline_arm(client);
+	}
+	kick(client);
 }
 
-static int start_write(struct hpkv_client *client, enum op op, struct hpkv_slice key, struct hpkv_slice value,
-		       const struct hpkv_options *options, hpkv_callback *callback, void *arg,
-		       struct hpkv_request **out)
-{
-	const struct call call = { .op = op, .key = str_slice(key), .value = str_slice(value) };
+/* --- receiving --- */
 
-	if (!key_valid(call.value))
-		return -EINVAL;
-	return start(client, &call, options, callback, arg, out);
+static void count_round_trip(struct hpkv_stats *stats, uint64_t us)
+{
+	unsigned bucket = us ? 64 - (unsigned)__builtin_clzll(us) : 0;
+
+	stats->rtt_us[bucket < HPKV_RTT_BUCKETS ? bucket : HPKV_RTT_BUCKETS - 1]++;
+	if (stats->rtt_count == 0 || us < stats->rtt_min_us)
+		stats->rtt_min_us = us;
+	if (us > stats->rtt_max_us)
+		stats->rtt_max_us = us;
+	stats->rtt_count++;
+	stats->rtt_sum_us += us;
 }
 
-int hpkv_set(struct hpkv_client *client, struct hpkv_slice key, struct hpkv_slice value,
-	     const struct hpkv_options *options, hpkv_callback *callback, void *arg, struct hpkv_request **out)
+/* The answer to a GET that was to tell whether a change is to be repeated. */
+static void looked(struct hpkv_client *client, struct hpkv_request *request, int decoded)
 {
-	return start_write(client, OP_SET, key, value, options, callback, arg, out);
-}
+	const struct hpkv_reply done = { 0 };
+	enum repeat_verdict verdict = REPEAT_UNKNOWN;
+	struct hpkv_reply found;
+	struct hpkv_error error;
 
-int hpkv_patch(struct hpkv_client *client, struct hpkv_slice key, struct hpkv_slice value,
-	       const struct hpkv_options *options, hpkv_callback *callback, void *arg, struct hpkv_request **out)
-{
-	return start_write(client, OP_PATCH, key, value, options, callback, arg, out);
-}
-
-int hpkv_delete(struct hpkv_client *client, struct hpkv_slice key, const struct hpkv_options *options,
-		hpkv_callback *callback, void *arg, struct hpkv_request **out)
-{
-	const struct call call = { .op = OP_DELETE, .key = str_slice(key) };
-
-	return start(client, &call, options, callback, arg, out);
-}
-
-int hpkv_range(struct hpkv_client *client, struct hpkv_slice key, struct hpkv_slice end_key, unsigned limit,
-	       const struct hpkv_options *options, hpkv_callback *callback, void *arg, struct hpkv_request **out)
-{
-	const struct call call = {
-		.op = OP_RANGE, .key = str_slice(key), .end_key = str_slice(end_key), .limit = limit
-	};
-
-	if (!key_valid(call.end_key))
-		return -EINVAL;
-	return start(client, &call, options, callback, arg, out);
-}
-
-int hpkv_atomic(struct hpkv_client *client, struct hpkv_slice key, struct hpkv_slice increment,
-		const struct hpkv_options *options, hpkv_callback *callback, void *arg, struct hpkv_request **out)
-{
-	const struct call call = { .op = OP_ATOMIC, .key = str_slice(key), .value = str_slice(increment) };
-
-	if (!scan_number_valid(call.value))
-		return -EINVAL;
-	return start(client, &call, options, callback, arg, out);
-}
-
-void hpkv_request_cancel(struct hpkv_request *request)
-{
-	struct hpkv_client *client = request->client;
-
-	if (request->ended)
+	if (decoded == 0) {
+		message_reply(&client->calls.message, OP_GET, &found, &error);
+		verdict = repeat_judge(request, &found);
+	}
+	if (verdict == REPEAT_AGAIN) {
+		request->look = false;
+		request->doubt = false;
+		request_again(&client->calls.table, request);
 		return;
-	request_end(&client->requests, request, -ECANCELED);
+	}
+	request_forget(&client->calls.table, request);
+	if (verdict == REPEAT_DONE) {
+		calls_finish(request, &done);
+		return;
+	}
+	error_set(&error, -ECONNRESET, 0, "the connection was lost, and whether the change took effect is not known");
+	calls_finish_error(request, &error);
+}
+
+static void answered(struct hpkv_client *client, struct hpkv_request *request, int decoded)
+{
+	const struct hpkv_reply done = { 0 };
+	int code = decoded == 0 ? client->calls.message.code : 0;
+	struct hpkv_reply reply;
+	struct hpkv_error error;
+
+	request_forget(&client->calls.table, request);
+	if (decoded < 0) {
+		error_set(&error, decoded, 0,
+			  decoded == -ENOMEM ? "out of memory" : "the server's reply makes no sense");
+		calls_finish_error(request, &error);
+		return;
+	}
+	message_reply(&client->calls.message, request->call.op, &reply, &error);
+	if (code == 404 && request->lost && request->call.op == OP_DELETE)
+		reply = done; /* an earlier sending has done it */
+	if (code != 0 && code != 200)
+		request->doubt = false; /* the server itself said so */
+	if (reply.error)
+		calls_finish_error(request, &error);
+	else
+		calls_finish(request, &reply);
+}
+
+/* True if it was a 429 and the request waits again. */
+static bool refused(struct hpkv_client *client, struct hpkv_request *request, uint64_t now)
+{
+	struct calls *calls = &client->calls;
+
+	if (calls->message.code != 429) {
+		throttle_succeeded(&calls->throttle, request->sent_us, now);
+		return false;
+	}
+	client->stats.rate_limited++;
+	throttle_refused(&calls->throttle, request->sent_us, now);
+	return repeat_after_refusal(calls, request);
+}
+
+static void reply_arrived(struct hpkv_client *client, int decoded)
+{
+	struct hpkv_request *request = request_find(&client->calls.table, client->calls.message.id);
+	uint64_t now;
+
+	if (!request) {
+		client->stats.ignored++; /* late, unknown, or an id that was not sent yet */
+		return;
+	}
+	now = clock_now_us();
+	count_round_trip(&client->stats, now - request->sent_us);
+	if (decoded == 0 && refused(client, request, now))
+		return;
+	if (request->look)
+		looked(client, request, decoded);
+	else
+		answered(client, request, decoded);
+}
+
+void calls_message(struct hpkv_client *client, struct str raw)
+{
+	struct message *message = &client->calls.message;
+	int r = message_decode(message, raw);
+
+	if (!client_serving(client))
+		return;
+	if (r == 0 && message->kind == MESSAGE_NOTIFICATION) {
+		client->stats.notifications++;
+		client_notify(client, &message->notification);
+		return;
+	}
+	reply_arrived(client, r);
+	if (!client->freed)
+		kick(client);
+}
+
+/* --- the connection comes and goes --- */
+
+void calls_connected(struct hpkv_client *client)
+{
+	struct request_table *table = &client->calls.table;
+
+	request_release(table);
+	for (int i = 0; i < REQUEST_PRIORITIES; i++) {
+		struct hpkv_request *request;
+
+		/* their time ran because there was no connection */
+		for (request = table->fresh[i]; request; request = request->next)
+			request_set_deadline(table, request, 0);
+	}
+	kick(client);
+}
+
+/* The connection was lost with these unanswered. */
+static void repeat_or_end(struct hpkv_client *client, const struct hpkv_error *error, bool reconnecting)
+{
+	struct request_table *table = &client->calls.table;
+
+	for (unsigned i = 0; i < table->slot_count; i++) {
+		struct hpkv_request *request = table->slots[i];
+
+		/* what made no sense once would end the next connection too */
+		if (request && (!reconnecting || error->err == -EPROTO || !repeat_after_loss(table, request)))
+			request_end(table, request, error->err);
+	}
+	request_unblock(table);
+}
+
+void calls_lost(struct hpkv_client *client, const struct hpkv_error *error, bool reconnecting)
+{
+	struct request_table *table = &client->calls.table;
+	uint64_t now = clock_now_us();
+
+	repeat_or_end(client, error, reconnecting);
+	client->calls.lost = *error;
+	if (!reconnecting) {
+		calls_end_all(client, error);
+		return;
+	}
+	for (int i = 0; i < REQUEST_PRIORITIES; i++) {
+		struct hpkv_request *request;
+
+		for (request = table->fresh[i]; request; request = request->next)
+			start_time(table, request, now);
+	}
+	deadline_arm(client);
 	client_soon(client);
 }
