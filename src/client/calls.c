@@ -5,17 +5,24 @@
 
 #include "base/clock.h"
 
-void calls_init(struct hpkv_client *client, const struct hpkv_config *config)
+int calls_init(struct hpkv_client *client, const struct hpkv_config *config, struct hpkv_error *error)
 {
 	struct calls *calls = &client->calls;
 	uint64_t seed, now = clock_now_us();
 
+	if (config->max_in_flight == 0)
+		return error_set(error, -EINVAL, 0, "max_in_flight is 0");
+	if (config->max_queued == 0)
+		return error_set(error, -EINVAL, 0, "max_queued is 0");
+	if (throttle_check(&config->throttle) < 0)
+		return error_set(error, -EINVAL, 0, "the throttle's rate_per_s is not a number from 0 to 1000000");
 	if (getrandom(&seed, sizeof(seed), GRND_NONBLOCK) < 0)
 		seed = now;
 	throttle_init(&calls->throttle, &config->throttle, seed, now);
 	calls->timeout_ms = config->operation_timeout_ms;
 	calls->max_in_flight = config->max_in_flight;
 	calls->max_queued = config->max_queued;
+	return 0;
 }
 
 void calls_stop(struct hpkv_client *client)

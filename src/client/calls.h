@@ -23,8 +23,8 @@ struct calls {
 
 /* --- for client.c --- */
 
-/* The configuration was checked. */
-void calls_init(struct hpkv_client *client, const struct hpkv_config *config);
+/* 0 or -EINVAL (the text says what is wrong). */
+CHECKED int calls_init(struct hpkv_client *client, const struct hpkv_config *config, struct hpkv_error *error);
 /* Stops the timers; no frames are asked for any more. */
 void calls_stop(struct hpkv_client *client);
 /* With the client, after all requests have ended. */

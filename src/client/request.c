@@ -232,7 +232,7 @@ void request_unblock(struct request_table *table)
 {
 	struct hpkv_request *request, *former = NULL;
 
-	RB_FOREACH (request, request_keys, &table->recovering) {
+	RB_FOREACH(request, request_keys, &table->recovering) {
 		request->look = request->repeat == HPKV_REPEAT_SAFE;
 		if (request->place == REQUEST_BLOCKED && !same_key(former, request))
 			request_again(table, request);

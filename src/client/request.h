@@ -75,7 +75,7 @@ struct request_table {
 	unsigned in_flight;
 	unsigned waiting;    /* fresh, held, again and blocked */
 	unsigned held_count; /* of those, the held */
-	unsigned count;   /* all that exist and were not taken with request_take_ended or request_forget */
+	unsigned count;      /* all that exist and were not taken with request_take_ended or request_forget */
 	uint32_t last_id;
 	uint64_t last_order;
 };

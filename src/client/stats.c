@@ -1,7 +1,5 @@
 #include "client/client.h"
 
-#include <errno.h>
-
 #include "base/clock.h"
 
 void hpkv_client_stats(const struct hpkv_client *client, struct hpkv_stats *out)
@@ -46,8 +44,10 @@ void hpkv_client_throttle_status(const struct hpkv_client *client, struct hpkv_t
 
 int hpkv_client_set_throttle(struct hpkv_client *client, const struct hpkv_throttle *throttle)
 {
-	if (!client_throttle_valid(throttle))
-		return -EINVAL;
+	int r = throttle_check(throttle);
+
+	if (r)
+		return r;
 	throttle_set(&client->calls.throttle, throttle, clock_now_us());
 	calls_pace_anew(client);
 	return 0;

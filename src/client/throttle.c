@@ -1,9 +1,11 @@
 #include "client/throttle.h"
 
+#include <errno.h>
 #include <string.h>
 
 #include "base/clock.h"
 
+#define RATE_MOST 1e6
 #define RATE_LEAST 1.0
 /* A rate that nobody set and that has grown so far is dropped. */
 #define RATE_UNLIMITED 1e4
@@ -13,6 +15,11 @@
 #define PAUSE_FIRST_US (100u * CLOCK_US_PER_MS)
 #define PAUSE_MOST_US (5u * CLOCK_US_PER_S)
 #define SLOT_US (CLOCK_US_PER_S / THROTTLE_SLOTS)
+
+int throttle_check(const struct hpkv_throttle *config)
+{
+	return config->rate_per_s >= 0 && config->rate_per_s <= RATE_MOST ? 0 : -EINVAL;
+}
 
 static double burst(double rate)
 {

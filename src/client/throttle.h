@@ -11,6 +11,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "base/cleanup.h"
 #include "client/hpkv.h"
 
 /* A tenth of a second each; together the last second. */
@@ -26,9 +27,12 @@ struct throttle {
 	uint64_t refused_us; /* the last 429 that counted; 0: none */
 	uint64_t delay_us;   /* of the last pause; 0: a success came since */
 	uint64_t random;
-	uint64_t slot;                 /* number of the newest tenth of a second in `taken` */
+	uint64_t slot;                  /* number of the newest tenth of a second in `taken` */
 	unsigned taken[THROTTLE_SLOTS]; /* requests that the server took, by slot % THROTTLE_SLOTS */
 };
+
+/* 0 or -EINVAL (a rate that is negative, not finite or above 1e6). */
+CHECKED int throttle_check(const struct hpkv_throttle *config);
 
 /* `config` was checked. Any seed. */
 void throttle_init(struct throttle *throttle, const struct hpkv_throttle *config, uint64_t seed, uint64_t now_us);
