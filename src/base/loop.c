@@ -4,7 +4,9 @@
 #include <fcntl.h>
 #include <pthread.h>
 #include <stdatomic.h>
+#include <stddef.h>
 #include <stdlib.h>
+#include <string.h>
 #include <unistd.h>
 
 #include "base/list.h"
@@ -13,6 +15,12 @@ struct post {
 	struct post *prev, *next;
 	void (*fn)(void *arg);
 	void *arg;
+};
+
+struct kept {
+	struct kept *next;
+	size_t size;
+	max_align_t data[];
 };
 
 struct loop {
@@ -27,6 +35,7 @@ struct loop {
 	/* lws_service runs ripe timers before it sleeps (for up to 30 s), so a task deferred by one would wait for the
 	 * next event. A timer that is due at once keeps it from sleeping. */
 	lws_sorted_usec_list_t nudge;
+	struct kept *kept;
 };
 
 struct loop_fd {
@@ -98,6 +107,30 @@ struct lws_context *loop_context(struct loop *loop)
 	return loop->context;
 }
 
+const void *loop_keep(struct loop *loop, const void *data, size_t size)
+{
+	struct kept *kept;
+
+	LL_FOREACH(loop->kept, kept)
+		if (kept->size == size && memcmp(kept->data, data, size) == 0)
+			return kept->data;
+	kept = malloc(sizeof(*kept) + size);
+	if (!kept)
+		return NULL;
+	kept->size = size;
+	memcpy(kept->data, data, size);
+	LL_PREPEND(loop->kept, kept);
+	return kept->data;
+}
+
+static void free_kept(struct loop *loop)
+{
+	struct kept *kept, *next;
+
+	LL_FOREACH_SAFE(loop->kept, kept, next)
+		free(kept);
+}
+
 static void run_posted(struct loop *loop)
 {
 	struct post *list, *post, *next;
@@ -142,6 +175,7 @@ void loop_free(struct loop *loop)
 		lws_context_destroy(loop->context);
 	}
 	run_posted(loop);
+	free_kept(loop);
 	pthread_mutex_destroy(&loop->lock);
 	free(loop);
 }

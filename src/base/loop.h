@@ -33,6 +33,10 @@ void loop_stop(struct loop *loop);
 
 struct lws_context *loop_context(struct loop *loop);
 
+/* A copy of these bytes that lives as long as the loop, for what libwebsockets only points to. Equal bytes give the same
+ * copy, aligned for any type. NULL: no memory. */
+const void *loop_keep(struct loop *loop, const void *data, size_t size);
+
 /* Runs fn(arg) on the loop's thread, soon, in order of posting. Any thread. 0 or -ENOMEM. What is
  * posted and not yet run when the loop is freed is run by loop_free. */
 CHECKED int loop_post(struct loop *loop, void (*fn)(void *arg), void *arg);

@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <string.h>
+#include <sys/random.h>
 
 #include "base/clock.h"
 #include "base/list.h"
@@ -11,20 +12,13 @@
 static void client_destroy(struct hpkv_client *client)
 {
 	loop_timer_cancel(&client->soon);
-	loop_timer_cancel(&client->deadline);
+	calls_stop(client);
 	loop_timer_cancel(&client->close_timer);
-	url_free(&client->url);
-	if (client->api_key)
-		explicit_bzero(client->api_key, strlen(client->api_key));
-	if (client->token)
-		explicit_bzero(client->token, strlen(client->token));
-	free(client->api_key);
-	free(client->token);
-	free(client->ca_file);
+	loop_timer_cancel(&client->retry.timer);
+	client_unconfigure(client);
 	listeners_free(&client->listeners);
 	listeners_free(&client->subscribers);
-	buf_free(&client->out);
-	message_free(&client->message);
+	calls_free(client);
 	free(client);
 }
 
@@ -41,16 +35,20 @@ void client_leave(struct hpkv_client *client)
 
 /* --- telling those who wait --- */
 
-static void finish_waiters(struct hpkv_client *client, struct waiter **list, const struct hpkv_error *error)
+/* True if somebody will be told. */
+static bool finish_waiters(struct hpkv_client *client, struct waiter **list, const struct hpkv_error *error)
 {
 	struct waiter *waiter;
+	bool told = false;
 
 	LL_FOREACH(*list, waiter) {
 		if (error)
 			waiter->error = *error;
+		told = told || waiter->connected || waiter->disconnected;
 	}
 	LL_CONCAT(client->finished, *list);
 	*list = NULL;
+	return told;
 }
 
 static void deliver_finished(struct hpkv_client *client)
@@ -74,7 +72,7 @@ static void soon_fired(struct loop_timer *timer)
 	client_enter(client);
 	if (client->start) {
 		client->start = false;
-		dial_start(client);
+		dial_start(&client->dial);
 	}
 	calls_deliver_ended(client);
 	deliver_finished(client);
@@ -117,7 +115,16 @@ void client_notify(struct hpkv_client *client, const struct hpkv_notification *n
 	client_leave(client);
 }
 
-/* --- the connection's events --- */
+/* --- connecting --- */
+
+static void stop_trying(struct hpkv_client *client)
+{
+	client->start = false;
+	client->retry.attempts = 0;
+	client->retry.waiting = false;
+	loop_timer_cancel(&client->retry.timer);
+	dial_cancel(&client->dial);
+}
 
 static void begin_connecting(struct hpkv_client *client)
 {
@@ -126,55 +133,183 @@ static void begin_connecting(struct hpkv_client *client)
 	client_soon(client);
 }
 
-void client_dial_failed(struct hpkv_client *client, const struct hpkv_error *error)
+static void retry_fired(struct loop_timer *timer)
+{
+	struct hpkv_client *client = lws_container_of(timer, struct hpkv_client, retry.timer);
+
+	client->retry.waiting = false;
+	client_enter(client);
+	dial_start(&client->dial);
+	client_leave(client);
+}
+
+/* An attempt that is under way is joined. */
+static void reconnect_now(struct hpkv_client *client)
+{
+	if (!client->retry.waiting)
+		return;
+	client->retry.delay_ms = 0;
+	loop_timer_set(client->loop->base, &client->retry.timer, 0, retry_fired);
+}
+
+/* False: no more attempts. */
+static bool reconnect_later(struct hpkv_client *client)
+{
+	uint64_t random;
+
+	if (getrandom(&random, sizeof(random), GRND_NONBLOCK) != sizeof(random))
+		random = clock_now_us();
+	if (!retry_next(&client->retry, random))
+		return false;
+	client->state = HPKV_RECONNECTING;
+	client->retry.waiting = true;
+	loop_timer_set(client->loop->base, &client->retry.timer, client->retry.delay_ms * (uint64_t)CLOCK_US_PER_MS,
+		       retry_fired);
+	return true;
+}
+
+/* Unless a listener has disconnected meanwhile. */
+static void announce_attempt(struct hpkv_client *client)
+{
+	const struct retry *retry = &client->retry;
+
+	if (client->state == HPKV_RECONNECTING)
+		client_emit(client, (struct hpkv_event){ .type = HPKV_EVENT_RECONNECTING,
+							 .attempt = retry->attempts,
+							 .max_attempts = retry->max_attempts,
+							 .delay_ms = retry->delay_ms });
+}
+
+/* There is no connection, and none will be made. */
+static void give_up(struct hpkv_client *client)
+{
+	client->state = HPKV_DISCONNECTED;
+	client->wanted = false;
+	stop_trying(client);
+}
+
+/* -ENOENT of a request means that the server said so, and nothing else. */
+static struct hpkv_error error_of_requests(const struct hpkv_error *error)
 {
 	struct hpkv_error reason = *error;
 
-	/* -ENOENT of a request means that the server said so, and nothing else */
 	if (reason.err == -ENOENT)
 		reason.err = -ECONNREFUSED;
-	client->state = HPKV_DISCONNECTED;
-	calls_end_all(client, &reason);
-	finish_waiters(client, &client->connecting, error);
-	client_soon(client);
+	return reason;
 }
 
-static void opened(void *arg)
+static void deliver(struct hpkv_client *client)
 {
-	struct hpkv_client *client = arg;
-
-	client_enter(client);
-	dial_cancel(client);
-	client->state = HPKV_CONNECTED;
-	calls_connected(client);
-	finish_waiters(client, &client->connecting, NULL);
-	client_emit(client, (struct hpkv_event){ .type = HPKV_EVENT_CONNECTED });
+	calls_deliver_ended(client);
 	deliver_finished(client);
-	client_leave(client);
+}
+
+static void connect_failed(struct hpkv_client *client, const struct hpkv_error *error)
+{
+	const struct hpkv_error reason = error_of_requests(error);
+
+	give_up(client);
+	calls_end_all(client, &reason);
+	if (!finish_waiters(client, &client->connecting, error))
+		client_emit(client, (struct hpkv_event){ .type = HPKV_EVENT_ERROR, .error = error });
+	deliver(client);
+}
+
+static void attempt_failed(struct hpkv_client *client, const struct hpkv_error *error)
+{
+	const struct hpkv_error reason = error_of_requests(error);
+	bool refused = error->code == 401 || error->code == 403;
+	bool told = finish_waiters(client, &client->connecting, error);
+
+	if (!refused && reconnect_later(client)) {
+		if (!told)
+			client_emit(client, (struct hpkv_event){ .type = HPKV_EVENT_ERROR, .error = error });
+		announce_attempt(client);
+	} else {
+		give_up(client);
+		calls_end_all(client, &reason);
+		client_emit(client, (struct hpkv_event){ .type = HPKV_EVENT_RECONNECT_FAILED, .error = error });
+	}
+	deliver(client);
+}
+
+static void dial_failed(struct dial *dial, const struct hpkv_error *error)
+{
+	if (dial->client->state == HPKV_RECONNECTING)
+		attempt_failed(dial->client, error);
+	else
+		connect_failed(dial->client, error);
+}
+
+static const struct connection_events client_events;
+
+static void dial_opened(struct dial *dial, struct connection *connection)
+{
+	struct hpkv_client *client = dial->client;
+
+	connection_set_events(connection, &client_events, client);
+	client->connection = connection;
+	client->connected_us = clock_now_us();
+	client->state = HPKV_CONNECTED;
+	client->stats.connections++;
+	finish_waiters(client, &client->connecting, NULL);
+	calls_connected(client);
+	client_emit(client, (struct hpkv_event){ .type = HPKV_EVENT_CONNECTED });
+	deliver(client);
+}
+
+/* --- the connection's events --- */
+
+static void let_go(struct hpkv_client *client)
+{
+	connection_free(client->connection);
+	client->connection = NULL;
+	client->draining = false;
+	loop_timer_cancel(&client->close_timer);
 }
 
 static void lost(struct hpkv_client *client, const struct hpkv_error *error)
 {
-	connection_free(client->connection);
-	client->connection = NULL;
-	client->state = HPKV_DISCONNECTED;
-	calls_lost(client, error, false);
-	client_emit(client, (struct hpkv_event){ .type = HPKV_EVENT_DISCONNECTED, .error = error });
-	calls_deliver_ended(client);
+	uint64_t stood_us = clock_now_us() - client->connected_us;
+	bool again;
+
+	let_go(client);
+	if (stood_us >= client->retry.max_delay_ms * (uint64_t)CLOCK_US_PER_MS)
+		client->retry.attempts = 0;
+	again = reconnect_later(client);
+	if (!again)
+		give_up(client);
+	calls_lost(client, error, again);
+	client_emit(client, (struct hpkv_event){
+				    .type = HPKV_EVENT_DISCONNECTED,
+				    .error = error,
+				    .previous_state = HPKV_CONNECTED,
+			    });
+	if (again)
+		announce_attempt(client);
+	else if (client->retry.max_attempts && client->state == HPKV_DISCONNECTED)
+		client_emit(client, (struct hpkv_event){ .type = HPKV_EVENT_RECONNECT_FAILED, .error = error });
+	deliver(client);
 }
 
-/* The end that hpkv_client_disconnect asked for. */
-static void disconnected(struct hpkv_client *client)
+/* The end that hpkv_client_disconnect asked for, or with an error one that came before. */
+static void disconnected(struct hpkv_client *client, const struct hpkv_error *error)
 {
-	connection_free(client->connection);
-	client->connection = NULL;
-	loop_timer_cancel(&client->close_timer);
+	let_go(client);
 	client->state = HPKV_DISCONNECTED;
+	client->retry.attempts = 0;
+	if (error)
+		calls_lost(client, error, client->wanted);
 	finish_waiters(client, &client->disconnecting, NULL);
-	if (client->wanted)
+	client_emit(client, (struct hpkv_event){
+				    .type = HPKV_EVENT_DISCONNECTED,
+				    .error = error,
+				    .previous_state = HPKV_DISCONNECTING,
+				    .graceful = !error,
+			    });
+	if (client->wanted && client->state == HPKV_DISCONNECTED)
 		begin_connecting(client);
-	calls_deliver_ended(client);
-	deliver_finished(client);
+	deliver(client);
 }
 
 static void closed(void *arg, const struct hpkv_error *error)
@@ -182,10 +317,8 @@ static void closed(void *arg, const struct hpkv_error *error)
 	struct hpkv_client *client = arg;
 
 	client_enter(client);
-	if (client->state == HPKV_CONNECTING)
-		dial_try_failed(client, error);
-	else if (client->state == HPKV_DISCONNECTING)
-		disconnected(client);
+	if (client->state == HPKV_DISCONNECTING)
+		disconnected(client, error);
 	else
 		lost(client, error);
 	client_leave(client);
@@ -196,7 +329,7 @@ static void close_timed_out(struct loop_timer *timer)
 	struct hpkv_client *client = lws_container_of(timer, struct hpkv_client, close_timer);
 
 	client_enter(client);
-	disconnected(client);
+	disconnected(client, NULL);
 	client_leave(client);
 }
 
@@ -204,6 +337,9 @@ static void message(void *arg, struct str raw)
 {
 	struct hpkv_client *client = arg;
 
+	client->retry.attempts = 0;
+	client->stats.messages_received++;
+	client->stats.bytes_received += raw.len;
 	client_enter(client);
 	calls_message(client, raw);
 	client_leave(client);
@@ -211,69 +347,23 @@ static void message(void *arg, struct str raw)
 
 static struct buf *next_frame(void *arg)
 {
-	return calls_next_frame(arg);
+	struct hpkv_client *client = arg;
+	struct buf *frame = calls_next_frame(client);
+
+	if (frame) {
+		client->stats.messages_sent++;
+		client->stats.bytes_sent += frame->len - LWS_PRE;
+	}
+	return frame;
 }
 
-const struct connection_events client_events = {
-	.open = opened,
+static const struct connection_events client_events = {
 	.message = message,
 	.next_frame = next_frame,
 	.closed = closed,
 };
 
-/* --- configuration --- */
-
-void hpkv_config_init(struct hpkv_config *config)
-{
-	*config = (struct hpkv_config){
-		.connect_timeout_ms = 5000,
-		.operation_timeout_ms = 10000,
-		.max_message_bytes = 8 * 1024 * 1024,
-	};
-}
-
-static int copy_string(const char *from, char **to)
-{
-	if (!from)
-		return 0;
-	*to = strdup(from);
-	return *to ? 0 : -ENOMEM;
-}
-
-static int check_config(const struct hpkv_config *config, const struct url *url, struct hpkv_error *error)
-{
-	if (config->api_key && config->token)
-		return error_set(error, -EINVAL, 0, "an API key and a token were given; a connection takes one");
-	if (!config->api_key && !config->token && url->kind != URL_LOCAL)
-		return error_set(error, -EINVAL, 0, "no API key and no token was given");
-	if ((config->api_key && !*config->api_key) || (config->token && !*config->token))
-		return error_set(error, -EINVAL, 0, "the API key or token is empty");
-	if (config->connect_timeout_ms == 0 || config->operation_timeout_ms == 0)
-		return error_set(error, -EINVAL, 0, "a timeout is 0");
-	if (config->max_message_bytes == 0)
-		return error_set(error, -EINVAL, 0, "max_message_bytes is 0");
-	return 0;
-}
-
-static int configure(struct hpkv_client *client, const struct hpkv_config *config, struct hpkv_error *error)
-{
-	int r = url_parse(config->url, config->insecure, &client->url, error);
-
-	if (r)
-		return r;
-	r = check_config(config, &client->url, error);
-	if (r)
-		return r;
-	client->connect_timeout_ms = config->connect_timeout_ms;
-	client->operation_timeout_ms = config->operation_timeout_ms;
-	client->max_message_bytes = config->max_message_bytes;
-	r = copy_string(config->api_key, &client->api_key);
-	if (r == 0)
-		r = copy_string(config->token, &client->token);
-	if (r == 0)
-		r = copy_string(config->ca_file, &client->ca_file);
-	return r ? error_set(error, r, 0, "out of memory") : 0;
-}
+/* --- lifetime --- */
 
 int hpkv_client_new(struct hpkv_loop *loop, const struct hpkv_config *config, struct hpkv_client **out,
 		    struct hpkv_error *error)
@@ -284,8 +374,10 @@ int hpkv_client_new(struct hpkv_loop *loop, const struct hpkv_config *config, st
 	if (!client)
 		return error_set(error, -ENOMEM, 0, "out of memory");
 	client->loop = loop;
-	client->dial.socket.dir_fd = -1;
-	r = configure(client, config, error);
+	dial_init(&client->dial, client);
+	client->dial.opened = dial_opened;
+	client->dial.failed = dial_failed;
+	r = client_configure(client, config, error);
 	if (r) {
 		client_destroy(client);
 		return r;
@@ -297,25 +389,27 @@ int hpkv_client_new(struct hpkv_loop *loop, const struct hpkv_config *config, st
 void hpkv_client_free(struct hpkv_client *client)
 {
 	struct hpkv_error error;
+	struct waiter *waiter;
 
 	if (!client || client->freed)
 		return;
 	error_set(&error, -ECANCELED, 0, "the client was freed");
 	client->freed = true;
-	client->wanted = false;
 	client_enter(client);
-	dial_cancel(client);
-	connection_free(client->connection);
-	client->connection = NULL;
-	client->state = HPKV_DISCONNECTED;
+	give_up(client);
+	let_go(client);
 	loop_timer_cancel(&client->soon);
-	loop_timer_cancel(&client->deadline);
-	loop_timer_cancel(&client->close_timer);
+	calls_stop(client);
+	listeners_remove_all(&client->listeners);
+	listeners_remove_all(&client->subscribers);
 	calls_end_all(client, &error);
 	finish_waiters(client, &client->connecting, &error);
+	/* a connection that was made is gone before those who waited for it hear of it */
+	LL_FOREACH(client->finished, waiter)
+		if (!waiter->error.err)
+			waiter->error = error;
 	finish_waiters(client, &client->disconnecting, NULL);
-	calls_deliver_ended(client);
-	deliver_finished(client);
+	deliver(client);
 	client_leave(client);
 }
 
@@ -364,14 +458,26 @@ int hpkv_client_connect(struct hpkv_client *client, void (*done)(void *arg, cons
 	client->wanted = true;
 	if (client->state == HPKV_DISCONNECTED)
 		begin_connecting(client);
+	else if (client->state == HPKV_RECONNECTING)
+		reconnect_now(client);
 	else
 		client_soon(client);
 	return 0;
 }
 
-int hpkv_client_disconnect(struct hpkv_client *client, bool cancel, void (*done)(void *arg), void *arg)
+/* Without `cancel`: the requests that have a connection go on; all others end. */
+static void end_requests(struct hpkv_client *client, bool cancel)
 {
 	struct hpkv_error error;
+
+	error_set(&error, -ECANCELED, 0, "disconnected");
+	if (cancel || !client_serving(client))
+		calls_end_all(client, &error);
+	finish_waiters(client, &client->connecting, &error);
+}
+
+int hpkv_client_disconnect(struct hpkv_client *client, bool cancel, void (*done)(void *arg), void *arg)
+{
 	struct waiter *waiter;
 
 	if (client->freed)
@@ -380,22 +486,15 @@ int hpkv_client_disconnect(struct hpkv_client *client, bool cancel, void (*done)
 	if (!waiter)
 		return -ENOMEM;
 	waiter->disconnected = done;
-	(void)cancel;
-	error_set(&error, -ECANCELED, 0, "disconnected");
 	client->wanted = false;
-	client->start = false;
-	calls_end_all(client, &error);
-	finish_waiters(client, &client->connecting, &error);
-	if (client->state == HPKV_CONNECTED) {
+	end_requests(client, cancel);
+	if (client_serving(client)) {
 		client->state = HPKV_DISCONNECTING;
-		connection_close(client->connection);
-		loop_timer_set(client->loop->base, &client->close_timer,
-			       client->connect_timeout_ms * (uint64_t)CLOCK_US_PER_MS, close_timed_out);
+		client->draining = true;
+		if (calls_idle(client))
+			begin_closing(client);
 	} else if (client->state != HPKV_DISCONNECTING) {
-		dial_cancel(client);
-		connection_free(client->connection);
-		client->connection = NULL;
-		client->state = HPKV_DISCONNECTED;
+		give_up(client);
 		finish_waiters(client, &client->disconnecting, NULL);
 	}
 	client_soon(client);
@@ -405,6 +504,23 @@ int hpkv_client_disconnect(struct hpkv_client *client, bool cancel, void (*done)
 enum hpkv_state hpkv_client_state(const struct hpkv_client *client)
 {
 	return client->state;
+}
+
+const char *hpkv_state_name(enum hpkv_state state)
+{
+	switch (state) {
+	case HPKV_DISCONNECTED:
+		return "disconnected";
+	case HPKV_CONNECTING:
+		return "connecting";
+	case HPKV_CONNECTED:
+		return "connected";
+	case HPKV_DISCONNECTING:
+		return "disconnecting";
+	case HPKV_RECONNECTING:
+		return "reconnecting";
+	}
+	return "unknown";
 }
 
 /* --- listeners --- */

@@ -4,6 +4,12 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/clock.h"
+#include "client/frames.h"
+
+/* So much is sent in one go: more would not save anything more. */
+#define GATHERED_BYTES (16 * 1024)
+
 struct connection {
 	struct lws *wsi; /* its user pointer is this struct until the connection ends or is freed */
 	const struct connection_events *events;
@@ -17,15 +23,15 @@ struct connection {
 	bool close_sent;
 	bool kicked; /* a WRITEABLE callback is coming */
 	bool tls;
+	uint64_t valid_us;       /* when libwebsockets was last told of a sign of life */
 	struct buf rx;           /* the fragments of a message so far */
+	struct frames tx;        /* being sent */
 	struct hpkv_error error; /* why it ends, where that is known before it does */
 };
 
-/* Seconds without any sign of life until a ping goes out, and until the connection counts as dead. */
-static const lws_retry_bo_t validity = {
-	.secs_since_valid_ping = 2,
-	.secs_since_valid_hangup = 5,
-};
+/* libwebsockets takes only pongs for signs of life, but a peer that is busy sending one large message cannot answer a
+ * ping. Telling it of what arrives moves a timer, which is too dear for every message. */
+#define VALID_EVERY_US (CLOCK_US_PER_S / 2)
 
 static int connection_callback(struct lws *wsi, enum lws_callback_reasons reason, void *user, void *in, size_t len);
 
@@ -120,6 +126,16 @@ static void closed_by_peer(struct connection *connection, const unsigned char *i
 
 /* --- receiving --- */
 
+static void sign_of_life(struct connection *connection, struct lws *wsi)
+{
+	uint64_t now = clock_now_us();
+
+	if (now - connection->valid_us < VALID_EVERY_US)
+		return;
+	connection->valid_us = now;
+	lws_validity_confirmed(wsi);
+}
+
 static int too_large(struct connection *connection)
 {
 	error_set(&connection->error, -EPROTO, 0, "the server sent a message larger than %zu bytes",
@@ -133,6 +149,7 @@ static int receive(struct connection *connection, struct lws *wsi, const char *i
 	bool last = lws_is_final_fragment(wsi) && rest == 0;
 	CLEANUP(buf_free) struct buf whole = BUF_INIT;
 
+	sign_of_life(connection, wsi);
 	if (connection->closing)
 		return 0;
 	/* the frame's length is known before its content has come; subtracting, as a length may be near SIZE_MAX */
@@ -157,11 +174,26 @@ static int receive(struct connection *connection, struct lws *wsi, const char *i
 
 /* --- sending --- */
 
-/* Frames go out until libwebsockets had to keep a part of one: then the socket is full, and WRITEABLE comes again
- * when it is not. lws_send_pipe_choked would cost a system call a frame. */
+/* Takes what waits, up to a limit. */
+static int gather(struct connection *connection)
+{
+	struct frames *frames = &connection->tx;
+	struct buf *frame;
+	int r = 0;
+
+	frames_clear(frames);
+	while (r == 0 && frames->out.len < GATHERED_BYTES && (frame = connection->events->next_frame(connection->arg)))
+		r = frames_add_text(frames, str_of(frame->p + LWS_PRE, frame->len - LWS_PRE));
+	if (r)
+		set_error(connection, r, 0, strerror(-r));
+	return r;
+}
+
+/* Frames go out until libwebsockets had to keep a part of them: then the socket is full, and WRITEABLE comes again
+ * when it is not. lws_send_pipe_choked would cost a system call more. */
 static int send_frames(struct connection *connection, struct lws *wsi)
 {
-	struct buf *frame;
+	const struct buf *out = &connection->tx.out;
 
 	connection->kicked = false;
 	if (connection->closing) {
@@ -172,13 +204,12 @@ static int send_frames(struct connection *connection, struct lws *wsi)
 		return -1;
 	}
 	while (!lws_partial_buffered(wsi)) {
-		size_t len;
-
-		frame = connection->events->next_frame(connection->arg);
-		if (!frame)
+		if (gather(connection))
+			return -1;
+		if (out->len == 0)
 			return 0;
-		len = frame->len - LWS_PRE;
-		if (lws_write(wsi, (unsigned char *)frame->p + LWS_PRE, len, LWS_WRITE_TEXT) < (int)len)
+		/* whole frames, sent as they are: libwebsockets would make one system call a frame, and one for its mask */
+		if (lws_write(wsi, (unsigned char *)out->p, out->len, LWS_WRITE_HTTP) < (int)out->len)
 			return -1;
 	}
 	connection_kick(connection);
@@ -235,6 +266,17 @@ static int connection_callback(struct lws *wsi, enum lws_callback_reasons reason
 
 /* --- interface --- */
 
+/* libwebsockets keeps only a pointer, also for a while after a connection was freed. */
+static const lws_retry_bo_t *validity(struct hpkv_loop *loop, const struct connection_target *target)
+{
+	lws_retry_bo_t policy;
+
+	memset(&policy, 0, sizeof(policy)); /* the padding too: it is compared by its bytes */
+	policy.secs_since_valid_ping = (uint16_t)target->ping_after_s;
+	policy.secs_since_valid_hangup = (uint16_t)target->dead_after_s;
+	return loop_keep(loop->base, &policy, sizeof(policy));
+}
+
 int connection_open(struct hpkv_loop *loop, const struct connection_target *target,
 		    const struct connection_events *events, void *arg, struct connection **out,
 		    struct hpkv_error *error)
@@ -250,12 +292,14 @@ int connection_open(struct hpkv_loop *loop, const struct connection_target *targ
 		.ietf_version_or_minus_one = -1,
 		.userdata = connection,
 		.local_protocol_name = protocols[0].name,
-		.retry_and_idle_policy = &validity,
+		.retry_and_idle_policy = validity(loop, target),
 	};
 	int r;
 
-	if (!connection)
+	if (!connection || !info.retry_and_idle_policy) {
+		free(connection);
 		return error_set(error, -ENOMEM, 0, "out of memory");
+	}
 	connection->events = events;
 	connection->arg = arg;
 	connection->max_message_bytes = target->max_message_bytes;
@@ -276,6 +320,12 @@ int connection_open(struct hpkv_loop *loop, const struct connection_target *targ
 	}
 	*out = connection;
 	return 0;
+}
+
+void connection_set_events(struct connection *connection, const struct connection_events *events, void *arg)
+{
+	connection->events = events;
+	connection->arg = arg;
 }
 
 void connection_kick(struct connection *connection)
@@ -302,5 +352,6 @@ void connection_free(struct connection *connection)
 		lws_set_timeout(connection->wsi, PENDING_TIMEOUT_USER_OK, LWS_TO_KILL_ASYNC);
 	}
 	buf_free(&connection->rx);
+	frames_free(&connection->tx);
 	free(connection);
 }

@@ -32,6 +32,7 @@ struct connection_target {
 	const char *path; /* holds the credential: never shown */
 	const char *ca_file;
 	size_t max_message_bytes;
+	unsigned ping_after_s, dead_after_s; /* as in hpkv_config */
 };
 
 /* Begins to connect; no event comes before it has returned. The target is copied. 0, -ENOMEM, or the error of a
@@ -39,6 +40,9 @@ struct connection_target {
 CHECKED int connection_open(struct hpkv_loop *loop, const struct connection_target *target,
 			    const struct connection_events *events, void *arg, struct connection **out,
 			    struct hpkv_error *error);
+
+/* Another owner from now on. */
+void connection_set_events(struct connection *connection, const struct connection_events *events, void *arg);
 
 /* There are frames to send. Cheap to repeat. */
 void connection_kick(struct connection *connection);

@@ -48,6 +48,17 @@ void listeners_remove(struct listeners *listeners, uint64_t id)
 	sweep(listeners);
 }
 
+void listeners_remove_all(struct listeners *listeners)
+{
+	struct listener *listener;
+
+	DL_FOREACH(listeners->list, listener) {
+		listener->id = 0;
+		listeners->removed = true;
+	}
+	sweep(listeners);
+}
+
 void listeners_each(struct listeners *listeners, unsigned kind,
 		    void (*call)(void *data, const struct listener *listener), void *data)
 {

@@ -29,6 +29,9 @@ CHECKED int listeners_add(struct listeners *listeners, unsigned kind, void (*fn)
 /* An unknown id is ignored. */
 void listeners_remove(struct listeners *listeners, uint64_t id);
 
+/* None is called any more, not even by a walk that is under way. */
+void listeners_remove_all(struct listeners *listeners);
+
 /* Calls call(data, listener) for each of this kind that was there when it began and is not removed before its turn. */
 void listeners_each(struct listeners *listeners, unsigned kind,
 		    void (*call)(void *data, const struct listener *listener), void *data);
