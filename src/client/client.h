@@ -54,7 +54,6 @@ void client_leave(struct hpkv_client *client);
 /* config.c. Checks and copies; 0, -EINVAL, -ENOMEM. What was copied is freed by client_unconfigure in each case. */
 CHECKED int client_configure(struct hpkv_client *client, const struct hpkv_config *config, struct hpkv_error *error);
 void client_unconfigure(struct hpkv_client *client);
-bool client_throttle_valid(const struct hpkv_throttle *throttle);
 
 /* client.c, for calls.c. Both call the user: everything may have changed afterwards, but the memory stays until
  * client_leave. */

@@ -1,13 +1,10 @@
 #include <errno.h>
-#include <math.h>
 #include <string.h>
 
 #include "client/client.h"
 
 /* libwebsockets counts both in 16 bits. */
 #define SILENCE_MAX_S UINT16_MAX
-
-#define RATE_MAX_PER_S 1e6
 
 void hpkv_config_init(struct hpkv_config *config)
 {
@@ -48,7 +45,7 @@ static int check_credential(const struct hpkv_config *config, const struct url *
 	return 0;
 }
 
-static int check_times(const struct hpkv_config *config, struct hpkv_error *error)
+static int check_numbers(const struct hpkv_config *config, struct hpkv_error *error)
 {
 	if (config->connect_timeout_ms == 0 || config->operation_timeout_ms == 0)
 		return invalid(error, "a timeout is 0");
@@ -64,23 +61,6 @@ static int check_times(const struct hpkv_config *config, struct hpkv_error *erro
 		return invalid(error, "reconnect_initial_delay_ms is 0");
 	if (config->max_reconnect_attempts && !config->reconnect_max_delay_ms)
 		return invalid(error, "reconnect_max_delay_ms is 0");
-	return 0;
-}
-
-bool client_throttle_valid(const struct hpkv_throttle *throttle)
-{
-	return isfinite(throttle->rate_per_s) && throttle->rate_per_s >= 0 && throttle->rate_per_s <= RATE_MAX_PER_S;
-}
-
-static int check_limits(const struct hpkv_config *config, struct hpkv_error *error)
-{
-	if (!client_throttle_valid(&config->throttle))
-		return error_set(error, -EINVAL, 0, "the throttle's rate_per_s is not between 0 and %g",
-				 RATE_MAX_PER_S);
-	if (config->max_in_flight == 0)
-		return invalid(error, "max_in_flight is 0");
-	if (config->max_queued == 0)
-		return invalid(error, "max_queued is 0");
 	if (config->max_message_bytes == 0)
 		return invalid(error, "max_message_bytes is 0");
 	return 0;
@@ -123,9 +103,7 @@ int client_configure(struct hpkv_client *client, const struct hpkv_config *confi
 	if (r == 0)
 		r = check_credential(config, &client->url, error);
 	if (r == 0)
-		r = check_times(config, error);
-	if (r == 0)
-		r = check_limits(config, error);
+		r = check_numbers(config, error);
 	if (r == 0)
 		r = calls_init(client, config, error);
 	if (r)
