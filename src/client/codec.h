@@ -5,6 +5,7 @@
 #include <jansson.h>
 
 #include "base/buf.h"
+#include "client/flat.h"
 #include "client/hpkv.h"
 #include "client/scan.h"
 
@@ -44,6 +45,7 @@ struct message {
 	int code;    /* reply; 0 where the server gave none */
 	struct hpkv_notification notification;
 	/* private */
+	struct flat flat; /* the message, where it is as simple as that; else: */
 	json_t *root;
 	struct scan scan;
 	struct hpkv_record *records;
