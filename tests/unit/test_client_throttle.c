@@ -1,0 +1,331 @@
+/* The throttle, with invented times. */
+#include "client/throttle.h"
+
+#include <errno.h>
+#include <math.h>
+
+#include "unit.h"
+
+#define MS 1000ull
+#define S 1000000ull
+#define START (1000 * S)
+
+static struct throttle made(double rate_per_s)
+{
+	const struct hpkv_throttle config = { .enabled = true, .rate_per_s = rate_per_s };
+	struct throttle throttle;
+
+	assert_int_equal(throttle_check(&config), 0);
+	throttle_init(&throttle, &config, 1, START);
+	return throttle;
+}
+
+/* How many go out from `from` on, asked as soon as the throttle says, until `to`. */
+static unsigned count(struct throttle *throttle, uint64_t from, uint64_t to)
+{
+	unsigned n = 0;
+
+	for (uint64_t now = from; now < to;) {
+		uint64_t wait = throttle_take(throttle, now);
+
+		now += wait;
+		n += wait == 0;
+		assert_true(n < 1000000);
+	}
+	return n;
+}
+
+static void assert_rate(const struct throttle *throttle, uint64_t now, double expected)
+{
+	double rate = throttle_rate(throttle, now);
+
+	if (fabs(rate - expected) > 1e-6)
+		fail_msg("the rate is %f, not %f", rate, expected);
+}
+
+/* The end of the pause after a 429. */
+static uint64_t refuse(struct throttle *throttle, uint64_t sent, uint64_t now)
+{
+	throttle_refused(throttle, sent, now);
+	return now + throttle_pause_us(throttle, now);
+}
+
+static void rates_that_are_no_rates(void **state)
+{
+	static const double bad[] = { -1, -1e-9, 1e6 + 1, NAN, INFINITY, -INFINITY };
+	static const double good[] = { 0, 1e-9, 0.5, 1e6 };
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(bad) / sizeof(*bad); i++)
+		assert_int_equal(throttle_check(&(struct hpkv_throttle){ true, bad[i] }), -EINVAL);
+	for (size_t i = 0; i < sizeof(good) / sizeof(*good); i++)
+		assert_int_equal(throttle_check(&(struct hpkv_throttle){ true, good[i] }), 0);
+}
+
+static void without_a_rate_nothing_waits(void **state)
+{
+	struct throttle throttle = made(0);
+
+	(void)state;
+	for (int i = 0; i < 100000; i++)
+		assert_int_equal(throttle_take(&throttle, START), 0);
+	assert_rate(&throttle, START, 0);
+}
+
+static void a_rate_is_kept(void **state)
+{
+	struct throttle slow = made(0.5), ten = made(10), fast = made(1000);
+
+	(void)state;
+	assert_in_range(count(&slow, START, START + 20 * S), 10, 11);
+	assert_in_range(count(&ten, START, START + 10 * S), 100, 101);
+	assert_in_range(count(&fast, START, START + 10 * S), 10000, 10100);
+	assert_rate(&ten, START + 10 * S, 10);
+}
+
+static void a_burst_is_a_tenth_of_a_second(void **state)
+{
+	struct throttle ten = made(10), fast = made(1000);
+	uint64_t idle = START + 3600 * S;
+
+	(void)state;
+	assert_int_equal(count(&ten, START, START + 1), 1);
+	assert_int_equal(throttle_take(&fast, START), 0);
+	assert_int_equal(count(&fast, idle, idle + 1), 100);
+}
+
+static void the_wait_is_as_long_as_it_takes(void **state)
+{
+	struct throttle throttle = made(10);
+	uint64_t wait;
+
+	(void)state;
+	assert_int_equal(throttle_take(&throttle, START), 0);
+	wait = throttle_take(&throttle, START + 30 * MS);
+	assert_in_range(wait, 70 * MS, 70 * MS + 2);
+	assert_int_equal(throttle_take(&throttle, START + 30 * MS + wait), 0);
+}
+
+static void a_429_pauses_and_halves(void **state)
+{
+	struct throttle throttle = made(100);
+	uint64_t end;
+
+	(void)state;
+	assert_int_equal(throttle_take(&throttle, START), 0);
+	end = refuse(&throttle, START, START + 10 * MS);
+	assert_in_range(end, START + 60 * MS, START + 110 * MS);
+	assert_rate(&throttle, START + 10 * MS, 50);
+	assert_int_equal(throttle_take(&throttle, START + 10 * MS), end - START - 10 * MS);
+	assert_int_equal(throttle_take(&throttle, end - 1), 1);
+	assert_int_equal(throttle_take(&throttle, end), 0);
+	assert_in_range(throttle_take(&throttle, end), 20 * MS, 20 * MS + 2);
+}
+
+static void those_under_way_together_count_once(void **state)
+{
+	struct throttle throttle = made(100);
+	uint64_t end;
+
+	(void)state;
+	end = refuse(&throttle, START, START + 10 * MS);
+	for (uint64_t i = 1; i < 100; i++)
+		throttle_refused(&throttle, START + i * MS / 100, START + 10 * MS + i);
+	assert_rate(&throttle, START + 20 * MS, 50);
+	assert_int_equal(START + 20 * MS + throttle_pause_us(&throttle, START + 20 * MS), end);
+	/* one that was sent afterwards counts */
+	throttle_refused(&throttle, end, end + MS);
+	assert_rate(&throttle, end + MS, 25);
+}
+
+static void pauses_double_up_to_five_seconds(void **state)
+{
+	struct throttle throttle = made(0);
+	uint64_t now = START, full = 100 * MS;
+
+	(void)state;
+	for (int i = 0; i < 12; i++) {
+		uint64_t end = refuse(&throttle, now, now + MS);
+
+		assert_in_range(end - now - MS, full / 2, full);
+		full = 2 * full < 5 * S ? 2 * full : 5 * S;
+		now = end;
+	}
+}
+
+static void a_success_ends_the_doubling(void **state)
+{
+	struct throttle throttle = made(0);
+	uint64_t end = START;
+
+	(void)state;
+	for (int i = 0; i < 6; i++)
+		end = refuse(&throttle, end, end + MS);
+	/* of one that was sent before the 429: tells nothing */
+	throttle_succeeded(&throttle, START, end);
+	assert_in_range(refuse(&throttle, end, end + MS) - end - MS, 2500 * MS, 5 * S);
+	end += 10 * S;
+	throttle_succeeded(&throttle, end, end + MS);
+	assert_in_range(refuse(&throttle, end + 2 * MS, end + 3 * MS) - end - 3 * MS, 50 * MS, 100 * MS);
+}
+
+static void a_set_rate_grows_back_by_tenths(void **state)
+{
+	struct throttle throttle = made(100);
+	uint64_t end = refuse(&throttle, START, START + MS);
+
+	(void)state;
+	end = refuse(&throttle, end, end + MS);
+	assert_rate(&throttle, end, 25);
+	assert_rate(&throttle, end + S - 1, 25);
+	for (uint64_t i = 1; i <= 7; i++)
+		assert_rate(&throttle, end + i * S, 25 + 10 * (double)i);
+	assert_rate(&throttle, end + 8 * S, 100);
+	assert_rate(&throttle, end + 3600 * S, 100);
+	/* and it is used: within these ten seconds 25 + 35 + ... + 95 + 100 + 100 */
+	assert_in_range(count(&throttle, end, end + 10 * S), 670, 690);
+}
+
+static void growth_is_the_same_however_often_it_is_asked(void **state)
+{
+	struct throttle once = made(100), often;
+	uint64_t end = refuse(&once, START, START + MS);
+
+	(void)state;
+	often = once;
+	for (uint64_t now = end; now < end + 3500 * MS; now += MS)
+		(void)throttle_take(&often, now);
+	(void)throttle_take(&once, end + 3500 * MS);
+	assert_rate(&once, end + 3500 * MS, 80);
+	assert_rate(&often, end + 3500 * MS, 80);
+}
+
+static void never_below_one_a_second(void **state)
+{
+	struct throttle five = made(5), half = made(0.5);
+	uint64_t now = START;
+
+	(void)state;
+	for (int i = 0; i < 10; i++) {
+		now += 10 * MS;
+		throttle_refused(&five, now - MS, now);
+		throttle_refused(&half, now - MS, now);
+	}
+	assert_rate(&five, now, 1);
+	assert_rate(&half, now, 0.5);
+}
+
+/* What the server took, evenly, in the time before `to`. */
+static void succeed(struct throttle *throttle, uint64_t from, uint64_t to, unsigned n)
+{
+	for (unsigned i = 0; i < n; i++) {
+		uint64_t now = from + (to - from) * i / n;
+
+		assert_int_equal(throttle_take(throttle, now), 0);
+		throttle_succeeded(throttle, now, now);
+	}
+}
+
+static void without_a_rate_half_of_what_was_measured(void **state)
+{
+	struct throttle throttle = made(0), idle = made(0), burst = made(0);
+
+	(void)state;
+	succeed(&throttle, START, START + 2 * S, 80);
+	throttle_refused(&throttle, START + 2 * S - MS, START + 2 * S - MS);
+	assert_rate(&throttle, START + 2 * S, 20);
+	/* long ago is not lately */
+	succeed(&idle, START, START + S, 1000);
+	throttle_refused(&idle, START + 60 * S, START + 60 * S + MS);
+	assert_rate(&idle, START + 61 * S, 1);
+	succeed(&burst, START, START + MS, 30);
+	throttle_refused(&burst, START, START + 2 * MS);
+	assert_rate(&burst, START + 2 * MS, 15);
+}
+
+static void without_a_rate_it_grows_until_it_is_no_limit(void **state)
+{
+	struct throttle throttle = made(0);
+	double expected = 50;
+	uint64_t end;
+	int seconds = 0;
+
+	(void)state;
+	succeed(&throttle, START, START + S, 100);
+	end = refuse(&throttle, START + S - MS, START + S - MS);
+	for (; expected < 1e4; expected *= 1.1)
+		assert_rate(&throttle, end + S * (uint64_t)seconds++, expected);
+	assert_in_range(seconds, 55, 57);
+	assert_rate(&throttle, end + S * (uint64_t)seconds, 0);
+	assert_int_equal(throttle_take(&throttle, end + S * (uint64_t)seconds), 0);
+	for (int i = 0; i < 1000; i++)
+		assert_int_equal(throttle_take(&throttle, end + S * (uint64_t)seconds), 0);
+}
+
+static void another_rate_holds_at_once(void **state)
+{
+	struct throttle throttle = made(1);
+
+	(void)state;
+	assert_int_equal(throttle_take(&throttle, START), 0);
+	assert_in_range(throttle_take(&throttle, START), S - 2, S + 2);
+	throttle_set(&throttle, &(struct hpkv_throttle){ true, 100 }, START);
+	assert_in_range(throttle_take(&throttle, START), 10 * MS - 2, 10 * MS + 2);
+	throttle_set(&throttle, &(struct hpkv_throttle){ true, 0 }, START);
+	assert_int_equal(throttle_take(&throttle, START), 0);
+	throttle_set(&throttle, &(struct hpkv_throttle){ true, 2 }, START);
+	assert_in_range(count(&throttle, START, START + 10 * S), 19, 21);
+}
+
+static void another_rate_does_not_end_a_pause(void **state)
+{
+	struct throttle throttle = made(100);
+	uint64_t end = refuse(&throttle, START, START + MS);
+
+	(void)state;
+	throttle_set(&throttle, &(struct hpkv_throttle){ true, 1000 }, START + 2 * MS);
+	assert_int_equal(START + 2 * MS + throttle_take(&throttle, START + 2 * MS), end);
+	assert_int_equal(throttle_take(&throttle, end), 0);
+	assert_rate(&throttle, end, 1000);
+}
+
+static void switched_off_it_does_nothing(void **state)
+{
+	struct throttle throttle;
+
+	(void)state;
+	throttle_init(&throttle, &(struct hpkv_throttle){ false, 1 }, 1, START);
+	throttle_refused(&throttle, START, START + MS);
+	for (int i = 0; i < 1000; i++)
+		assert_int_equal(throttle_take(&throttle, START + MS), 0);
+	assert_rate(&throttle, START + MS, 0);
+	throttle = made(100);
+	throttle_refused(&throttle, START, START + MS);
+	throttle_set(&throttle, &(struct hpkv_throttle){ 0 }, START + 2 * MS);
+	assert_int_equal(throttle_take(&throttle, START + 2 * MS), 0);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(rates_that_are_no_rates),
+		cmocka_unit_test(without_a_rate_nothing_waits),
+		cmocka_unit_test(a_rate_is_kept),
+		cmocka_unit_test(a_burst_is_a_tenth_of_a_second),
+		cmocka_unit_test(the_wait_is_as_long_as_it_takes),
+		cmocka_unit_test(a_429_pauses_and_halves),
+		cmocka_unit_test(those_under_way_together_count_once),
+		cmocka_unit_test(pauses_double_up_to_five_seconds),
+		cmocka_unit_test(a_success_ends_the_doubling),
+		cmocka_unit_test(a_set_rate_grows_back_by_tenths),
+		cmocka_unit_test(growth_is_the_same_however_often_it_is_asked),
+		cmocka_unit_test(never_below_one_a_second),
+		cmocka_unit_test(without_a_rate_half_of_what_was_measured),
+		cmocka_unit_test(without_a_rate_it_grows_until_it_is_no_limit),
+		cmocka_unit_test(another_rate_holds_at_once),
+		cmocka_unit_test(another_rate_does_not_end_a_pause),
+		cmocka_unit_test(switched_off_it_does_nothing),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
