@@ -3,7 +3,7 @@
  *
  *   client_driver URL OPTIONS     OPTIONS: an object of hpkv_config's members; token_api_key: for ["token"] only
  *
- *   ["connect"] ["disconnect"] ["free"] ["state"]    the end of the input frees all
+ *   ["connect"] ["disconnect"] ["disconnect", false]: without cancel; ["free"] ["state"]    the end of the input frees all
  *   ["get", KEY, TIMEOUT_MS] ["set", KEY, VALUE, TIMEOUT_MS] ["patch", ...] ["delete", KEY, TIMEOUT_MS]
  *   ["range", KEY, END, LIMIT, TIMEOUT_MS] ["atomic", KEY, INCREMENT, TIMEOUT_MS]
  *   ["cancel", N]                 the N-th request (from 1)
@@ -11,37 +11,26 @@
  *   ["then", [COMMAND, ...]]      to be run inside the next reply's callback
  *   ["on_lost", [COMMAND, ...]]   to be run inside `disconnected`
  *   ["on_connect", [COMMAND, ...]] to be run inside the next done of connect
- *   ["on_token", [COMMAND, ...]]  to be run inside the next done of a token */
+ *   ["on_token", [COMMAND, ...]]  to be run inside the next done of a token
+ *   ["inside", NAME, [COMMAND, ...]] to be run inside the next callback of this name, as it is reported; "listener N"
+ *   ["on", TYPE, N] ["off", N]    a listener of the number N, TYPE as reported
+ *   ["on", "notification", N] ["unsubscribe", N]
+ *   ["set_token", TOKEN] */
 #include <errno.h>
-#include <jansson.h>
 #include <libwebsockets.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "client/hpkv.h"
-
-#define MAX_REQUESTS 100000
-
-struct driver {
-	struct hpkv_loop *loop;
-	struct hpkv_client *client;
-	const char *url;
-	json_t *options;
-	json_t *then, *on_lost, *on_connect, *on_token;
-	struct hpkv_request *requests[MAX_REQUESTS + 1];
-	int started, connects, disconnects, tokens;
-};
+#include "client_driver.h"
 
 struct ticket {
 	struct driver *driver;
 	int n;
 };
 
-static void run(struct driver *driver, json_t *command);
-
-static void emit(json_t *object)
+void emit(json_t *object)
 {
 	json_dumpf(object, stdout, JSON_COMPACT);
 	putchar('\n');
@@ -49,24 +38,24 @@ static void emit(json_t *object)
 	json_decref(object);
 }
 
-static json_t *event(const char *name, int n)
+json_t *event(const char *name, int n)
 {
 	return json_pack("{s:s, s:i}", "event", name, "n", n);
 }
 
-static void add_error(json_t *object, const struct hpkv_error *error)
+void add_error(json_t *object, const struct hpkv_error *error)
 {
 	if (error)
 		json_object_update_new(object, json_pack("{s:i, s:i, s:s}", "err", error->err, "code", error->code,
 							 "text", error->text));
 }
 
-static json_t *string_of(struct hpkv_slice slice)
+json_t *string_of(struct hpkv_slice slice)
 {
 	return json_stringn(slice.data ? slice.data : "", slice.size);
 }
 
-static void run_hook(struct driver *driver, json_t **hook)
+void run_hook(struct driver *driver, json_t **hook)
 {
 	json_t *commands = *hook, *command;
 	size_t i;
@@ -107,9 +96,9 @@ static void on_reply(void *arg, const struct hpkv_reply *reply)
 		json_object_update_new(object,
 				       json_pack("{s:o, s:b}", "records", records, "truncated", reply->truncated));
 	}
-	emit(object);
 	driver->requests[ticket->n] = NULL;
 	free(ticket);
+	emit_and_run(driver, object);
 	run_hook(driver, &driver->then);
 }
 
@@ -120,47 +109,19 @@ static void on_connect_done(void *arg, const struct hpkv_error *error)
 	json_t *object = event("connect", ticket->n);
 
 	add_error(object, error);
-	emit(object);
 	free(ticket);
+	emit_and_run(driver, object);
 	run_hook(driver, &driver->on_connect);
 }
 
 static void on_disconnect_done(void *arg)
 {
 	struct ticket *ticket = arg;
+	struct driver *driver = ticket->driver;
+	int n = ticket->n;
 
-	emit(event("disconnect", ticket->n));
 	free(ticket);
-}
-
-static void on_connected(void *arg, const struct hpkv_event *info)
-{
-	(void)info;
-	(void)arg;
-	emit(event("connected", 0));
-}
-
-static void on_disconnected(void *arg, const struct hpkv_event *info)
-{
-	struct driver *driver = arg;
-	json_t *object = event("disconnected", 0);
-
-	add_error(object, info->error);
-	emit(object);
-	run_hook(driver, &driver->on_lost);
-}
-
-static void on_notification(void *arg, const struct hpkv_notification *notification)
-{
-	json_t *object = event("notification", 0);
-
-	(void)arg;
-	json_object_update_new(object,
-			       json_pack("{s:o, s:b, s:I}", "key", string_of(notification->key), "number",
-					 notification->number, "timestamp", (json_int_t)notification->timestamp_ms));
-	if (notification->value.data)
-		json_object_set_new(object, "value", string_of(notification->value));
-	emit(object);
+	emit_and_run(driver, event("disconnect", n));
 }
 
 static void on_token(void *arg, const char *token, const struct hpkv_error *error)
@@ -261,7 +222,7 @@ static void quit(struct driver *driver)
 	hpkv_loop_stop(driver->loop);
 }
 
-static void run(struct driver *driver, json_t *command)
+void run(struct driver *driver, json_t *command)
 {
 	const char *name = json_string_value(json_array_get(command, 0));
 
@@ -269,8 +230,8 @@ static void run(struct driver *driver, json_t *command)
 		if (hpkv_client_connect(driver->client, on_connect_done, ticket_new(driver, ++driver->connects)) != 0)
 			abort();
 	} else if (strcmp(name, "disconnect") == 0) {
-		if (hpkv_client_disconnect(driver->client, true, on_disconnect_done,
-					   ticket_new(driver, ++driver->disconnects)) != 0)
+		if (hpkv_client_disconnect(driver->client, !json_is_false(json_array_get(command, 1)),
+					   on_disconnect_done, ticket_new(driver, ++driver->disconnects)) != 0)
 			abort();
 	} else if (strcmp(name, "free") == 0) {
 		hpkv_client_free(driver->client);
@@ -291,7 +252,7 @@ static void run(struct driver *driver, json_t *command)
 		driver->on_connect = json_incref(json_array_get(command, 1));
 	} else if (strcmp(name, "on_token") == 0) {
 		driver->on_token = json_incref(json_array_get(command, 1));
-	} else {
+	} else if (!driver_events_command(driver, name, command)) {
 		request(driver, name, command);
 	}
 }
@@ -334,39 +295,6 @@ static void *read_lines(void *arg)
 	return NULL;
 }
 
-static void configure(struct hpkv_config *config, struct driver *driver)
-{
-	const json_t *options = driver->options;
-	json_int_t n;
-
-	hpkv_config_init(config);
-	config->url = driver->url;
-	config->api_key = json_string_value(json_object_get(options, "api_key"));
-	config->token = json_string_value(json_object_get(options, "token"));
-	config->ca_file = json_string_value(json_object_get(options, "ca_file"));
-	config->insecure = json_is_true(json_object_get(options, "insecure"));
-	n = json_integer_value(json_object_get(options, "connect_timeout_ms"));
-	if (n)
-		config->connect_timeout_ms = (unsigned)n;
-	n = json_integer_value(json_object_get(options, "operation_timeout_ms"));
-	if (n)
-		config->operation_timeout_ms = (unsigned)n;
-	n = json_integer_value(json_object_get(options, "max_message_bytes"));
-	if (n)
-		config->max_message_bytes = (size_t)n;
-	config->max_reconnect_attempts = 0;
-}
-
-static void add_listeners(struct driver *driver)
-{
-	uint64_t id;
-
-	if (hpkv_client_on(driver->client, HPKV_EVENT_CONNECTED, on_connected, driver, &id) != 0 ||
-	    hpkv_client_on(driver->client, HPKV_EVENT_DISCONNECTED, on_disconnected, driver, &id) != 0 ||
-	    hpkv_subscribe(driver->client, on_notification, driver, &id) != 0)
-		abort();
-}
-
 int main(int argc, char **argv)
 {
 	struct driver *driver = calloc(1, sizeof(*driver));
@@ -379,7 +307,7 @@ int main(int argc, char **argv)
 	lws_set_log_level(getenv("DRIVER_DEBUG") ? 0x7f : 0, NULL);
 	driver->url = argv[1];
 	driver->options = json_loads(argv[2], 0, NULL);
-	configure(&config, driver);
+	driver_configure(&config, driver);
 	if (hpkv_loop_new(&driver->loop) != 0)
 		return 2;
 	if (hpkv_client_new(driver->loop, &config, &driver->client, &error) != 0) {
@@ -388,7 +316,7 @@ int main(int argc, char **argv)
 		add_error(object, &error);
 		emit(object);
 	} else {
-		add_listeners(driver);
+		driver_add_listeners(driver);
 		if (pthread_create(&reader, NULL, read_lines, driver) != 0)
 			return 2;
 		hpkv_loop_run(driver->loop);
@@ -400,6 +328,7 @@ int main(int argc, char **argv)
 	json_decref(driver->on_lost);
 	json_decref(driver->on_connect);
 	json_decref(driver->on_token);
+	driver_events_deinit(driver);
 	free(driver);
 	return 0;
 }
