@@ -6,6 +6,9 @@
  *   ["connect"] ["disconnect"] ["disconnect", false]: without cancel; ["free"] ["state"]    the end of the input frees all
  *   ["get", KEY, TIMEOUT_MS] ["set", KEY, VALUE, TIMEOUT_MS] ["patch", ...] ["delete", KEY, TIMEOUT_MS]
  *   ["range", KEY, END, LIMIT, TIMEOUT_MS] ["atomic", KEY, INCREMENT, TIMEOUT_MS]
+ *      instead of TIMEOUT_MS an object of hpkv_options' members, by names: {"priority": "background", "before": null}
+ *   ["together", [COMMAND, ...]]  in one go
+ *   ["stats"] ["throttle"] ["set_throttle", ENABLED, RATE]
  *   ["cancel", N]                 the N-th request (from 1)
  *   ["token", [PATTERN...], ACCESS or null]
  *   ["then", [COMMAND, ...]]      to be run inside the next reply's callback
@@ -46,8 +49,9 @@ json_t *event(const char *name, int n)
 void add_error(json_t *object, const struct hpkv_error *error)
 {
 	if (error)
-		json_object_update_new(object, json_pack("{s:i, s:i, s:s}", "err", error->err, "code", error->code,
-							 "text", error->text));
+		json_object_update_new(object, json_pack("{s:i, s:i, s:s, s:i, s:b}", "err", error->err, "code",
+							 error->code, "text", error->text, "kind", error->kind,
+							 "unknown", error->unknown_outcome));
 }
 
 json_t *string_of(struct hpkv_slice slice)
@@ -155,24 +159,24 @@ static unsigned number(const json_t *command, size_t i)
 static int start(struct driver *driver, const char *name, const json_t *c, struct ticket *ticket,
 		 struct hpkv_request **out)
 {
+	struct driver_request_options parsed;
+	bool keyed = strcmp(name, "get") == 0 || strcmp(name, "delete") == 0;
+	size_t at = keyed ? 2 : strcmp(name, "range") == 0 ? 4 : 3;
+	const struct hpkv_options *options = driver_request_options(&parsed, json_array_get(c, at));
+
 	if (strcmp(name, "get") == 0)
-		return hpkv_get(driver->client, slice(c, 1), &(struct hpkv_options){ .timeout_ms = number(c, 2) },
-				on_reply, ticket, out);
+		return hpkv_get(driver->client, slice(c, 1), options, on_reply, ticket, out);
 	if (strcmp(name, "set") == 0)
-		return hpkv_set(driver->client, slice(c, 1), slice(c, 2),
-				&(struct hpkv_options){ .timeout_ms = number(c, 3) }, on_reply, ticket, out);
+		return hpkv_set(driver->client, slice(c, 1), slice(c, 2), options, on_reply, ticket, out);
 	if (strcmp(name, "patch") == 0)
-		return hpkv_patch(driver->client, slice(c, 1), slice(c, 2),
-				  &(struct hpkv_options){ .timeout_ms = number(c, 3) }, on_reply, ticket, out);
+		return hpkv_patch(driver->client, slice(c, 1), slice(c, 2), options, on_reply, ticket, out);
 	if (strcmp(name, "delete") == 0)
-		return hpkv_delete(driver->client, slice(c, 1), &(struct hpkv_options){ .timeout_ms = number(c, 2) },
-				   on_reply, ticket, out);
+		return hpkv_delete(driver->client, slice(c, 1), options, on_reply, ticket, out);
 	if (strcmp(name, "range") == 0)
-		return hpkv_range(driver->client, slice(c, 1), slice(c, 2), number(c, 3),
-				  &(struct hpkv_options){ .timeout_ms = number(c, 4) }, on_reply, ticket, out);
+		return hpkv_range(driver->client, slice(c, 1), slice(c, 2), number(c, 3), options, on_reply, ticket,
+				  out);
 	if (strcmp(name, "atomic") == 0)
-		return hpkv_atomic(driver->client, slice(c, 1), slice(c, 2),
-				   &(struct hpkv_options){ .timeout_ms = number(c, 3) }, on_reply, ticket, out);
+		return hpkv_atomic(driver->client, slice(c, 1), slice(c, 2), options, on_reply, ticket, out);
 	fprintf(stderr, "unknown command %s\n", name);
 	abort();
 }
@@ -252,7 +256,7 @@ void run(struct driver *driver, json_t *command)
 		driver->on_connect = json_incref(json_array_get(command, 1));
 	} else if (strcmp(name, "on_token") == 0) {
 		driver->on_token = json_incref(json_array_get(command, 1));
-	} else if (!driver_events_command(driver, name, command)) {
+	} else if (!driver_events_command(driver, name, command) && !driver_requests_command(driver, name, command)) {
 		request(driver, name, command);
 	}
 }

@@ -42,4 +42,15 @@ void driver_add_listeners(struct driver *driver);
 bool driver_events_command(struct driver *driver, const char *name, json_t *command);
 void driver_events_deinit(struct driver *driver);
 
+/* client_driver_requests.c */
+
+struct driver_request_options {
+	struct hpkv_options options;
+	struct hpkv_slice before;
+};
+
+/* From a number (the timeout), an object, or anything else: the defaults. They point into `parsed` and the JSON. */
+const struct hpkv_options *driver_request_options(struct driver_request_options *parsed, const json_t *json);
+bool driver_requests_command(struct driver *driver, const char *name, json_t *command);
+
 #endif
