@@ -34,7 +34,7 @@ def test_a_header_compiles_alone(header, flags, tmp_path):
 
 
 @pytest.mark.parametrize("compiler, package", [("g++", "g++"), ("clang++", "clang")])
-@pytest.mark.parametrize("standard", ["c++11", "c++20"])
+@pytest.mark.parametrize("standard", ["c++11", "c++17", "c++20"])
 def test_the_public_header_is_cplusplus(compiler, package, standard, tmp_path):
     main = tmp_path / "main.cc"
     main.write_text('#include "hpkv.h"\n#include "hpkv.h"\n', encoding="utf-8")
@@ -45,12 +45,13 @@ def test_the_public_header_is_cplusplus(compiler, package, standard, tmp_path):
     assert code == 0, output
 
 
-@pytest.mark.parametrize("standard", ["c99", "c17"])
-def test_the_public_header_is_standard_c(standard, tmp_path):
+@pytest.mark.parametrize("compiler", ["gcc", "clang"])
+@pytest.mark.parametrize("standard", ["c99", "c11", "c17"])
+def test_the_public_header_is_standard_c(compiler, standard, tmp_path):
     main = tmp_path / "main.c"
     main.write_text('#include "hpkv.h"\n', encoding="utf-8")
     code, output = run(
-        need("gcc", "gcc"), f"-std={standard}", "-Wall", "-Wextra", "-pedantic", "-Werror", "-fsyntax-only",
+        need(compiler, compiler), f"-std={standard}", "-Wall", "-Wextra", "-pedantic", "-Werror", "-fsyntax-only",
         "-I", TOP / "src/client", main,
     )  # fmt: skip
     assert code == 0, output

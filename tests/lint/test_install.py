@@ -1,13 +1,11 @@
 """What `meson install` leaves where, and that a program builds against the installed library."""
 
 import os
+import re
 import subprocess
 
-import pytest
-
-from lib.repository import TOP, files, need, run
-
-PREFIX = "usr"
+from lib import installation, manual
+from lib.repository import TOP, files
 
 CALLER = """
 #include <errno.h>
@@ -25,21 +23,6 @@ int main(void)
 	return 0;
 }
 """
-
-
-@pytest.fixture(scope="module")
-def installed(tmp_path_factory):
-    """The folder of an installation with prefix /usr. Its own build, since the prefix is decided at set-up."""
-    root = tmp_path_factory.mktemp("installed")
-    build = tmp_path_factory.mktemp("build")
-    code, output = run(
-        need("meson", "meson"), "setup", build, TOP, f"--prefix=/{PREFIX}", "--libdir=lib", "-Dtests=disabled",
-        "-Dbuildtype=debug",
-    )  # fmt: skip
-    assert code == 0, output
-    code, output = run("meson", "install", "-C", build, "--destdir", root, "--quiet")
-    assert code == 0, output
-    return root / PREFIX
 
 
 def test_programs_library_and_helpers(installed):
@@ -81,30 +64,8 @@ def test_nothing_else_is_in_the_programs_folders(installed):
 def test_a_program_builds_against_the_installed_library(installed, tmp_path):
     source = tmp_path / "caller.c"
     source.write_text(CALLER, encoding="utf-8")
-    environment = {
-        **os.environ,
-        "PKG_CONFIG_PATH": str(installed / "lib/pkgconfig"),
-        "PKG_CONFIG_SYSROOT_DIR": str(installed.parent),
-        # Its folders are the system's by name only.
-        "PKG_CONFIG_ALLOW_SYSTEM_CFLAGS": "1",
-        "PKG_CONFIG_ALLOW_SYSTEM_LIBS": "1",
-    }
-    flags = subprocess.run(
-        [need("pkg-config", "pkg-config"), "--cflags", "--libs", "libhpkv"],
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=True,
-    ).stdout.split()
-    code, output = run("gcc", "-Wall", "-Wextra", "-pedantic", "-Werror", source, "-o", tmp_path / "caller", *flags)
-    assert code == 0, output
-    done = subprocess.run(
-        [tmp_path / "caller"],
-        env={**os.environ, "LD_LIBRARY_PATH": str(installed / "lib")},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    installation.build(installed, "gcc", "c11", source, tmp_path / "caller")
+    done = installation.run_with(installed, tmp_path / "caller")
     assert (done.returncode, done.stdout) == (0, "works\n"), done.stderr
 
 
@@ -114,9 +75,17 @@ def test_only_listed_symbols_are_exported(installed):
         ["nm", "-D", "--defined-only", str(installed / "lib/libhpkv.so")], capture_output=True, text=True, check=True
     )
     exported = {line.split()[-1].partition("@")[0] for line in done.stdout.splitlines() if " A " not in line}
-    header = (TOP / "src/client/hpkv.h").read_text(encoding="utf-8")
-    declared = set()
-    for part in header.split("HPKV_API ")[1:]:
-        declared.add(part.partition("(")[0].split()[-1].lstrip("*"))
-    declared.discard("__attribute__")
-    assert exported == {name for name in declared if name.startswith("hpkv_")}
+    declared = {name for name, line in manual.header().functions.items() if not line.startswith("static inline")}
+    assert exported == declared
+    listed = re.findall(r"^\t(hpkv_\w+);$", (TOP / "src/client/libhpkv.map").read_text(encoding="utf-8"), re.MULTILINE)
+    assert listed == sorted(declared)
+
+
+def test_every_function_has_a_man_page(installed):
+    """man NAME works, and no page is there for what is none."""
+    folder = installed / "share/man/man3"
+    pages = {path.name: manual.names(path.read_text(encoding="utf-8")) for path in folder.iterdir()}
+    for page, names in pages.items():
+        assert page.removesuffix(".3") in names or not (folder / page).is_symlink(), page
+    missing = [name for name in manual.header().functions if name not in pages.get(f"{name}.3", ())]
+    assert not missing

@@ -1,12 +1,12 @@
 """What a program says in --help, in its man page and to the shell's completion is the same list of options."""
 
-import html.parser
 import os
 import re
 import subprocess
 
 import pytest
 
+from lib import manual
 from lib.processes import program
 from lib.repository import TOP, files, need, relative, run
 
@@ -47,44 +47,10 @@ def help_options(text):
     return found
 
 
-class TagReader(html.parser.HTMLParser):
-    """Collects (section, tag) of every tagged paragraph of a man page in mandoc's HTML."""
-
-    def __init__(self):
-        super().__init__()
-        self.section = ""
-        self.tags = []
-        self._into = None
-        self._text = ""
-
-    def handle_starttag(self, tag, attrs):
-        if tag in ("h1", "h2", "dt"):
-            self._into = "dt" if tag == "dt" else "section"
-            self._text = ""
-
-    def handle_endtag(self, tag):
-        text = " ".join(self._text.split())
-        if tag in ("h1", "h2") and self._into == "section":
-            self.section = text
-            self._into = None
-        elif tag == "dt" and self._into == "dt":
-            self.tags.append((self.section, text))
-            self._into = None
-
-    def handle_data(self, data):
-        if self._into:
-            self._text += data
-
-
 def man_options(source):
     """Switches of every tagged paragraph; options of -o from those in sections whose title has OPTIONS."""
-    done = subprocess.run(
-        [need("mandoc", "mandoc"), "-T", "html", "-O", "fragment"], input=source, capture_output=True, text=True, check=True
-    )
-    reader = TagReader()
-    reader.feed(done.stdout)
     found = set()
-    for section, tag in reader.tags:
+    for section, tag in manual.tags(source):
         if tag.startswith("-"):
             found.update(SWITCH.findall(tag))
         elif "OPTIONS" in section.upper():
@@ -187,7 +153,10 @@ def test_man_pages_are_clean(page):
 @pytest.mark.parametrize("page", files(under="packaging/man/"), ids=relative)
 def test_man_pages_name_existing_pages(page):
     """A reference to a page of ours leads somewhere."""
-    pages = {path.name for path in files(under="packaging/man/")}
+    pages = set()
+    for path in files(under="packaging/man/"):
+        names = manual.names(path.read_text(encoding="utf-8"))
+        pages |= {path.name} | {f"{name}{path.suffix}" for name in names}
     text = page.read_text(encoding="utf-8").replace("\\-", "-")
     for name, section in re.findall(r"((?:mount\.|umount\.|fsck\.)?(?:hpkv\w*|libhpkv)[\w-]*)\s?\(([1-8])\)", text):
         assert f"{name}.{section}" in pages, f"{name}({section}) is not in packaging/man"
