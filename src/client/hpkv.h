@@ -129,14 +129,15 @@ struct hpkv_config {
 	unsigned connect_timeout_ms;   /* for each attempt; default 5000 */
 	unsigned operation_timeout_ms; /* default 10000; see struct hpkv_options */
 	/* A peer that is silent for so long is pinged, and one that is then silent until dead_after_s is taken for dead.
-	 * Defaults 10 and 15. */
+	 * Defaults 10 and 15; dead_after_s is the larger one, and at most 65535. */
 	unsigned ping_after_s;
 	unsigned dead_after_s;
 
 	/* After a connection was lost. 0 attempts: never; HPKV_FOREVER. Default 3. The delay before the first is
 	 * reconnect_initial_delay_ms (default 1000), before each other twice the last, at most reconnect_max_delay_ms (default
 	 * 30000); to each a random time up to reconnect_jitter_ms (default 500) is added. A server that refuses the API
-	 * key or token ends the attempts. */
+	 * key or token ends the attempts. They are counted anew once a connection has carried a message, or stood for
+	 * reconnect_max_delay_ms: one that is dropped before was only an attempt. */
 	unsigned max_reconnect_attempts;
 	unsigned reconnect_initial_delay_ms;
 	unsigned reconnect_max_delay_ms;
@@ -185,10 +186,11 @@ HPKV_API int hpkv_client_set_token(struct hpkv_client *client, const char *token
 /* --- events --- */
 
 enum hpkv_event_type {
-	HPKV_EVENT_CONNECTED,        /* once a connection */
-	HPKV_EVENT_DISCONNECTED,     /* once a connection: lost, or closed by hpkv_client_disconnect */
-	HPKV_EVENT_RECONNECTING,     /* an attempt will be made after delay_ms */
-	HPKV_EVENT_RECONNECT_FAILED, /* the attempts are used up, or the server refused the credential */
+	HPKV_EVENT_CONNECTED, /* once a connection */
+	HPKV_EVENT_DISCONNECTED, /* once a connection: lost, or closed by hpkv_client_disconnect; not by hpkv_client_free */
+	HPKV_EVENT_RECONNECTING, /* an attempt will be made after delay_ms */
+	/* The attempts are used up, or the server refused the credential. Not where max_reconnect_attempts is 0. */
+	HPKV_EVENT_RECONNECT_FAILED,
 	HPKV_EVENT_ERROR, /* what no caller is told of otherwise: an attempt that failed, a message that makes no sense,
 				      * a token that could not be renewed */
 };
@@ -197,7 +199,7 @@ enum hpkv_event_type {
 struct hpkv_event {
 	enum hpkv_event_type type;
 	const struct hpkv_error *error; /* disconnected: NULL where graceful; reconnect failed and error: why */
-	enum hpkv_state previous_state; /* disconnected */
+	enum hpkv_state previous_state; /* disconnected: connected or disconnecting */
 	bool graceful;                  /* disconnected: as this program asked */
 	unsigned attempt;               /* reconnecting: from 1 */
 	unsigned max_attempts;          /* reconnecting: may be HPKV_FOREVER */
@@ -282,8 +284,8 @@ struct hpkv_options {
 struct hpkv_request;
 
 /* `out` may be NULL. Strings are copied. Answers 0, -EINVAL (an empty key, bytes that are not UTF-8, an empty value
- * to set), -ENOMEM, -ENOBUFS (max_queued), -ENOTCONN (hpkv_client_connect was not called, or hpkv_client_disconnect was
- * called since, or the reconnecting has failed); then the callback is not called.
+ * to set), -ENOMEM, -ENOBUFS (max_queued), -ENOTCONN (there is no connection and none is being made: hpkv_client_connect was not called, or failed,
+ * or hpkv_client_disconnect was called since, or the reconnecting has failed); then the callback is not called.
  *
  * While there is no connection, requests are kept and sent once there is one; each ends after its timeout, or
  * with the error of a connect or reconnect that finally fails (but never with -ENOENT, which only the server's 404 gives).
