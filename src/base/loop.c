@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdatomic.h>
 #include <stddef.h>
 #include <stdlib.h>
@@ -71,6 +72,45 @@ static const struct lws_protocols loop_protocols[] = {
 	{ 0 },
 };
 
+/* libwebsockets keeps process-wide things of its own while it makes or ends a context. */
+static pthread_mutex_t process_lock = PTHREAD_MUTEX_INITIALIZER;
+
+#define LOG_CONTEXT_AWARE (1 << 16) /* since libwebsockets 4.3; a level with it cannot be set again from here */
+
+/* The bits of the global log level, which can only be asked for one by one. */
+static int log_level(void)
+{
+	int level = 0;
+
+	for (int bit = 0; bit < 31; bit++)
+		if (lwsl_visible(1 << bit))
+			level |= 1 << bit;
+	return level;
+}
+
+/* Making a context makes the process ignore SIGPIPE and, at the default log level, writes what libwebsockets was built
+ * with to standard error. Neither is a library's to do: both are put back. */
+static struct lws_context *create_context(const struct lws_context_creation_info *info)
+{
+	struct lws_context *context;
+	struct sigaction before;
+	int level;
+	bool quiet;
+
+	pthread_mutex_lock(&process_lock);
+	level = log_level();
+	quiet = (level & LLL_NOTICE) && !(level & (LLL_INFO | LOG_CONTEXT_AWARE));
+	if (quiet)
+		lws_set_log_level(level & ~LLL_NOTICE, NULL);
+	sigaction(SIGPIPE, NULL, &before);
+	context = lws_create_context(info);
+	sigaction(SIGPIPE, &before, NULL);
+	if (quiet)
+		lws_set_log_level(level, NULL);
+	pthread_mutex_unlock(&process_lock);
+	return context;
+}
+
 int loop_new(struct loop **out)
 {
 	struct lws_context_creation_info info = {
@@ -91,7 +131,7 @@ int loop_new(struct loop **out)
 		return -ENOMEM;
 	pthread_mutex_init(&loop->lock, NULL);
 	loop->last = &loop->first;
-	loop->context = lws_create_context(&info);
+	loop->context = create_context(&info);
 	if (loop->context)
 		loop->vhost = lws_create_vhost(loop->context, &vhost);
 	if (!loop->vhost) {
@@ -131,7 +171,7 @@ static void free_kept(struct loop *loop)
 		free(kept);
 }
 
-static void run_posted(struct loop *loop)
+void loop_run_posted(struct loop *loop)
 {
 	struct post *list, *post, *next;
 
@@ -169,12 +209,14 @@ void loop_free(struct loop *loop)
 {
 	if (!loop)
 		return;
-	run_posted(loop);
+	loop_run_posted(loop);
 	if (loop->context) {
 		lws_sul_cancel(&loop->nudge);
+		pthread_mutex_lock(&process_lock);
 		lws_context_destroy(loop->context);
+		pthread_mutex_unlock(&process_lock);
 	}
-	run_posted(loop);
+	loop_run_posted(loop);
 	free_kept(loop);
 	pthread_mutex_destroy(&loop->lock);
 	free(loop);
@@ -184,7 +226,7 @@ void loop_once(struct loop *loop)
 {
 	/* The nudge would fire before the sleep and not shorten it: with tasks waiting, only look at the sockets. */
 	lws_service(loop->context, loop->first ? -1 : 0);
-	run_posted(loop);
+	loop_run_posted(loop);
 	run_deferred(loop);
 }
 

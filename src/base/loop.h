@@ -16,7 +16,8 @@ struct loop;
 
 /* A new loop on the calling thread (it may be run by another thread, but only one). Its libwebsockets
  * context has explicit vhosts: a module that needs sockets makes its own vhost on loop_context().
- * 0, -ENOMEM. */
+ * Signals are left as they are; who writes to TLS
+ * connections whose other side may hang up ignores or blocks SIGPIPE. 0, -ENOMEM. */
 CHECKED int loop_new(struct loop **out);
 
 /* Closes what is still open (protocol callbacks see it) and frees. Not from inside loop_run. */
@@ -40,6 +41,9 @@ const void *loop_keep(struct loop *loop, const void *data, size_t size);
 /* Runs fn(arg) on the loop's thread, soon, in order of posting. Any thread. 0 or -ENOMEM. What is
  * posted and not yet run when the loop is freed is run by loop_free. */
 CHECKED int loop_post(struct loop *loop, void (*fn)(void *arg), void *arg);
+
+/* On the loop's thread: runs what was posted so far, instead of the next round. */
+void loop_run_posted(struct loop *loop);
 
 /* Same, for the loop's own thread, without allocation: `task` is the caller's and must live until it ran.
  * A task that is already queued stays queued once. */

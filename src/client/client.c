@@ -396,6 +396,7 @@ void hpkv_client_free(struct hpkv_client *client)
 	error_set(&error, -ECANCELED, 0, "the client was freed");
 	client->freed = true;
 	client_enter(client);
+	serve_forget_client(client->loop, client);
 	give_up(client);
 	let_go(client);
 	loop_timer_cancel(&client->soon);

@@ -8,6 +8,7 @@
 #include "base/buf.h"
 #include "base/loop.h"
 #include "client/hpkv.h"
+#include "client/serve.h"
 
 /* --- loops --- */
 
@@ -18,6 +19,7 @@ struct http;        /* see http_loop.c */
 struct hpkv_loop {
 	struct loop *base;
 	bool owned; /* hpkv_loop_free frees `base` */
+	struct serving serving;
 	struct vhost_entry *vhosts;
 	struct token_call *tokens;
 	bool ending; /* no more tokens: hpkv_loop_free waits for nothing new */
@@ -25,7 +27,8 @@ struct hpkv_loop {
 };
 
 /* Makes a public loop of one that the program has. hpkv_loop_free then leaves `base` alone, and must be called
- * before `base` is freed. 0 or -ENOMEM. */
+ * before `base` is freed. hpkv_loop_run, hpkv_loop_call and the waiting calls are not for such a loop: who serves it is not
+ * known. 0 or -ENOMEM. */
 CHECKED int hpkv_loop_wrap(struct loop *base, struct hpkv_loop **out);
 
 struct loop *hpkv_loop_base(struct hpkv_loop *loop);

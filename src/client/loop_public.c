@@ -13,6 +13,7 @@ int hpkv_loop_wrap(struct loop *base, struct hpkv_loop **out)
 	if (!loop)
 		return -ENOMEM;
 	loop->base = base;
+	serving_init(&loop->serving);
 	*out = loop;
 	return 0;
 }
@@ -35,13 +36,21 @@ int hpkv_loop_new(struct hpkv_loop **out)
 
 void hpkv_loop_free(struct hpkv_loop *loop)
 {
+	struct pipe_signal signal;
+	struct wait last = { 0 };
+
 	if (!loop)
 		return;
+	serve_join_thread(loop);
+	serve_until_freed(loop, &last);
+	pipe_signal_block(&signal);
 	tokens_cancel(loop);
 	http_free(loop);
 	if (loop->owned)
 		loop_free(loop->base);
+	pipe_signal_restore(&signal);
 	vhosts_free(loop);
+	serving_deinit(&loop->serving);
 	free(loop);
 }
 
@@ -52,15 +61,41 @@ struct loop *hpkv_loop_base(struct hpkv_loop *loop)
 
 void hpkv_loop_run(struct hpkv_loop *loop)
 {
-	loop_run(loop->base);
+	serve_run(loop);
 }
 
 void hpkv_loop_stop(struct hpkv_loop *loop)
 {
-	loop_stop(loop->base);
+	serve_stop(loop);
+}
+
+int hpkv_loop_start_thread(struct hpkv_loop *loop)
+{
+	return serve_start_thread(loop);
 }
 
 int hpkv_loop_post(struct hpkv_loop *loop, void (*fn)(void *arg), void *arg)
 {
 	return loop_post(loop->base, fn, arg);
+}
+
+struct call {
+	struct wait wait;
+	void (*fn)(void *arg);
+	void *arg;
+};
+
+static void call_now(struct wait *wait)
+{
+	struct call *call = lws_container_of(wait, struct call, wait);
+
+	call->fn(call->arg);
+	wait_done(wait);
+}
+
+int hpkv_loop_call(struct hpkv_loop *loop, void (*fn)(void *arg), void *arg)
+{
+	struct call call = { .wait.start = call_now, .fn = fn, .arg = arg };
+
+	return wait_run(loop, &call.wait);
 }
