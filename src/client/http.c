@@ -2,7 +2,6 @@
 
 #include <arpa/inet.h>
 #include <errno.h>
-#include <pthread.h>
 #include <string.h>
 
 #include "base/clock.h"
@@ -10,19 +9,13 @@
 
 #define BODY_MAX (64 * 1024)
 
-static pthread_once_t once = PTHREAD_ONCE_INIT;
-
-/* Older libcurls' is not safe to call on two threads at once. */
-static void init_curl(void)
-{
-	curl_global_init(CURL_GLOBAL_DEFAULT);
-}
-
 void transfer_free(struct transfer *transfer)
 {
-	curl_easy_cleanup(transfer->curl);
-	curl_slist_free_all(transfer->headers);
-	curl_slist_free_all(transfer->address);
+	if (transfer->curl) {
+		curl_easy_cleanup(transfer->curl);
+		curl_slist_free_all(transfer->headers);
+		curl_slist_free_all(transfer->address);
+	}
 	buf_free(&transfer->body);
 	*transfer = (struct transfer){ 0 };
 }
@@ -106,7 +99,6 @@ int transfer_init(struct transfer *transfer, const struct http_request *request)
 	CURL *curl;
 	int r;
 
-	pthread_once(&once, init_curl);
 	curl = transfer->curl = curl_easy_init();
 	if (!curl || curl_easy_setopt(curl, CURLOPT_URL, request->url) != CURLE_OK)
 		return -ENOMEM;
@@ -188,6 +180,8 @@ int http_do(const struct http_request *request, struct job *job, struct http_res
 {
 	CLEANUP(transfer_free) struct transfer transfer = { 0 };
 
+	if (!curl_library())
+		return error_set(error, -ELIBACC, 0, "libcurl is not installed");
 	if (transfer_init(&transfer, request) < 0)
 		return error_set(error, -ENOMEM, 0, "out of memory");
 	if (job) {

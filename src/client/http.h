@@ -39,7 +39,7 @@ struct http_call;
 /* Starts a request whose `address` or `unix_socket` is given: names are never looked up here, since libcurl waits for a
  * lookup under way when its request is cancelled. `request` is copied, but for the descriptor that a path through
  * /proc/self/fd names. `done` runs once, later: with the response (borrowed; it may take the body) and NULL, or the
- * error. 0 or -ENOMEM. */
+ * error. 0, -ENOMEM, -ELIBACC: libcurl is not installed. */
 CHECKED int http_start(struct hpkv_loop *loop, const struct http_request *request,
 		       void (*done)(void *arg, struct http_response *response, const struct hpkv_error *error),
 		       void *arg, struct http_call **out);

@@ -144,6 +144,8 @@ static int http_get(struct hpkv_loop *loop, struct http **out)
 	struct http *http = loop->http;
 	int r;
 
+	if (!curl_library())
+		return -ELIBACC;
 	if (!http) {
 		http = calloc(1, sizeof(*http));
 		if (!http)

@@ -2,8 +2,7 @@
 #ifndef HPKVFS_CLIENT_HTTP_TRANSFER_H
 #define HPKVFS_CLIENT_HTTP_TRANSFER_H
 
-#include <curl/curl.h>
-
+#include "client/curl_library.h"
 #include "client/http.h"
 
 struct transfer {
