@@ -3,6 +3,7 @@
 
 #include <unistd.h>
 
+#include "fail_alloc.h"
 #include "unit.h"
 
 static void addresses(void **state)
@@ -168,6 +169,46 @@ static void loopback(void **state)
 	assert_false(url_address_is_loopback("localhost"));
 }
 
+static int parse_once(const char *spec)
+{
+	struct hpkv_error error = { 0 };
+	struct url url = { .port = 4711 };
+	int r = url_parse(spec, false, &url, &error);
+
+	if (r) {
+		assert_int_equal(error.err, r);
+		assert_int_equal(url.port, 4711);
+		return r;
+	}
+	url_free(&url);
+	return 0;
+}
+
+static int write_once(const struct url *url)
+{
+	CLEANUP(buf_free) struct buf out = BUF_INIT;
+	int r = url_add_ws_path(url, "token", "a+b and more than fits into the first piece", &out);
+
+	return r ? r : url_add_http_base(url, &out);
+}
+
+static void out_of_memory(void **state)
+{
+	static const char *const specs[] = { "https://h.example:8443/base", "https://[2001:db8::1]", "unix:/run/x",
+					     "local:relative" };
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(specs) / sizeof(specs[0]); i++) {
+		struct url url;
+
+		assert_survives_failures(parse_once(specs[i]), (void)0);
+		assert_int_equal(url_parse(specs[i], false, &url, NULL), 0);
+		if (url.kind == URL_TCP)
+			assert_survives_failures(write_once(&url), (void)0);
+		url_free(&url);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -177,6 +218,7 @@ int main(void)
 		cmocka_unit_test(secrets_are_encoded),
 		cmocka_unit_test(paths),
 		cmocka_unit_test(loopback),
+		cmocka_unit_test(out_of_memory),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -464,32 +464,74 @@ static void damaged(void **state)
 
 /* --- lack of memory --- */
 
-static int encode_once(void)
+static int encode_once(const struct call *call)
 {
 	CLEANUP(buf_free) struct buf out = BUF_INIT;
-	const struct call call = { .op = OP_RANGE, .key = STR("a\n"), .end_key = STR("b"), .limit = 5 };
 
-	return codec_encode(&out, 1, &call);
+	return codec_encode(&out, 1, call);
 }
 
 /* jansson reports lack of memory in its scanner as an invalid token, so -EPROTO is as good; what matters is that
  * nothing leaks and that it is a failure. */
-static int decode_once(void)
+static int decode_again(struct parsed *parsed, enum op op, struct str raw)
+{
+	parsed->reply = (struct hpkv_reply){ 0 };
+	parse(parsed, op, raw);
+	if (parsed->r)
+		return parsed->r == -EPROTO ? -ENOMEM : parsed->r;
+	return parsed->reply.error ? parsed->reply.error->err : 0;
+}
+
+static int decode_once(enum op op, struct str raw)
 {
 	PARSED;
 
-	parse(&p, OP_RANGE,
-	      STR("{\"messageId\":1,\"code\":200,\"records\":[{\"key\":\"a\",\"value\":1.5},{\"key\":\"b\",\"value\":\"\"}]}"));
-	if (p.r)
-		return p.r == -EPROTO ? -ENOMEM : p.r;
-	return p.reply.error ? p.reply.error->err : 0;
+	return decode_again(&p, op, raw);
 }
 
-static void out_of_memory(void **state)
+static void encoding_out_of_memory(void **state)
 {
+	static const struct call calls[] = {
+		{ .op = OP_GET, .key = { "a\n", 2 } },
+		{ .op = OP_SET, .key = { "a", 1 }, .value = { "\xc3\xa9 \"\\ and more than fits at once", 33 } },
+		{ .op = OP_PATCH, .key = { "a", 1 }, .value = { "{\"b\":null}", 10 } },
+		{ .op = OP_DELETE, .key = { "a", 1 } },
+		{ .op = OP_RANGE, .key = { "a\n", 2 }, .end_key = { "b", 1 }, .limit = 5 },
+		{ .op = OP_ATOMIC, .key = { "a", 1 }, .value = { "-12.50", 6 } },
+	};
+
 	(void)state;
-	assert_survives_failures(encode_once(), assert_true(true));
-	assert_survives_failures(decode_once(), assert_true(true));
+	for (size_t i = 0; i < sizeof(calls) / sizeof(calls[0]); i++)
+		assert_survives_failures(encode_once(&calls[i]), (void)0);
+}
+
+/* Simple ones, which are read in place, and others; afresh, and by a struct that has decoded before. */
+static void decoding_out_of_memory(void **state)
+{
+	static const struct {
+		enum op op;
+		const char *raw;
+	} cases[] = {
+		{ OP_GET, "{\"messageId\":1,\"code\":200,\"key\":\"a\",\"value\":\"x\"}" },
+		{ OP_GET, "{\"messageId\":1,\"code\":200,\"value\":\"\\u00e9 \\n \\ud83d\\ude00\"}" },
+		{ OP_GET, "{\"messageId\":1,\"code\":200,\"value\":12.50,\"more\":{\"a\":[1,2.5,{}]}}" },
+		{ OP_SET, "{\"messageId\":1,\"code\":200,\"success\":true,\"\\u0061\":1}" },
+		{ OP_RANGE,
+		  "{\"messageId\":1,\"code\":200,\"records\":[{\"key\":\"a\",\"value\":1.5},"
+		  "{\"key\":\"b\",\"value\":\"\"},{\"value\":\"\\u0000\",\"key\":\"c\"}],\"truncated\":true}" },
+		{ OP_ATOMIC, "{\"messageId\":1,\"code\":200,\"newValue\":123456789012345678901234567890,\"x\":[]}" },
+		{ OP_GET,
+		  "{\"type\":\"notification\",\"key\":\"\\u006b\",\"value\":0.10,\"timestamp\":1,\"x\":[0.1]}" },
+	};
+	PARSED;
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		struct str raw = str_c(cases[i].raw);
+
+		assert_survives_failures(decode_once(cases[i].op, raw), (void)0);
+		assert_survives_failures(decode_again(&p, cases[i].op, raw), (void)0);
+	}
 }
 
 int main(void)
@@ -516,7 +558,8 @@ int main(void)
 		cmocka_unit_test(others),
 		cmocka_unit_test(depth_is_bounded),
 		cmocka_unit_test(damaged),
-		cmocka_unit_test(out_of_memory),
+		cmocka_unit_test(encoding_out_of_memory),
+		cmocka_unit_test(decoding_out_of_memory),
 	};
 
 	json_set_alloc_funcs(fail_alloc_malloc, free);
