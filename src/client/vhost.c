@@ -50,8 +50,8 @@ static struct lws_vhost *new_vhost(struct hpkv_loop *loop, bool tls, const char 
 		.protocols = protocols,
 		.options = tls ? LWS_SERVER_OPTION_DO_SSL_GLOBAL_INIT : 0,
 		.client_ssl_ca_filepath = ca_file,
-		/* not NULL: else http_proxy from the environment would get the requests to loopback too */
-		.http_proxy_address = "",
+		/* not NULL: else http_proxy from the environment would get the requests to loopback too; port 0 is no proxy */
+		.http_proxy_address = ":0",
 	};
 
 	if (ca_file)
