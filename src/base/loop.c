@@ -111,7 +111,15 @@ static struct lws_context *create_context(const struct lws_context_creation_info
 	return context;
 }
 
+/* libwebsockets would fill a table for as many descriptors as the process may have, which can be a million or more. */
+#define DESCRIPTORS 1024
+
 int loop_new(struct loop **out)
+{
+	return loop_new_for(out, DESCRIPTORS);
+}
+
+int loop_new_for(struct loop **out, unsigned descriptors)
 {
 	struct lws_context_creation_info info = {
 		.options = LWS_SERVER_OPTION_EXPLICIT_VHOSTS | LWS_SERVER_OPTION_DO_SSL_GLOBAL_INIT,
@@ -119,6 +127,7 @@ int loop_new(struct loop **out)
 		.gid = -1,
 		.uid = -1,
 		.pt_serv_buf_size = 64 * 1024,
+		.fd_limit_per_thread = descriptors,
 	};
 	struct lws_context_creation_info vhost = {
 		.port = CONTEXT_PORT_NO_LISTEN,

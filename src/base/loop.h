@@ -20,6 +20,10 @@ struct loop;
  * connections whose other side may hang up ignores or blocks SIGPIPE. 0, -ENOMEM. */
 CHECKED int loop_new(struct loop **out);
 
+/* The same for a program that serves many: at most so many sockets and other descriptors at once, if its limit
+ * (RLIMIT_NOFILE) allows them. loop_new's is 1024. */
+CHECKED int loop_new_for(struct loop **out, unsigned descriptors);
+
 /* Closes what is still open (protocol callbacks see it) and frees. Not from inside loop_run. */
 void loop_free(struct loop *loop);
 

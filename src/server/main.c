@@ -146,7 +146,7 @@ static int run(const struct options *options)
 		(void)failed(&why);
 		return r == STOREDIR_BUSY ? EXIT_BUSY : EXIT_FAILURE;
 	}
-	if (signals < 0 || loop_new(&loop)) {
+	if (signals < 0 || loop_new_for(&loop, MAX_DESCRIPTORS)) {
 		log_error("cannot start: %s", strerror(errno));
 		return EXIT_FAILURE;
 	}

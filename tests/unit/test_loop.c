@@ -316,6 +316,43 @@ static void test_bad_descriptor(void **state)
 
 #define LOOP_TEST(test) cmocka_unit_test_setup_teardown(test, set_up, tear_down)
 
+/* --- limits --- */
+
+static void ignore(void *arg)
+{
+	(void)arg;
+}
+
+/* More descriptors than the loop may hold are refused, and do no harm to those that it has. */
+static void as_many_as_allowed(void **state)
+{
+	struct loop *small;
+	struct loop_fd *watches[16];
+	int pipe_fds[2], r = 0;
+	size_t count = 0;
+
+	(void)state;
+	assert_int_equal(loop_new_for(&small, 8), 0);
+	assert_int_equal(pipe(pipe_fds), 0);
+	while (count < 16 && (r = loop_fd_new(small, pipe_fds[0], ignore, NULL, NULL, &watches[count])) == 0)
+		count++;
+	assert_true(count >= 4 && count <= 8);
+	assert_true(r < 0);
+	loop_fd_free(watches[--count]);
+	/* the descriptor is closed by the loop, soon */
+	for (int i = 0; r < 0 && i < 100; i++) {
+		assert_int_equal(loop_post(small, ignore, NULL), 0);
+		loop_once(small);
+		r = loop_fd_new(small, pipe_fds[0], ignore, NULL, NULL, &watches[count]);
+	}
+	assert_int_equal(r, 0);
+	for (size_t i = 0; i <= count; i++)
+		loop_fd_free(watches[i]);
+	loop_free(small);
+	close(pipe_fds[0]);
+	close(pipe_fds[1]);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -328,6 +365,7 @@ int main(void)
 		LOOP_TEST(test_descriptor),
 		LOOP_TEST(test_descriptor_freed_by_itself),
 		LOOP_TEST(test_bad_descriptor),
+		cmocka_unit_test(as_many_as_allowed),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
