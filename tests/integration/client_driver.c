@@ -18,6 +18,7 @@
  *   ["inside", NAME, [COMMAND, ...]] to be run inside the next callback of this name, as it is reported; "listener N"
  *   ["on", TYPE, N] ["off", N]    a listener of the number N, TYPE as reported
  *   ["on", "notification", N] ["unsubscribe", N]
+ *   ["connect_untold"] ["disconnect_untold"]    without a done
  *   ["set_token", TOKEN] */
 #include <errno.h>
 #include <libwebsockets.h>

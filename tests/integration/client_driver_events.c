@@ -157,6 +157,12 @@ bool driver_events_command(struct driver *driver, const char *name, json_t *comm
 		hpkv_client_off(driver->client, id_of(driver, first));
 	else if (strcmp(name, "unsubscribe") == 0)
 		hpkv_unsubscribe(driver->client, id_of(driver, first));
+	else if (strcmp(name, "connect_untold") == 0)
+		emit(json_pack("{s:s, s:i}", "event", "connect_untold", "result",
+			       hpkv_client_connect(driver->client, NULL, NULL)));
+	else if (strcmp(name, "disconnect_untold") == 0)
+		emit(json_pack("{s:s, s:i}", "event", "disconnect_untold", "result",
+			       hpkv_client_disconnect(driver->client, true, NULL, NULL)));
 	else if (strcmp(name, "set_token") == 0)
 		emit(json_pack("{s:s, s:i}", "event", "set_token", "result",
 			       hpkv_client_set_token(driver->client, json_string_value(first))));

@@ -1,8 +1,6 @@
 """libhpkv below the protocol: servers that are silent, rude or somebody else, TLS with good and bad certificates, dead peers."""
 
-import base64
 import errno
-import hashlib
 import select
 import shutil
 import socket
@@ -15,84 +13,7 @@ import pytest
 
 from lib.client_driver import Driver
 from lib.pyserver import PyServer
-
-
-class RawServer:
-    """Hands every connection to `serve(socket)` on a thread of its own; address as socket.create_server takes it."""
-
-    def __init__(self, serve, context=None, family=socket.AF_INET, address=("127.0.0.1", 0)):
-        self.serve = serve
-        self.context = context
-        self.accepted = 0
-        self.listener = socket.create_server(address, family=family) if family != socket.AF_UNIX else self._unix(address)
-        self.port = self.listener.getsockname()[1] if family != socket.AF_UNIX else None
-        self.threads = []
-        self.sockets = []
-        self.thread = threading.Thread(target=self._accept)
-        self.thread.start()
-
-    @staticmethod
-    def _unix(path):
-        listener = socket.socket(socket.AF_UNIX)
-        listener.bind(path)
-        listener.listen()
-        return listener
-
-    def _accept(self):
-        while True:
-            try:
-                connection, _ = self.listener.accept()
-            except OSError:
-                return
-            self.accepted += 1
-            self.sockets.append(connection)
-            thread = threading.Thread(target=self._run, args=(connection,))
-            self.threads.append(thread)
-            thread.start()
-
-    def _run(self, connection):
-        try:
-            if self.context is not None:
-                connection = self.context.wrap_socket(connection, server_side=True)
-            self.serve(connection)
-        except OSError:
-            pass
-        finally:
-            connection.close()
-
-    def close(self):
-        self.listener.shutdown(socket.SHUT_RDWR)
-        self.listener.close()
-        self.thread.join()
-        for connection in self.sockets:
-            try:
-                connection.shutdown(socket.SHUT_RDWR)
-            except OSError:
-                pass
-        for thread in self.threads:
-            thread.join()
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_error):
-        self.close()
-
-
-def drain(connection):
-    while connection.recv(65536):
-        pass
-
-
-def answering(head):
-    def serve(connection):
-        request = b""
-        while b"\r\n\r\n" not in request:
-            request += connection.recv(65536)
-        connection.sendall(head)
-        drain(connection)
-
-    return serve
+from lib.rawserver import RawServer, answering, drain, upgraded
 
 
 def connect_error(url, **options):
@@ -172,28 +93,10 @@ def test_an_upgrade_that_makes_no_sense(head):
         assert outcome["err"] in (-errno.EPROTO, -errno.ECONNRESET, -errno.ETIMEDOUT)
 
 
-def upgraded(then):
-    """Answers the upgrade properly and goes on with then(connection)."""
-
-    def serve(connection):
-        request = b""
-        while b"\r\n\r\n" not in request:
-            request += connection.recv(65536)
-        rows = request.split(b"\r\n")
-        key = next(row.split(b": ")[1] for row in rows if row.lower().startswith(b"sec-websocket-key"))
-        accept = base64.b64encode(hashlib.sha1(key + b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11").digest())
-        connection.sendall(
-            b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-            b"Sec-WebSocket-Accept: " + accept + b"\r\n\r\n"
-        )
-        then(connection)
-
-    return serve
-
-
 def test_a_dead_peer_is_found():
-    """Nothing comes any more, no answer to a ping either: found after 5 seconds without a sign of life, say the rules."""
-    with RawServer(upgraded(drain)) as server, Driver(f"http://127.0.0.1:{server.port}", api_key="k") as client:
+    """Nothing comes any more, no answer to a ping either."""
+    options = {"ping_after_s": 1, "dead_after_s": 2}
+    with RawServer(upgraded(drain)) as server, Driver(server.url, api_key="k", **options) as client:
         assert "err" not in client.connect()
         number = client.start("get", "a", 60000)
         assert client.reply(number)["err"] == -errno.ECONNRESET
@@ -285,7 +188,8 @@ def test_frames_that_break_the_protocol():
 
 
 def test_a_live_but_idle_connection_stays():
-    with PyServer() as server, Driver(server.url, api_key=server.key) as client:
+    options = {"ping_after_s": 1, "dead_after_s": 4}
+    with PyServer() as server, Driver(server.url, api_key=server.key, **options) as client:
         assert "err" not in client.connect()
         time.sleep(7)  # longer than the time after which a silent peer counts as dead
         assert client.count("disconnected") == 0
