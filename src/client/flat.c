@@ -54,8 +54,10 @@ static bool read_string(struct str *rest, struct str *out)
 	if (!end)
 		return false;
 	*out = str_of(rest->p + 1, (size_t)(end - rest->p) - 1);
+	if (!flat_plain(*out) || !(ascii(*out) || utf8_valid(*out)))
+		return false;
 	*rest = str_skip(*rest, out->len + 2);
-	return flat_plain(*out) && (ascii(*out) || utf8_valid(*out));
+	return true;
 }
 
 static bool read_word(struct str *rest, struct flat_value *out)
