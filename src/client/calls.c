@@ -38,6 +38,16 @@ void calls_free(struct hpkv_client *client)
 	message_free(&client->calls.message);
 }
 
+/* Something may have become sendable. */
+static void kick(struct hpkv_client *client)
+{
+	struct calls *calls = &client->calls;
+
+	if (!calls->paced && client_serving(client) && calls->table.in_flight < calls->max_in_flight &&
+	    request_next(&calls->table))
+		connection_kick(client->connection);
+}
+
 /* --- endings --- */
 
 static void count_end(struct hpkv_stats *stats, const struct hpkv_error *error)
@@ -98,6 +108,8 @@ void calls_deliver_ended(struct hpkv_client *client)
 			error_set(&error, request->ended, 0, "the connection was lost");
 		calls_finish_error(request, &error);
 	}
+	if (!client->freed)
+		kick(client); /* those that were sent have made room */
 }
 
 /* --- deadlines --- */
@@ -141,8 +153,6 @@ static void time_out(struct hpkv_request *request, bool connected, bool in_fligh
 	calls_finish_error(request, &error);
 }
 
-static void kick(struct hpkv_client *client);
-
 static void deadline_fired(struct loop_timer *timer)
 {
 	struct hpkv_client *client = lws_container_of(timer, struct hpkv_client, calls.deadline);
@@ -165,16 +175,6 @@ static void deadline_fired(struct loop_timer *timer)
 }
 
 /* --- sending --- */
-
-/* Something may have become sendable. */
-static void kick(struct hpkv_client *client)
-{
-	struct calls *calls = &client->calls;
-
-	if (!calls->paced && client_serving(client) && calls->table.in_flight < calls->max_in_flight &&
-	    request_next(&calls->table))
-		connection_kick(client->connection);
-}
 
 static void pace_fired(struct loop_timer *timer)
 {
@@ -355,7 +355,6 @@ void calls_message(struct hpkv_client *client, struct str raw)
 	if (!client_serving(client))
 		return;
 	if (r == 0 && message->kind == MESSAGE_NOTIFICATION) {
-		client->stats.notifications++;
 		client_notify(client, &message->notification);
 		return;
 	}
@@ -382,7 +381,7 @@ void calls_connected(struct hpkv_client *client)
 }
 
 /* The connection was lost with these unanswered. */
-static void repeat_or_end(struct hpkv_client *client, const struct hpkv_error *error, bool reconnecting)
+static void repeat_or_end(struct hpkv_client *client, const struct hpkv_error *error, bool reconnecting, bool former)
 {
 	struct request_table *table = &client->calls.table;
 
@@ -390,7 +389,8 @@ static void repeat_or_end(struct hpkv_client *client, const struct hpkv_error *e
 		struct hpkv_request *request = table->slots[i];
 
 		/* what made no sense once would end the next connection too */
-		if (request && (!reconnecting || error->err == -EPROTO || !repeat_after_loss(table, request)))
+		if (request && (request->former || !former) &&
+		    (!reconnecting || error->err == -EPROTO || !repeat_after_loss(table, request)))
 			request_end(table, request, error->err);
 	}
 	request_unblock(table);
@@ -401,7 +401,7 @@ void calls_lost(struct hpkv_client *client, const struct hpkv_error *error, bool
 	struct request_table *table = &client->calls.table;
 	uint64_t now = clock_now_us();
 
-	repeat_or_end(client, error, reconnecting);
+	repeat_or_end(client, error, reconnecting, false);
 	client->calls.lost = *error;
 	if (!reconnecting) {
 		calls_end_all(client, error);
@@ -414,5 +414,15 @@ void calls_lost(struct hpkv_client *client, const struct hpkv_error *error, bool
 			start_time(table, request, now);
 	}
 	deadline_arm(client);
+	client_soon(client);
+}
+
+void calls_lost_former(struct hpkv_client *client, const struct hpkv_error *error)
+{
+	if (!client->calls.table.former_count)
+		return;
+	repeat_or_end(client, error, true, true);
+	client->calls.lost = *error;
+	kick(client);
 	client_soon(client);
 }

@@ -40,6 +40,8 @@ void calls_connected(struct hpkv_client *client);
  * hpkv_repeat; what waited goes on waiting if there will be an attempt to reconnect, and its time runs now. Without one
  * all ends with the error. */
 void calls_lost(struct hpkv_client *client, const struct hpkv_error *error, bool reconnecting);
+/* The same for the connection that the present one has taken over from; what is repeated goes to the present one. */
+void calls_lost_former(struct hpkv_client *client, const struct hpkv_error *error);
 /* Moves all requests to `ended`. */
 void calls_end_all(struct hpkv_client *client, const struct hpkv_error *error);
 /* Calls back those of `ended`. */

@@ -175,6 +175,8 @@ static void leave(struct request_table *table, struct hpkv_request *request)
 	case REQUEST_SENT:
 		*slot_of(table, request->id) = NULL;
 		table->in_flight--;
+		table->former_count -= request->former;
+		request->former = false;
 		return;
 	case REQUEST_BLOCKED:
 		break;
@@ -199,6 +201,14 @@ int request_sent(struct request_table *table, struct hpkv_request *request, uint
 	*slot_of(table, request->id) = request;
 	table->in_flight++;
 	return 0;
+}
+
+void request_turn(struct request_table *table)
+{
+	for (unsigned i = 0; i < table->slot_count; i++)
+		if (table->slots[i])
+			table->slots[i]->former = true;
+	table->former_count = table->in_flight;
 }
 
 void request_again(struct request_table *table, struct hpkv_request *request)
@@ -233,7 +243,9 @@ void request_unblock(struct request_table *table)
 	struct hpkv_request *request, *former = NULL;
 
 	RB_FOREACH(request, request_keys, &table->recovering) {
-		request->look = request->repeat == HPKV_REPEAT_SAFE;
+		/* another may be under way already, on a connection that was not lost */
+		if (request->place != REQUEST_SENT)
+			request->look = request->repeat == HPKV_REPEAT_SAFE;
 		if (request->place == REQUEST_BLOCKED && !same_key(former, request))
 			request_again(table, request);
 		former = request;

@@ -47,6 +47,7 @@ struct hpkv_request {
 	bool look;       /* what is sent next, or was sent last, is a GET of its key */
 	bool refused;    /* the last answer was a 429 */
 	bool doubt;      /* a change that may have taken effect */
+	bool former;     /* sent, on the connection before the present one */
 	int ended;       /* the errno with which it waits for its callback in `ended` */
 
 	uint32_t id; /* of the last sending; 0: never sent */
@@ -73,9 +74,10 @@ struct request_table {
 	struct hpkv_request **slots; /* by the low bits of the id; at most half of them are taken */
 	unsigned slot_count;         /* a power of two, or 0 */
 	unsigned in_flight;
-	unsigned waiting;    /* fresh, held, again and blocked */
-	unsigned held_count; /* of those, the held */
-	unsigned count;      /* all that exist and were not taken with request_take_ended or request_forget */
+	unsigned former_count; /* of those, on the connection before the present one */
+	unsigned waiting;      /* fresh, held, again and blocked */
+	unsigned held_count;   /* of those, the held */
+	unsigned count;        /* all that exist and were not taken with request_take_ended or request_forget */
 	uint32_t last_id;
 	uint64_t last_order;
 };
@@ -97,6 +99,9 @@ struct hpkv_request *request_next(struct request_table *table);
 
 /* Takes it out of the queue and gives it a new id. 0, or -ENOMEM: then it is where it was. */
 CHECKED int request_sent(struct request_table *table, struct hpkv_request *request, uint64_t now_us);
+
+/* What is in flight stays so, on a connection that another has taken over from. */
+void request_turn(struct request_table *table);
 
 /* The request that was last sent with this id and was not answered, or NULL. */
 struct hpkv_request *request_find(struct request_table *table, uint32_t id);

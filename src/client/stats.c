@@ -9,6 +9,7 @@ void hpkv_client_stats(const struct hpkv_client *client, struct hpkv_stats *out)
 	*out = client->stats;
 	out->state = client->state;
 	out->connected = client->state == HPKV_CONNECTED;
+	out->reconnect_attempts = client->state == HPKV_RECONNECTING ? client->retry.attempts : 0;
 	out->in_flight = calls->table.in_flight;
 	out->queued = calls->table.waiting;
 	out->current_rate_per_s = throttle_rate(&calls->throttle, clock_now_us());

@@ -37,6 +37,7 @@ void throttle_set(struct throttle *throttle, const struct hpkv_throttle *config,
 {
 	throttle->config = *config;
 	throttle->rate = config->enabled ? config->rate_per_s : 0;
+	throttle->measured = false;
 	throttle->filled_us = now_us;
 	if (throttle->tokens > burst(throttle->rate))
 		throttle->tokens = burst(throttle->rate);
@@ -86,13 +87,17 @@ static double taken_lately(const struct throttle *throttle, uint64_t now_us)
 	return sum;
 }
 
-static void halve(struct throttle *throttle, uint64_t now_us)
+static void set_rate(struct throttle *throttle, double rate)
 {
 	double limit = throttle->config.rate_per_s, least = limit > 0 && limit < RATE_LEAST ? limit : RATE_LEAST;
 
-	throttle->rate = (throttle->rate > 0 ? throttle->rate : taken_lately(throttle, now_us)) / 2;
-	if (throttle->rate < least)
-		throttle->rate = least;
+	throttle->rate = rate > least ? rate : least;
+}
+
+static void halve(struct throttle *throttle, uint64_t now_us)
+{
+	throttle->measured = throttle->rate <= 0;
+	set_rate(throttle, (throttle->measured ? taken_lately(throttle, now_us) : throttle->rate) / 2);
 }
 
 /* --- sending --- */
@@ -138,7 +143,7 @@ uint64_t throttle_take(struct throttle *throttle, uint64_t now_us)
 
 /* --- answers --- */
 
-void throttle_succeeded(struct throttle *throttle, uint64_t sent_us, uint64_t now_us)
+static void count_taken(struct throttle *throttle, uint64_t now_us)
 {
 	uint64_t slot = now_us / SLOT_US;
 
@@ -149,8 +154,16 @@ void throttle_succeeded(struct throttle *throttle, uint64_t sent_us, uint64_t no
 			throttle->taken[i % THROTTLE_SLOTS] = 0;
 	throttle->slot = slot;
 	throttle->taken[slot % THROTTLE_SLOTS]++;
+}
+
+void throttle_succeeded(struct throttle *throttle, uint64_t sent_us, uint64_t now_us)
+{
+	count_taken(throttle, now_us);
 	if (sent_us > throttle->refused_us)
 		throttle->delay_us = 0;
+	else if (throttle->measured && taken_lately(throttle, now_us) / 2 > throttle->rate)
+		/* a server says no sooner than yes: these had been taken when the 429 came */
+		set_rate(throttle, taken_lately(throttle, now_us) / 2);
 }
 
 /* From half of it up to the whole, so that many clients do not come back at once. */

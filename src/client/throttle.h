@@ -20,6 +20,7 @@
 struct throttle {
 	struct hpkv_throttle config;
 	double rate;   /* requests a second; 0: no limit */
+	bool measured; /* it is half of what the server took before the last 429 */
 	double tokens; /* requests that may go out at once, as of filled_us */
 	uint64_t filled_us;
 	uint64_t step_us;    /* the rate grows a second after this */

@@ -243,6 +243,23 @@ static void without_a_rate_half_of_what_was_measured(void **state)
 	assert_rate(&burst, START + 2 * MS, 15);
 }
 
+/* A server may answer those that it refuses before those that it took. */
+static void what_was_taken_is_measured_though_its_answers_come_later(void **state)
+{
+	struct throttle throttle = made(0);
+	uint64_t end = refuse(&throttle, START, START + MS);
+
+	(void)state;
+	assert_rate(&throttle, START + MS, 1);
+	for (unsigned i = 0; i < 40; i++)
+		throttle_succeeded(&throttle, START, START + 2 * MS);
+	assert_rate(&throttle, START + 2 * MS, 20);
+	/* what was sent since is no measure */
+	for (unsigned i = 0; i < 200; i++)
+		throttle_succeeded(&throttle, end, end + MS);
+	assert_rate(&throttle, end + MS, 20);
+}
+
 static void without_a_rate_it_grows_until_it_is_no_limit(void **state)
 {
 	struct throttle throttle = made(0);
@@ -321,6 +338,7 @@ int main(void)
 		cmocka_unit_test(growth_is_the_same_however_often_it_is_asked),
 		cmocka_unit_test(never_below_one_a_second),
 		cmocka_unit_test(without_a_rate_half_of_what_was_measured),
+		cmocka_unit_test(what_was_taken_is_measured_though_its_answers_come_later),
 		cmocka_unit_test(without_a_rate_it_grows_until_it_is_no_limit),
 		cmocka_unit_test(another_rate_holds_at_once),
 		cmocka_unit_test(another_rate_does_not_end_a_pause),
