@@ -52,8 +52,9 @@ HPKV_API int hpkv_code_errno(int code);
 
 struct hpkv_loop;
 
-/* Has room for 1000 clients. 0 or -ENOMEM. Free with hpkv_loop_free after every client on it was freed; that ends and joins the loop's
- * thread where hpkv_loop_start_thread made one. Not on the loop's own thread, nor inside of hpkv_loop_run. */
+/* 0 or -ENOMEM. It has room for 1000 clients. Free with hpkv_loop_free after every client on it was freed; that ends and
+ * joins the loop's thread where hpkv_loop_start_thread made one. Not on the loop's own thread, nor inside of
+ * hpkv_loop_run. */
 HPKV_API int hpkv_loop_new(struct hpkv_loop **out);
 HPKV_API void hpkv_loop_free(struct hpkv_loop *loop);
 

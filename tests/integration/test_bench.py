@@ -1,4 +1,4 @@
-"""The benchmark runs, on few files; what it measures is not judged here."""
+"""The benchmarks run, on few files and requests; what they measure is not judged here."""
 
 import os
 import re
@@ -8,10 +8,11 @@ import sys
 
 import pytest
 
-from lib.processes import mounts_below, wait_for
+from lib.processes import mounts_below, wait_for, with_variable
 from lib.repository import TOP
 
 BENCH = TOP / "tests/bench/mount"
+CLIENT = TOP / "tests/bench/client"
 PHASES = ["create", "overwrite", "cold read", "warm read", "cold ls -l", "warm ls -l", "unlink", "cp -r", "rm -r"]
 
 
@@ -19,9 +20,9 @@ def environment(folder):
     return {**os.environ, "TMPDIR": str(folder), "HPKV_API_KEY": "of no use here"}
 
 
-def run(folder, *arguments):
+def run(folder, *arguments, bench=BENCH):
     return subprocess.run(
-        [sys.executable, str(BENCH), *arguments],
+        [sys.executable, str(bench), *arguments],
         env=environment(folder),
         stdin=subprocess.DEVNULL,
         capture_output=True,
@@ -31,10 +32,14 @@ def run(folder, *arguments):
     )
 
 
+def table(text):
+    return [[cell.strip() for cell in line.split("|")[1:-1]] for line in text.splitlines() if line.startswith("|")]
+
+
 def test_every_phase_is_measured(tmp_path):
     done = run(tmp_path, "--files", "20", "--rounds", "2")
     assert done.returncode == 0, done.stdout + done.stderr
-    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in done.stdout.splitlines() if line.startswith("|")]
+    rows = table(done.stdout)
     assert [row[0] for row in rows[2:]] == PHASES
     for row in rows[2:]:
         assert all(re.fullmatch(r"[0-9]+(\.[0-9]+)?", cell) for cell in row[1:]), row
@@ -69,6 +74,66 @@ def test_it_cleans_up_when_it_is_stopped(tmp_path, number):
 
 def test_the_time_limit(tmp_path):
     done = run(tmp_path, "--rounds", "1000", "--limit", "3")
+    assert done.returncode == 2
+    assert "the time is over" in done.stderr
+    assert os.listdir(tmp_path) == []
+
+
+# --- client ---
+
+FEW = ("--requests", "200", "--many", "2000", "--rounds", "2")
+
+
+def stores():
+    return {name for name in os.listdir("/dev/shm") if name.startswith("hpkvfs-bench-")}
+
+
+def test_both_clients_are_measured(tmp_path):
+    before = stores()
+    done = run(tmp_path, *FEW, "--flight", "8", bench=CLIENT)
+    assert done.returncode == 0, done.stdout + done.stderr
+    rows = table(done.stdout)[2:]
+    assert [row[0] for row in rows] == [
+        f"{server}: {op}, {flight} under way" for server in ("hpkvd", "instant") for flight in (1, 8) for op in ("set", "get")
+    ]
+    for row in rows:
+        assert all(re.fullmatch(r"[0-9]+(\.[0-9]+)?", cell) for cell in row[1:]), row
+        assert float(row[1]) > 0 and float(row[6]) > 0
+    for name in ("libhpkv", "official"):
+        assert re.search(rf"^peak memory of {name}, MiB: [0-9.]+$", done.stdout, re.MULTILINE)
+    assert re.search(r"MiB: [0-9.]+ after 200 requests, [0-9.]+ after 2000$", done.stdout, re.MULTILINE)
+    assert os.listdir(tmp_path) == []
+    assert stores() <= before
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_the_clients_and_servers_end_when_it_is_stopped(tmp_path, number):
+    before = stores()
+    session = str(tmp_path)
+    with subprocess.Popen(
+        [sys.executable, str(CLIENT), "--rounds", "100000"],
+        env={**environment(tmp_path), "HPKVFS_BENCH": session},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as bench:
+        try:
+            # itself, hpkvd and both clients
+            wait_for(lambda: len(with_variable("HPKVFS_BENCH", session)) == 4, "both clients")
+            bench.send_signal(number)
+            _, errors = bench.communicate(timeout=60)
+        finally:
+            bench.kill()
+    assert bench.returncode == 128 + number, errors
+    # one that was just being started ends by itself, with its standard input
+    wait_for(lambda: not with_variable("HPKVFS_BENCH", session), "the end of all")
+    assert os.listdir(tmp_path) == []
+    assert stores() <= before
+
+
+def test_the_time_limit_of_the_client(tmp_path):
+    done = run(tmp_path, "--rounds", "100000", "--limit", "3", bench=CLIENT)
     assert done.returncode == 2
     assert "the time is over" in done.stderr
     assert os.listdir(tmp_path) == []
