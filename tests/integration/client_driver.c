@@ -19,6 +19,7 @@
  *   ["on", TYPE, N] ["off", N]    a listener of the number N, TYPE as reported
  *   ["on", "notification", N] ["unsubscribe", N]
  *   ["connect_untold"] ["disconnect_untold"]    without a done
+ *   ["sum"]                       how many of each were begun
  *   ["set_token", TOKEN] */
 #include <errno.h>
 #include <libwebsockets.h>

@@ -163,6 +163,9 @@ bool driver_events_command(struct driver *driver, const char *name, json_t *comm
 	else if (strcmp(name, "disconnect_untold") == 0)
 		emit(json_pack("{s:s, s:i}", "event", "disconnect_untold", "result",
 			       hpkv_client_disconnect(driver->client, true, NULL, NULL)));
+	else if (strcmp(name, "sum") == 0)
+		emit(json_pack("{s:s, s:i, s:i, s:i}", "event", "sum", "connects", driver->connects, "disconnects",
+			       driver->disconnects, "started", driver->started));
 	else if (strcmp(name, "set_token") == 0)
 		emit(json_pack("{s:s, s:i}", "event", "set_token", "result",
 			       hpkv_client_set_token(driver->client, json_string_value(first))));
