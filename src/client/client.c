@@ -15,6 +15,7 @@ static void client_destroy(struct hpkv_client *client)
 	calls_stop(client);
 	loop_timer_cancel(&client->close_timer);
 	loop_timer_cancel(&client->retry.timer);
+	renewal_free(client);
 	client_unconfigure(client);
 	listeners_free(&client->listeners);
 	listeners_free(&client->subscribers);
@@ -72,7 +73,7 @@ static void soon_fired(struct loop_timer *timer)
 	client_enter(client);
 	if (client->start) {
 		client->start = false;
-		dial_start(&client->dial);
+		renewal_dial(client);
 	}
 	calls_deliver_ended(client);
 	deliver_finished(client);
@@ -108,8 +109,15 @@ static void call_subscriber(void *data, const struct listener *listener)
 
 void client_notify(struct hpkv_client *client, const struct hpkv_notification *notification)
 {
+	if (renewal_hears(client, notification))
+		client_tell(client, notification);
+}
+
+void client_tell(struct hpkv_client *client, const struct hpkv_notification *notification)
+{
 	if (client->freed)
 		return;
+	client->stats.notifications++;
 	client_enter(client);
 	listeners_each(&client->subscribers, 0, call_subscriber, (void *)notification);
 	client_leave(client);
@@ -123,6 +131,7 @@ static void stop_trying(struct hpkv_client *client)
 	client->retry.attempts = 0;
 	client->retry.waiting = false;
 	loop_timer_cancel(&client->retry.timer);
+	renewal_stop(client);
 	dial_cancel(&client->dial);
 }
 
@@ -139,7 +148,7 @@ static void retry_fired(struct loop_timer *timer)
 
 	client->retry.waiting = false;
 	client_enter(client);
-	dial_start(&client->dial);
+	renewal_dial(client);
 	client_leave(client);
 }
 
@@ -243,15 +252,24 @@ static void dial_failed(struct dial *dial, const struct hpkv_error *error)
 
 static const struct connection_events client_events;
 
-static void dial_opened(struct dial *dial, struct connection *connection)
+struct connection *client_take_over(struct hpkv_client *client, struct connection *connection)
 {
-	struct hpkv_client *client = dial->client;
+	struct connection *before = client->connection;
 
 	connection_set_events(connection, &client_events, client);
 	client->connection = connection;
 	client->connected_us = clock_now_us();
-	client->state = HPKV_CONNECTED;
 	client->stats.connections++;
+	return before;
+}
+
+static void dial_opened(struct dial *dial, struct connection *connection)
+{
+	struct hpkv_client *client = dial->client;
+
+	client_take_over(client, connection);
+	client->state = HPKV_CONNECTED;
+	renewal_connected(client);
 	finish_waiters(client, &client->connecting, NULL);
 	calls_connected(client);
 	client_emit(client, (struct hpkv_event){ .type = HPKV_EVENT_CONNECTED });
@@ -262,6 +280,7 @@ static void dial_opened(struct dial *dial, struct connection *connection)
 
 static void let_go(struct hpkv_client *client)
 {
+	renewal_stop(client);
 	connection_free(client->connection);
 	client->connection = NULL;
 	client->draining = false;
@@ -317,9 +336,10 @@ static void closed(void *arg, const struct hpkv_error *error)
 	struct hpkv_client *client = arg;
 
 	client_enter(client);
+	renewal_lost(client);
 	if (client->state == HPKV_DISCONNECTING)
 		disconnected(client, error);
-	else
+	else if (!client->freed)
 		lost(client, error);
 	client_leave(client);
 }
@@ -333,10 +353,8 @@ static void close_timed_out(struct loop_timer *timer)
 	client_leave(client);
 }
 
-static void message(void *arg, struct str raw)
+void client_message(struct hpkv_client *client, struct str raw)
 {
-	struct hpkv_client *client = arg;
-
 	client->retry.attempts = 0;
 	client->stats.messages_received++;
 	client->stats.bytes_received += raw.len;
@@ -345,10 +363,15 @@ static void message(void *arg, struct str raw)
 	client_leave(client);
 }
 
+static void message(void *arg, struct str raw)
+{
+	client_message(arg, raw);
+}
+
 static struct buf *next_frame(void *arg)
 {
 	struct hpkv_client *client = arg;
-	struct buf *frame = calls_next_frame(client);
+	struct buf *frame = client->renewal.holding ? NULL : calls_next_frame(client);
 
 	if (frame) {
 		client->stats.messages_sent++;
@@ -377,6 +400,7 @@ int hpkv_client_new(struct hpkv_loop *loop, const struct hpkv_config *config, st
 	dial_init(&client->dial, client);
 	client->dial.opened = dial_opened;
 	client->dial.failed = dial_failed;
+	renewal_init(client);
 	r = client_configure(client, config, error);
 	if (r) {
 		client_destroy(client);
@@ -419,6 +443,7 @@ void hpkv_client_free(struct hpkv_client *client)
 static void begin_closing(struct hpkv_client *client)
 {
 	client->draining = false;
+	renewal_stop(client);
 	connection_close(client->connection);
 	loop_timer_set(client->loop->base, &client->close_timer, client->connect_timeout_ms * (uint64_t)CLOCK_US_PER_MS,
 		       close_timed_out);

@@ -8,6 +8,7 @@
 #include "client/dial.h"
 #include "client/internal.h"
 #include "client/listeners.h"
+#include "client/renewal.h"
 #include "client/retry.h"
 #include "client/url.h"
 
@@ -39,6 +40,7 @@ struct hpkv_client {
 	unsigned depth; /* callbacks on the stack */
 	struct dial dial;
 	struct retry retry;
+	struct renewal renewal;
 	struct connection *connection; /* open, or being closed */
 	uint64_t connected_us;         /* since when */
 	struct calls calls;
@@ -55,10 +57,17 @@ void client_leave(struct hpkv_client *client);
 CHECKED int client_configure(struct hpkv_client *client, const struct hpkv_config *config, struct hpkv_error *error);
 void client_unconfigure(struct hpkv_client *client);
 
-/* client.c, for calls.c. Both call the user: everything may have changed afterwards, but the memory stays until
- * client_leave. */
+/* client.c, for calls.c and renewal.c. All of these call the user: everything may have changed afterwards, but the
+ * memory stays until client_leave. */
 void client_emit(struct hpkv_client *client, struct hpkv_event event);
+/* A notification has arrived. */
 void client_notify(struct hpkv_client *client, const struct hpkv_notification *notification);
+/* Tells the subscribers of it. */
+void client_tell(struct hpkv_client *client, const struct hpkv_notification *notification);
+/* A message has arrived. */
+void client_message(struct hpkv_client *client, struct str raw);
+/* Another open connection becomes the client's. Answers the one before, which is the caller's now. */
+struct connection *client_take_over(struct hpkv_client *client, struct connection *connection);
 /* Makes `soon` run. */
 void client_soon(struct hpkv_client *client);
 /* A connection is open and carries requests: also while a disconnect waits for the last of them. */

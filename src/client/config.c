@@ -1,6 +1,7 @@
 #include <errno.h>
 #include <string.h>
 
+#include "base/keyfile.h"
 #include "client/client.h"
 
 /* libwebsockets counts both in 16 bits. */
@@ -43,6 +44,14 @@ static int check_credential(const struct hpkv_config *config, const struct url *
 	if ((config->api_key && !*config->api_key) || (config->token && !*config->token))
 		return invalid(error, "the API key or token is empty");
 	return 0;
+}
+
+/* As they will be asked for. */
+static int check_tokens(const struct hpkv_config *config, struct hpkv_error *error)
+{
+	const struct hpkv_token_config tokens = renewal_token_config(config);
+
+	return token_config_check(&tokens, error);
 }
 
 static int check_numbers(const struct hpkv_config *config, struct hpkv_error *error)
@@ -102,6 +111,8 @@ int client_configure(struct hpkv_client *client, const struct hpkv_config *confi
 
 	if (r == 0)
 		r = check_credential(config, &client->url, error);
+	if (r == 0 && config->tokens)
+		r = check_tokens(config, error);
 	if (r == 0)
 		r = check_numbers(config, error);
 	if (r == 0)
@@ -109,34 +120,15 @@ int client_configure(struct hpkv_client *client, const struct hpkv_config *confi
 	if (r)
 		return r;
 	r = copy(client, config);
+	if (r == 0)
+		r = renewal_configure(client, config);
 	return r ? error_set(error, r, 0, "out of memory") : 0;
-}
-
-static void free_secret(char *secret)
-{
-	if (secret)
-		explicit_bzero(secret, strlen(secret));
-	free(secret);
 }
 
 void client_unconfigure(struct hpkv_client *client)
 {
 	url_free(&client->url);
-	free_secret(client->api_key);
-	free_secret(client->token);
+	keyfile_free(client->api_key);
+	keyfile_free(client->token);
 	free(client->ca_file);
-}
-
-int hpkv_client_set_token(struct hpkv_client *client, const char *token)
-{
-	char *copy_of;
-
-	if (!client->token || !token || !*token)
-		return -EINVAL;
-	copy_of = strdup(token);
-	if (!copy_of)
-		return -ENOMEM;
-	free_secret(client->token);
-	client->token = copy_of;
-	return 0;
 }

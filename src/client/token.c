@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/clock.h"
+#include "base/keyfile.h"
 #include "base/list.h"
 #include "client/http.h"
 #include "client/local.h"
@@ -47,13 +48,6 @@ static uint64_t time_left(const struct token_call *call)
 
 /* --- endings --- */
 
-static void secret_free(char *secret)
-{
-	if (secret)
-		explicit_bzero(secret, strlen(secret));
-	free(secret);
-}
-
 static void token_free(struct token_call *call)
 {
 	loop_timer_cancel(&call->timer);
@@ -64,8 +58,8 @@ static void token_free(struct token_call *call)
 	addresses_free(&call->addresses);
 	unix_path_close(&call->socket);
 	url_free(&call->url);
-	secret_free(call->api_key);
-	secret_free(call->local_key);
+	keyfile_free(call->api_key);
+	keyfile_free(call->local_key);
 	free(call->ca_file);
 	free(call->body);
 	free(call);
@@ -250,7 +244,7 @@ static void find(struct token_call *call)
 	int r;
 
 	unix_path_close(&call->socket);
-	secret_free(STEAL(call->local_key));
+	keyfile_free(STEAL(call->local_key));
 	call->next = 0;
 	if (call->url.kind == URL_LOCAL) {
 		call->rounds++;
@@ -323,6 +317,19 @@ static int fill_in(struct token_call *call, const struct hpkv_token_config *conf
 		return error_set(error, -ENOMEM, 0, "out of memory");
 	call->body = make_body(config);
 	return call->body ? 0 : error_set(error, -EINVAL, 0, "a pattern is not UTF-8");
+}
+
+int token_config_check(const struct hpkv_token_config *config, struct hpkv_error *error)
+{
+	struct token_call *call = calloc(1, sizeof(*call));
+	int r;
+
+	if (!call)
+		return error_set(error, -ENOMEM, 0, "out of memory");
+	call->socket.dir_fd = -1;
+	r = fill_in(call, config, error);
+	token_free(call);
+	return r;
 }
 
 int token_start(struct hpkv_loop *loop, const struct hpkv_token_config *config,

@@ -9,6 +9,9 @@ CHECKED int token_start(struct hpkv_loop *loop, const struct hpkv_token_config *
 			void (*done)(void *arg, const char *token, const struct hpkv_error *error), void *arg,
 			struct token_call **out, struct hpkv_error *error);
 
+/* What hpkv_token_generate says of the configuration alone. */
+CHECKED int token_config_check(const struct hpkv_token_config *config, struct hpkv_error *error);
+
 /* Ends it without `done`; before `done` was called only. */
 void token_cancel(struct token_call *call);
 

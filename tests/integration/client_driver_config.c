@@ -22,6 +22,31 @@ static const struct {
 	MEMBER(max_queued),
 };
 
+#define PATTERNS_MAX 16
+
+/* All of it lies in the JSON and here until the client has its copy. */
+static const struct hpkv_token_config *tokens(const json_t *object)
+{
+	static const char *patterns[PATTERNS_MAX + 1];
+	static struct hpkv_token_config config;
+	const json_t *list = json_object_get(object, "subscribe_patterns");
+
+	if (!object)
+		return NULL;
+	for (size_t i = 0; i < json_array_size(list) && i < PATTERNS_MAX; i++)
+		patterns[i] = json_string_value(json_array_get(list, i));
+	config = (struct hpkv_token_config){
+		.url = json_string_value(json_object_get(object, "url")),
+		.api_key = json_string_value(json_object_get(object, "api_key")),
+		.ca_file = json_string_value(json_object_get(object, "ca_file")),
+		.insecure = json_is_true(json_object_get(object, "insecure")),
+		.subscribe_patterns = patterns,
+		.access_pattern = json_string_value(json_object_get(object, "access_pattern")),
+		.timeout_ms = (unsigned)json_integer_value(json_object_get(object, "timeout_ms")),
+	};
+	return &config;
+}
+
 void driver_configure(struct hpkv_config *config, const struct driver *driver)
 {
 	const json_t *options = driver->options, *value;
@@ -30,6 +55,7 @@ void driver_configure(struct hpkv_config *config, const struct driver *driver)
 	config->url = driver->url;
 	config->api_key = json_string_value(json_object_get(options, "api_key"));
 	config->token = json_string_value(json_object_get(options, "token"));
+	config->tokens = tokens(json_object_get(options, "tokens"));
 	config->ca_file = json_string_value(json_object_get(options, "ca_file"));
 	config->insecure = json_is_true(json_object_get(options, "insecure"));
 	config->max_reconnect_attempts = 0;

@@ -122,7 +122,8 @@ class PyServer:
         self._do("clear_faults")
 
     def configure(self, **settings):
-        """refuse (an HTTP status for every upgrade, or None), noise (texts sent unasked before each answer), page_records, page_bytes, max_value, max_key, disorder."""
+        """refuse (an HTTP status for every upgrade, or None), token_status (one for every token, or None), token_exp_s (tokens
+        say that they expire after so many seconds, but do not), noise (texts sent unasked before each answer), page_records, page_bytes, max_value, max_key, disorder."""
         self._do("configure", settings=settings)
 
     def reset(self, **settings):
@@ -131,6 +132,14 @@ class PyServer:
 
     def connections(self):
         return self._do("connections")
+
+    def tokens(self):
+        """How many were given."""
+        return self._do("tokens")
+
+    def closes(self):
+        """How connections ended, in order: the close code that the client sent, 1006 where there was none."""
+        return self._do("closes")
 
     def drop_connections(self):
         self._do("drop_connections")
@@ -356,6 +365,8 @@ def make_protocol(server):
             request = _object(body)
             if request is None:
                 return 400, {"error": "Invalid body"}
+            if server.settings["token_status"] is not None:
+                return server.settings["token_status"], {"error": "No token now"}
             return 200, {"token": server.new_token(request)}
 
         async def process_request(self, path, _headers):
@@ -387,6 +398,8 @@ class Server:
             "page_bytes": 1 << 20,
             "disorder": False,
             "refuse": None,
+            "token_status": None,
+            "token_exp_s": None,
             "noise": [],
             **settings,
             "key": self.key,
@@ -396,12 +409,17 @@ class Server:
         self.requests = []
         self.faults = {}
         self.tokens = {}
+        self.closes = []
         self.waiting = []
 
     # connections
 
     def new_token(self, request):
         token = base64.urlsafe_b64encode(os.urandom(24)).decode()
+        if self.settings["token_exp_s"] is not None:
+            claims = json.dumps({"exp": time.time() + self.settings["token_exp_s"]}).encode()
+            parts = (b'{"alg":"HS256","typ":"JWT"}', claims)
+            token = ".".join(base64.urlsafe_b64encode(part).decode().rstrip("=") for part in parts) + "." + token
         self.tokens[token] = {
             "patterns": request.get("subscribePatterns") or [],
             "keys": request.get("subscribeKeys") or [],
@@ -432,6 +450,7 @@ class Server:
             pass
         finally:
             del self.sockets[websocket]
+            self.closes.append(websocket.close_code)
 
     def announce(self, key, value, timestamp):
         message = {"type": "notification", "key": key, "value": value, "timestamp": timestamp}
@@ -580,6 +599,10 @@ class Server:
             return self.requests
         elif do == "clear_log":
             self.requests = []
+        elif do == "tokens":
+            return len(self.tokens)
+        elif do == "closes":
+            return self.closes
         elif do == "connections":
             return len(self.sockets)
         elif do == "drop_connections":
