@@ -3,7 +3,6 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/random.h>
 
 #include "base/clock.h"
 #include "base/list.h"
@@ -11,36 +10,26 @@
 #include "client/internal.h"
 
 #define INFLIGHT 128u
-#define BACKOFF_FIRST_US (100u * CLOCK_US_PER_MS)
-#define BACKOFF_MOST_US (5u * CLOCK_US_PER_S)
+#define RECONNECT_FIRST_MS 100u
+#define RECONNECT_MOST_MS 5000u
 
 /* The same failure is logged once in this time. */
 #define LOG_QUIET_US (5u * CLOCK_US_PER_S)
 #define LOG_TEXTS 8
-
-#define TOO_MANY "the server refused too many requests for too long (429)"
+#define LOG_KEY_BYTES 80u
 
 /* A server packs many values into one page of a range. */
 #define MESSAGE_BYTES (8u * 1024 * 1024)
 
-/* A request, in one of the lists `waiting`, `sent`, `failed`. */
+/* A request with the library, or in the list `failed`. */
 struct pending {
 	struct pending *prev, *next;
 	struct store_hpkv *store;
-	struct store_request request; /* its strings lie behind this struct */
+	enum store_op op;
 	store_done *done;
 	void *arg;
-	uint64_t order; /* of arrival */
-	bool was_sent;
-	bool refused;        /* by a 429 */
-	uint64_t give_up_us; /* 0: its time does not run yet */
-	int err;             /* once failed */
-};
-
-struct backoff {
-	uint64_t delay_us; /* of the last; 0: none since the last success */
-	bool on;           /* the timer runs */
-	struct loop_timer timer;
+	int err;        /* in `failed` */
+	struct str key; /* its beginning, for the log; it lies behind this struct */
 };
 
 struct logged {
@@ -53,24 +42,15 @@ struct store_hpkv {
 	struct loop *loop;
 	struct hpkv_loop *client_loop;
 	struct hpkv_client *client;
-	uint64_t timeout_us;
-	unsigned inflight;
-
-	uint64_t next_order;
-	struct pending *waiting; /* in order of arrival */
-	struct pending *sent;
-	unsigned sent_count;
 	struct pending *failed; /* to be told so, from `fail_task` */
 	struct loop_task fail_task;
-	struct loop_timer expiry; /* of those that wait */
-	uint64_t expiry_us;       /* when it fires; 0: not set */
 
 	bool keep_up;  /* a lost connection is renewed */
 	bool was_lost; /* and that was logged */
 	bool gave_up;
-	struct backoff reconnect;
-	struct backoff throttle; /* after a 429 nothing is sent until it is over */
-	uint64_t random;
+	int away;                /* why nothing is taken while the library tries no more */
+	unsigned retry_ms;       /* the longest delay between attempts */
+	struct loop_timer retry; /* the next, where the library makes none */
 
 	bool logs;
 	struct hpkv_error last; /* its text, while nothing is logged */
@@ -117,34 +97,13 @@ static const char *op_name(enum store_op op)
 
 static void log_failure(struct store_hpkv *store, const struct pending *pending, const char *text)
 {
-	struct str key = pending->request.key;
 	struct hpkv_error line;
 
 	if (!worth_logging(store, text))
 		return;
 	/* makes one line of it, whatever is in the key */
-	error_set(&line, -EIO, 0, "%s of %.*s: %s", op_name(pending->request.op), (int)(key.len < 80 ? key.len : 80),
-		  key.p, text);
+	error_set(&line, -EIO, 0, "%s of %.*s: %s", op_name(pending->op), (int)pending->key.len, pending->key.p, text);
 	log_warning("%s", line.text);
-}
-
-/* --- pauses that double, with jitter so that many mounts do not come back at once --- */
-
-/* Whoever waits sees some attempts before he gives up. */
-static uint64_t backoff_most(const struct store_hpkv *store)
-{
-	uint64_t share = store->timeout_us / 4;
-
-	return share < BACKOFF_MOST_US ? share : BACKOFF_MOST_US;
-}
-
-static uint64_t backoff_next(struct store_hpkv *store, struct backoff *backoff)
-{
-	uint64_t delay = backoff->delay_us ? 2 * backoff->delay_us : BACKOFF_FIRST_US, most = backoff_most(store);
-
-	backoff->delay_us = delay < most ? delay : most;
-	store->random = store->random * 6364136223846793005ull + 1442695040888963407ull;
-	return backoff->delay_us / 2 + (store->random >> 33) % (backoff->delay_us / 2 + 1);
 }
 
 /* --- ends --- */
@@ -168,7 +127,7 @@ static void fail_task(struct loop_task *task)
 	}
 }
 
-/* Takes a request that is in no list; it is told later, since nobody is told inside his own call. */
+/* Nobody is told inside his own call. */
 static void fail_later(struct pending *pending, int err)
 {
 	struct store_hpkv *store = pending->store;
@@ -178,193 +137,25 @@ static void fail_later(struct pending *pending, int err)
 	loop_defer(store->loop, &store->fail_task);
 }
 
-static void fail_waiting(struct store_hpkv *store, int err)
-{
-	struct pending *pending, *next;
-
-	DL_FOREACH_SAFE(store->waiting, pending, next) {
-		DL_DELETE(store->waiting, pending);
-		fail_later(pending, err);
-	}
-}
-
-/* --- waiting --- */
-
-static bool can_send(const struct store_hpkv *store)
-{
-	return !store->throttle.on && hpkv_client_state(store->client) == HPKV_CONNECTED;
-}
-
-static void expired(struct loop_timer *timer);
-
-static void expiry_at(struct store_hpkv *store, uint64_t when_us)
-{
-	uint64_t now = clock_now_us();
-
-	if (store->expiry_us && store->expiry_us <= when_us)
-		return;
-	store->expiry_us = when_us;
-	loop_timer_set(store->loop, &store->expiry, when_us > now ? when_us - now : 0, expired);
-}
-
-/* The time of what was never sent runs only while there is no connection: a queue before a slow server gets on. */
-static void begin_waiting(struct pending *pending)
-{
-	if (!pending->give_up_us && hpkv_client_state(pending->store->client) != HPKV_CONNECTED)
-		pending->give_up_us = clock_now_us() + pending->store->timeout_us;
-	if (pending->give_up_us)
-		expiry_at(pending->store, pending->give_up_us);
-}
-
-static void expired(struct loop_timer *timer)
-{
-	struct store_hpkv *store = lws_container_of(timer, struct store_hpkv, expiry);
-	uint64_t now = clock_now_us();
-	struct pending *pending, *next;
-
-	store->expiry_us = 0;
-	DL_FOREACH_SAFE(store->waiting, pending, next) {
-		if (!pending->give_up_us)
-			continue;
-		if (pending->give_up_us > now) {
-			expiry_at(store, pending->give_up_us);
-			continue;
-		}
-		DL_DELETE(store->waiting, pending);
-		if (pending->refused)
-			log_failure(store, pending, TOO_MANY);
-		fail_later(pending, pending->refused ? -ETIMEDOUT : -EIO);
-	}
-}
-
-/* --- sending --- */
-
-static void pump(struct store_hpkv *store);
-
-static struct hpkv_slice slice(struct str s)
-{
-	return (struct hpkv_slice){ s.p, s.len };
-}
-
-static void replied(void *arg, const struct hpkv_reply *reply);
-
-static int send_request(struct pending *pending, unsigned timeout_ms)
-{
-	struct hpkv_client *client = pending->store->client;
-	const struct store_request *request = &pending->request;
-	struct hpkv_slice key = slice(request->key), value = slice(request->value);
-	struct hpkv_options options = { .timeout_ms = timeout_ms, .repeat = HPKV_REPEAT_NEVER };
-
-	switch (request->op) {
-	case STORE_GET:
-		return hpkv_get(client, key, &options, replied, pending, NULL);
-	case STORE_SET:
-		return hpkv_set(client, key, value, &options, replied, pending, NULL);
-	case STORE_PATCH:
-		return hpkv_patch(client, key, value, &options, replied, pending, NULL);
-	case STORE_DELETE:
-		return hpkv_delete(client, key, &options, replied, pending, NULL);
-	case STORE_RANGE:
-		return hpkv_range(client, key, slice(request->end), request->limit, &options, replied, pending, NULL);
-	case STORE_ATOMIC:
-		return hpkv_atomic(client, key, value, &options, replied, pending, NULL);
-	}
-	return -EINVAL;
-}
-
-/* Sends a request that is in no list. */
-static void dispatch(struct pending *pending)
-{
-	struct store_hpkv *store = pending->store;
-	uint64_t now = clock_now_us(), left;
-	int r;
-
-	if (!pending->give_up_us)
-		pending->give_up_us = now + store->timeout_us;
-	left = pending->give_up_us > now ? pending->give_up_us - now : 0;
-	r = send_request(pending, (unsigned)(left / CLOCK_US_PER_MS) + 1);
-	if (r) {
-		fail_later(pending, r == -ENOTCONN ? -EIO : r);
-		return;
-	}
-	pending->was_sent = true;
-	DL_APPEND(store->sent, pending);
-	store->sent_count++;
-}
-
-static void pump(struct store_hpkv *store)
-{
-	while (store->waiting && store->sent_count < store->inflight && can_send(store)) {
-		struct pending *pending = store->waiting;
-
-		DL_DELETE(store->waiting, pending);
-		dispatch(pending);
-	}
-}
-
-/* In front of what came later. */
-static void again(struct pending *pending)
-{
-	struct store_hpkv *store = pending->store;
-	struct pending *later = store->waiting;
-
-	while (later && later->order < pending->order)
-		later = later->next;
-	DL_PREPEND_ELEM(store->waiting, later, pending);
-	begin_waiting(pending);
-}
-
-static void throttle_over(struct loop_timer *timer)
-{
-	struct store_hpkv *store = lws_container_of(timer, struct store_hpkv, throttle.timer);
-
-	store->throttle.on = false;
-	pump(store);
-}
-
-static void throttle(struct store_hpkv *store)
-{
-	if (store->throttle.on)
-		return; /* one of several that were under way together */
-	store->throttle.on = true;
-	loop_timer_set(store->loop, &store->throttle.timer, backoff_next(store, &store->throttle), throttle_over);
-}
-
 /* --- replies --- */
 
-static bool repeatable(const struct pending *pending)
+static bool changes(enum store_op op)
 {
-	return pending->request.op == STORE_GET || pending->request.op == STORE_RANGE;
-}
-
-/* True if the request goes on living. */
-static bool try_again(struct pending *pending, const struct hpkv_error *error)
-{
-	struct store_hpkv *store = pending->store;
-
-	pending->refused = pending->refused || error->code == 429;
-	if (store->gave_up || clock_now_us() >= pending->give_up_us)
-		return false;
-	if (error->code == 429)
-		throttle(store);
-	else if (error->err != -ECONNRESET || !repeatable(pending))
-		return false;
-	again(pending);
-	return true;
+	return op != STORE_GET && op != STORE_RANGE;
 }
 
 static int failure_errno(const struct pending *pending, const struct hpkv_error *error)
 {
 	if (pending->store->gave_up)
 		return -EIO;
-	if (error->code == 429)
-		return -ETIMEDOUT;
+	if (error->err == -ECONNRESET && changes(pending->op))
+		return -ECONNRESET;
+	if (error->kind == HPKV_ERROR_CONNECTION)
+		return -EIO;
 	switch (error->err) {
 	case -EPROTO:
 	case -ECANCELED:
 		return -EIO;
-	case -ECONNRESET:
-		return repeatable(pending) ? -EIO : -ECONNRESET;
 	case -ENOENT:
 		return error->code == 404 ? -ENOENT : -EIO;
 	default:
@@ -376,9 +167,9 @@ static void deliver_error(struct pending *pending, const struct hpkv_error *erro
 {
 	struct store_reply reply = { .err = failure_errno(pending, error) };
 
-	if (reply.err != -ENOENT && reply.err != -ECONNRESET)
-		log_failure(pending->store, pending,
-			    reply.err == -ETIMEDOUT && pending->refused ? TOO_MANY : error->text);
+	/* that there is no connection is logged where it is lost */
+	if (reply.err != -ENOENT && error->kind != HPKV_ERROR_CONNECTION)
+		log_failure(pending->store, pending, error->text);
 	pending_end(pending, &reply);
 }
 
@@ -407,55 +198,67 @@ static void deliver(struct pending *pending, const struct hpkv_reply *from)
 static void replied(void *arg, const struct hpkv_reply *reply)
 {
 	struct pending *pending = arg;
-	struct store_hpkv *store = pending->store;
 
-	DL_DELETE(store->sent, pending);
-	store->sent_count--;
-	if (!reply->error || reply->error->code != 429)
-		store->throttle.delay_us = 0;
-	if (!reply->error)
-		deliver(pending, reply);
-	else if (!try_again(pending, reply->error))
+	if (reply->error)
 		deliver_error(pending, reply->error);
-	pump(store);
+	else
+		deliver(pending, reply);
 }
 
 /* --- the interface --- */
 
-static struct str append(char **to, struct str from)
+static struct hpkv_slice slice(struct str s)
 {
-	char *start = *to;
+	return (struct hpkv_slice){ s.p, s.len };
+}
 
-	if (from.len)
-		memcpy(start, from.p, from.len);
-	*to += from.len;
-	return str_of(start, from.len);
+/* The library repeats what did nothing. What to do about a change that may have done something is decided by fs/store.c. */
+static int send_request(struct pending *pending, const struct store_request *request)
+{
+	struct hpkv_client *client = pending->store->client;
+	struct hpkv_slice key = slice(request->key), value = slice(request->value);
+	const struct hpkv_options options = { .repeat = HPKV_REPEAT_REFUSED };
+
+	switch (request->op) {
+	case STORE_GET:
+		return hpkv_get(client, key, &options, replied, pending, NULL);
+	case STORE_SET:
+		return hpkv_set(client, key, value, &options, replied, pending, NULL);
+	case STORE_PATCH:
+		return hpkv_patch(client, key, value, &options, replied, pending, NULL);
+	case STORE_DELETE:
+		return hpkv_delete(client, key, &options, replied, pending, NULL);
+	case STORE_RANGE:
+		return hpkv_range(client, key, slice(request->end), request->limit, &options, replied, pending, NULL);
+	case STORE_ATOMIC:
+		return hpkv_atomic(client, key, value, &options, replied, pending, NULL);
+	}
+	return -EINVAL;
 }
 
 static int submit(struct store *base, const struct store_request *request, store_done *done, void *arg)
 {
 	struct store_hpkv *store = lws_container_of(base, struct store_hpkv, store);
-	struct pending *pending =
-		calloc(1, sizeof(*pending) + request->key.len + request->value.len + request->end.len);
-	char *strings = (char *)(pending + 1);
+	size_t shown = request->key.len < LOG_KEY_BYTES ? request->key.len : LOG_KEY_BYTES;
+	struct pending *pending = malloc(sizeof(*pending) + shown);
+	int r;
 
 	if (!pending)
 		return -ENOMEM;
-	pending->store = store;
-	pending->done = done;
-	pending->arg = arg;
-	pending->request = *request;
-	pending->request.key = append(&strings, request->key);
-	pending->request.value = append(&strings, request->value);
-	pending->request.end = append(&strings, request->end);
-	if (store->gave_up) {
-		fail_later(pending, -EIO);
-		return 0;
-	}
-	pending->order = store->next_order++;
-	DL_APPEND(store->waiting, pending);
-	begin_waiting(pending);
-	pump(store);
+	*pending = (struct pending){
+		.store = store,
+		.op = request->op,
+		.done = done,
+		.arg = arg,
+		.key = str_of((char *)(pending + 1), shown),
+	};
+	if (shown)
+		memcpy(pending + 1, request->key.p, shown);
+	r = send_request(pending, request);
+	if (r == -ENOTCONN)
+		r = store->gave_up ? -EIO : store->away;
+	if (r)
+		fail_later(pending, r);
 	return 0;
 }
 
@@ -480,68 +283,70 @@ struct store *store_hpkv_store(struct store_hpkv *store)
 
 /* --- the connection --- */
 
-static void reconnect_later(struct store_hpkv *store);
+static void log_away(struct store_hpkv *store, const char *what, const char *text)
+{
+	if (store->keep_up && worth_logging(store, text))
+		log_warning("%s: %s", what, text);
+}
 
-static void reconnected(void *arg, const struct hpkv_error *error)
+static void retry_later(struct store_hpkv *store);
+
+static void retried(void *arg, const struct hpkv_error *error)
 {
 	struct store_hpkv *store = arg;
 
 	if (!store->keep_up || !error)
 		return;
-	if (worth_logging(store, error->text))
-		log_warning("cannot reach the server: %s", error->text);
-	if (error->err == -EACCES)
-		fail_waiting(store, -EACCES);
-	reconnect_later(store);
+	store->away = error->err == -EACCES ? -EACCES : -EIO;
+	log_away(store, "cannot reach the server", error->text);
+	retry_later(store);
 }
 
-static void reconnect_now(struct loop_timer *timer)
+static void retry_fired(struct loop_timer *timer)
 {
-	struct store_hpkv *store = lws_container_of(timer, struct store_hpkv, reconnect.timer);
+	struct store_hpkv *store = lws_container_of(timer, struct store_hpkv, retry);
 
-	store->reconnect.on = false;
-	if (hpkv_client_connect(store->client, reconnected, store) < 0)
-		reconnect_later(store);
+	if (hpkv_client_connect(store->client, retried, store) < 0)
+		retry_later(store);
 }
 
-static void reconnect_later(struct store_hpkv *store)
+/* The library gives up where the server refuses the key. It may be taken again when that is mended. */
+static void retry_later(struct store_hpkv *store)
 {
-	if (store->reconnect.on)
-		return;
-	store->reconnect.on = true;
-	loop_timer_set(store->loop, &store->reconnect.timer, backoff_next(store, &store->reconnect), reconnect_now);
+	loop_timer_set(store->loop, &store->retry, store->retry_ms * (uint64_t)CLOCK_US_PER_MS, retry_fired);
 }
 
 static void on_connected(void *arg, const struct hpkv_event *event)
 {
 	struct store_hpkv *store = arg;
-	struct pending *pending;
 
 	(void)event;
 	if (store->was_lost)
 		log_info("connected again");
 	store->was_lost = false;
-	store->reconnect.delay_us = 0;
-	DL_FOREACH(store->waiting, pending)
-		if (!pending->was_sent)
-			pending->give_up_us = 0;
-	pump(store);
 }
 
 static void on_disconnected(void *arg, const struct hpkv_event *event)
 {
 	struct store_hpkv *store = arg;
-	const struct hpkv_error *error = event->error;
-	struct pending *pending;
 
-	if (!store->keep_up)
+	if (event->graceful || !store->keep_up)
 		return;
 	store->was_lost = true;
-	if (worth_logging(store, error ? error->text : "closed"))
-		log_warning("the server is away: %s", error ? error->text : "closed");
-	DL_FOREACH(store->waiting, pending)
-		begin_waiting(pending);
-	reconnect_later(store);
+	log_away(store, "the server is away", event->error->text);
+}
+
+static void on_error(void *arg, const struct hpkv_event *event)
+{
+	struct store_hpkv *store = arg;
+
+	if (hpkv_client_state(store->client) == HPKV_RECONNECTING)
+		log_away(store, "cannot reach the server", event->error->text);
+}
+
+static void on_failed(void *arg, const struct hpkv_event *event)
+{
+	retried(arg, event->error);
 }
 
 /* --- waiting for the first connection, and for the last --- */
@@ -592,18 +397,23 @@ int store_hpkv_connect(struct store_hpkv *store, struct hpkv_error *error)
 	if (waiter.err)
 		return waiter.err;
 	store->keep_up = true;
-	/* lost again before this coroutine went on */
+	/* lost and refused before this coroutine went on */
 	if (hpkv_client_state(store->client) == HPKV_DISCONNECTED)
-		reconnect_later(store);
+		retry_later(store);
 	return 0;
+}
+
+static void let_go(struct store_hpkv *store)
+{
+	store->keep_up = false;
+	loop_timer_cancel(&store->retry);
 }
 
 void store_hpkv_give_up(struct store_hpkv *store)
 {
 	store->gave_up = true;
-	store->keep_up = false;
-	fail_waiting(store, -EIO);
-	/* ends those that were sent */
+	let_go(store);
+	/* ends all that is under way */
 	if (hpkv_client_disconnect(store->client, true, NULL, NULL) < 0)
 		log_error("out of memory");
 }
@@ -612,40 +422,67 @@ void store_hpkv_disconnect(struct store_hpkv *store)
 {
 	struct waiter waiter = { .co = co_self() };
 
-	store->keep_up = false;
-	loop_timer_cancel(&store->reconnect.timer);
+	let_go(store);
 	if (hpkv_client_disconnect(store->client, true, waiter_disconnected, &waiter) == 0)
 		waiter_wait(&waiter);
 }
 
 /* --- lifetime --- */
 
+/* Whoever waits sees some attempts before he gives up. */
+static unsigned longest_delay_ms(uint64_t timeout_us)
+{
+	uint64_t share_ms = timeout_us / 4 / CLOCK_US_PER_MS;
+
+	if (share_ms > RECONNECT_MOST_MS)
+		return RECONNECT_MOST_MS;
+	return share_ms ? (unsigned)share_ms : 1;
+}
+
+static void configure(struct store_hpkv *store, const struct store_hpkv_config *from, struct hpkv_config *config)
+{
+	hpkv_config_init(config);
+	config->url = from->url;
+	config->api_key = from->api_key;
+	config->ca_file = from->ca_file;
+	config->insecure = from->insecure;
+	config->operation_timeout_ms = (unsigned)(from->timeout_us / CLOCK_US_PER_MS);
+	if (config->max_message_bytes < MESSAGE_BYTES + 8 * from->max_value)
+		config->max_message_bytes = MESSAGE_BYTES + 8 * from->max_value;
+	config->ping_after_s = 2;
+	config->dead_after_s = 5;
+	config->max_reconnect_attempts = HPKV_FOREVER;
+	config->reconnect_max_delay_ms = store->retry_ms;
+	config->reconnect_initial_delay_ms = RECONNECT_FIRST_MS;
+	config->reconnect_jitter_ms = RECONNECT_FIRST_MS / 2;
+	config->throttle.rate_per_s = from->rate_per_s;
+	config->max_in_flight = from->inflight ? from->inflight : INFLIGHT;
+	config->max_queued = UINT_MAX; /* whoever waits for a reply makes no more requests */
+}
+
 static int make_client(struct store_hpkv *store, const struct store_hpkv_config *from, struct hpkv_error *error)
 {
+	static const struct {
+		enum hpkv_event_type type;
+		hpkv_listener *fn;
+	} listeners[] = {
+		{ HPKV_EVENT_CONNECTED, on_connected },
+		{ HPKV_EVENT_DISCONNECTED, on_disconnected },
+		{ HPKV_EVENT_ERROR, on_error },
+		{ HPKV_EVENT_RECONNECT_FAILED, on_failed },
+	};
 	struct hpkv_config config;
 	uint64_t id;
 	int r = hpkv_loop_wrap(store->loop, &store->client_loop);
 
 	if (r)
 		return error_set(error, r, 0, "out of memory");
-	hpkv_config_init(&config);
-	config.url = from->url;
-	config.api_key = from->api_key;
-	config.ca_file = from->ca_file;
-	config.insecure = from->insecure;
-	config.operation_timeout_ms = (unsigned)(from->timeout_us / CLOCK_US_PER_MS);
-	if (config.max_message_bytes < MESSAGE_BYTES + 8 * from->max_value)
-		config.max_message_bytes = MESSAGE_BYTES + 8 * from->max_value;
-	config.ping_after_s = 2;
-	config.dead_after_s = 5;
-	config.max_reconnect_attempts = 0;
+	configure(store, from, &config);
 	r = hpkv_client_new(store->client_loop, &config, &store->client, error);
-	if (r)
-		return r;
-	r = hpkv_client_on(store->client, HPKV_EVENT_CONNECTED, on_connected, store, &id);
-	if (r == 0)
-		r = hpkv_client_on(store->client, HPKV_EVENT_DISCONNECTED, on_disconnected, store, &id);
-	return r ? error_set(error, r, 0, "out of memory") : 0;
+	for (size_t i = 0; r == 0 && i < sizeof(listeners) / sizeof(listeners[0]); i++)
+		if (hpkv_client_on(store->client, listeners[i].type, listeners[i].fn, store, &id) < 0)
+			r = error_set(error, -ENOMEM, 0, "out of memory");
+	return r;
 }
 
 int store_hpkv_new(struct loop *loop, const struct store_hpkv_config *config, struct store_hpkv **out,
@@ -658,11 +495,9 @@ int store_hpkv_new(struct loop *loop, const struct store_hpkv_config *config, st
 		return error_set(error, -ENOMEM, 0, "out of memory");
 	store->store.ops = &hpkv_ops;
 	store->loop = loop;
-	store->timeout_us = config->timeout_us;
-	store->inflight = config->inflight ? config->inflight : INFLIGHT;
+	store->away = -EIO;
+	store->retry_ms = longest_delay_ms(config->timeout_us);
 	store->fail_task.fn = fail_task;
-	if (getrandom(&store->random, sizeof(store->random), GRND_NONBLOCK) < 0)
-		store->random = clock_now_us();
 	r = make_client(store, config, error);
 	if (r) {
 		hpkv_client_free(store->client);
@@ -679,14 +514,10 @@ void store_hpkv_free(struct store_hpkv *store)
 	if (!store)
 		return;
 	store->gave_up = true;
-	store->keep_up = false;
-	loop_timer_cancel(&store->reconnect.timer);
-	loop_timer_cancel(&store->throttle.timer);
-	fail_waiting(store, -EIO);
+	let_go(store);
 	hpkv_client_free(store->client);
 	while (store->fail_task.queued)
 		loop_once(store->loop);
-	loop_timer_cancel(&store->expiry);
 	hpkv_loop_free(store->client_loop);
 	free(store);
 }

@@ -1,5 +1,4 @@
-/* The store that the filesystem speaks to, over libhpkv: keeps one connection up, and keeps the order of what waits
- * for it. Belongs to the loop's thread.
+/* The store that the filesystem speaks to, over libhpkv, which keeps the connection up. Belongs to the loop's thread.
  *
  * A request that was begun is given up after `timeout_us`, counted from its first sending or, while there is no
  * connection, from when it began to wait for one: -ETIMEDOUT if the server did not answer, -EIO if it could not be
@@ -22,6 +21,7 @@ struct store_hpkv_config {
 	uint64_t timeout_us;
 	size_t max_value;  /* bytes */
 	unsigned inflight; /* the most requests that are sent and unanswered; 0: 128 */
+	double rate_per_s; /* the most requests; 0: as many as the server takes */
 };
 
 /* Checks the configuration; no traffic yet. Strings are copied. 0, -EINVAL (the text says what is wrong), -ENOMEM. */
