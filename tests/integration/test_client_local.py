@@ -385,3 +385,19 @@ def test_anothers_folder_is_refused(local, within_reach):
     result = local.hpkv("--timeout", "2", "get", "a", user=user.pw_uid, group=user.pw_gid, extra_groups=[])
     assert result.returncode == 4
     assert b"belongs to another user" in result.stderr
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_a_client_whose_server_ends_starts_another(local, number):
+    quick = {"max_reconnect_attempts": 20, "reconnect_initial_delay_ms": 10, "reconnect_max_delay_ms": 500, "connect_timeout_ms": 20000}
+    with local.driver(**quick) as client:
+        assert "err" not in client.connect()
+        assert "err" not in client.request("set", "a", "1")
+        for n in range(1, 4):
+            before = local.pid()
+            os.kill(before, number)
+            client.wait("connected", after=n)
+            assert client.request("get", "a")["value"] == "1"
+            wait_for(lambda before=before: not alive(before), "the end of the server before")
+            assert local.pid() != before
+        assert client.count("reconnect_failed") == 0

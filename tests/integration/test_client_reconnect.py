@@ -282,17 +282,6 @@ def test_a_peer_that_died_without_a_word_is_found_and_left():
             assert pings and pings[0] == 0x89
 
 
-def test_times_are_those_of_each_client():
-    """Two on one loop would share nothing; two processes here, one server: only the impatient one leaves."""
-    with RawServer(upgraded(drain)) as server:
-        with Driver(server.url, api_key="k") as patient:
-            assert "err" not in patient.connect()
-            with Driver(server.url, api_key="k", ping_after_s=1, dead_after_s=2) as impatient:
-                assert "err" not in impatient.connect()
-                impatient.wait("disconnected")
-            assert patient.state() == CONNECTED
-
-
 def test_a_peer_that_is_busy_with_one_long_message_is_alive():
     piece = 70000
 

@@ -314,6 +314,21 @@ static void test_bad_descriptor(void **state)
 	assert_null(watch);
 }
 
+/* --- kept bytes --- */
+
+static void test_keep(void **state)
+{
+	const int numbers[] = { 1, 2, 1 };
+	const int *first = loop_keep(loop, &numbers[0], sizeof(int)),
+		  *second = loop_keep(loop, &numbers[1], sizeof(int));
+
+	(void)state;
+	assert_int_equal(*first, 1);
+	assert_int_equal(*second, 2);
+	assert_ptr_equal(loop_keep(loop, &numbers[2], sizeof(int)), first);
+	assert_ptr_not_equal(loop_keep(loop, numbers, 2 * sizeof(int)), first);
+}
+
 #define LOOP_TEST(test) cmocka_unit_test_setup_teardown(test, set_up, tear_down)
 
 /* --- limits --- */
@@ -362,6 +377,7 @@ int main(void)
 		LOOP_TEST(test_timers),
 		LOOP_TEST(test_round_ends_with_timer),
 		LOOP_TEST(test_timer_freed_by_itself),
+		LOOP_TEST(test_keep),
 		LOOP_TEST(test_descriptor),
 		LOOP_TEST(test_descriptor_freed_by_itself),
 		LOOP_TEST(test_bad_descriptor),
