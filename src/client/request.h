@@ -111,7 +111,7 @@ void request_again(struct request_table *table, struct hpkv_request *request);
 
 /* The same for a change whose connection was lost, blocked at first. When all are there, request_unblock lets the oldest of
  * each key go; the next follow as those end. All that may only be repeated if nothing has happened meanwhile, those that
- * had looked before included, look first. */
+ * had looked before included, look first; but what is under way stays as it is. */
 void request_recover(struct request_table *table, struct hpkv_request *request);
 void request_unblock(struct request_table *table);
 

@@ -268,6 +268,28 @@ static void lost_again_while_it_is_recovered(void **state)
 	drop_all(&table);
 }
 
+/* Two connections stand for a while when a token is renewed, and only the former is lost. */
+static void what_is_under_way_stays_as_it_is(void **state)
+{
+	struct request_table table = { 0 };
+	struct hpkv_request *a = make(&table, "a", 0), *b = make(&table, "b", 0);
+
+	(void)state;
+	send_next(&table);
+	request_recover(&table, a);
+	request_unblock(&table);
+	assert_ptr_equal(send_next(&table), a);
+	a->look = false;
+	request_again(&table, a);
+	assert_ptr_equal(send_next(&table), a); /* repeated now */
+	assert_int_equal(request_sent(&table, b, 1), 0);
+	request_recover(&table, b);
+	request_unblock(&table);
+	assert_false(a->look);
+	assert_true(b->look);
+	drop_all(&table);
+}
+
 static void all_end_however_they_wait(void **state)
 {
 	struct request_table table = { 0 };
@@ -386,6 +408,7 @@ int main(void)
 		cmocka_unit_test(what_is_sent_again_keeps_its_place),
 		cmocka_unit_test(what_is_recovered_holds_back_later_ones),
 		cmocka_unit_test(lost_again_while_it_is_recovered),
+		cmocka_unit_test(what_is_under_way_stays_as_it_is),
 		cmocka_unit_test(all_end_however_they_wait),
 		cmocka_unit_test(the_held_wait_for_their_release),
 		cmocka_unit_test(deadlines_in_order),
