@@ -14,6 +14,7 @@ struct sync {
 	const struct hpkv_options *options;
 	bool cancel;
 	struct hpkv_iterator *iterator;
+	struct loop_task told; /* ends the wait once the iterator has returned from its callback */
 	struct hpkv_loop *loop;
 	const struct hpkv_token_config *token_config;
 
@@ -234,6 +235,13 @@ int hpkv_atomic_sync(struct hpkv_client *client, struct hpkv_slice key, struct h
 
 /* --- iterator --- */
 
+static void record_told(struct loop_task *task)
+{
+	struct sync *sync = lws_container_of(task, struct sync, told);
+
+	wait_done(&sync->wait);
+}
+
 static void record_came(void *arg, const struct hpkv_record *record, const struct hpkv_error *error)
 {
 	struct sync *sync = arg;
@@ -242,7 +250,13 @@ static void record_came(void *arg, const struct hpkv_record *record, const struc
 		*sync->record = *record;
 		sync->has_record = true;
 	}
-	sync_end(sync, 0, error);
+	if (error) {
+		sync->r = error->err;
+		sync->error = *error;
+	}
+	/* not at once: the waiting thread may free the iterator, which this call is still inside of */
+	sync->told.fn = record_told;
+	loop_defer(sync->loop->base, &sync->told);
 }
 
 static int begin_next(struct sync *sync)
@@ -260,6 +274,7 @@ int hpkv_iterator_next_sync(struct hpkv_iterator *iterator, struct hpkv_record *
 		return r;
 	if (r != -EAGAIN)
 		return error_set(error, r, 0, "%s", reason(r));
+	sync.loop = loop;
 	sync.wait.client = iterator_client(iterator);
 	r = sync_run(loop, &sync, error);
 	return r ? r : sync.has_record;

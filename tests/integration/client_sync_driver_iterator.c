@@ -53,6 +53,11 @@ static void begin(void *arg)
 	next(arg);
 }
 
+static void free_iterator(void *arg)
+{
+	hpkv_iterator_free(arg);
+}
+
 /* ARGUMENTS: "sync" or "async", START, END, LIMIT. Records go to standard output, one a line; an error behind them. */
 void run_iterate(const struct run *run)
 {
@@ -69,13 +74,14 @@ void run_iterate(const struct run *run)
 		/* the end stays the end */
 		if (r == 0)
 			CHECK(hpkv_iterator_next_sync(walk.iterator, &record, NULL) == 0);
+		hpkv_iterator_free(walk.iterator);
 	} else {
 		CHECK(hpkv_loop_call(walk.loop, begin, &walk) == 0);
 		hpkv_loop_run(walk.loop);
+		CHECK(hpkv_loop_call(walk.loop, free_iterator, walk.iterator) == 0);
 	}
 	if (walk.error.err)
 		printf("%d\n", walk.error.err);
-	hpkv_iterator_free(walk.iterator);
 	end(walk.loop, walk.client);
 }
 

@@ -36,6 +36,8 @@ static void compare(const struct signals *before)
 
 		CHECK(a->sa_handler == b->sa_handler && ((a->sa_flags ^ b->sa_flags) & ~RESTORER) == 0);
 		CHECK(sigismember(&before->mask, i) == sigismember(&now.mask, i));
+		if (a->sa_handler == SIG_DFL || a->sa_handler == SIG_IGN)
+			continue; /* a mask means something to a handler only */
 		for (int j = 1; j < NSIG; j++)
 			CHECK(sigismember(&a->sa_mask, j) == sigismember(&b->sa_mask, j));
 	}
@@ -142,7 +144,27 @@ static void wait_for(pid_t child)
 	CHECK(WIFEXITED(status) && WEXITSTATUS(status) == 0);
 }
 
-/* A child that leaves the library alone, and one that makes a loop of its own. */
+static void fork_and_use(const struct run *run)
+{
+	pid_t child = fork();
+
+	if (child == 0) {
+		struct hpkv_loop *own = new_loop(run);
+		struct hpkv_client *other = connected_client(run, own);
+		struct hpkv_value value;
+
+		CHECK(hpkv_get_sync(other, hpkv_str("a"), NULL, &value, NULL) == 0);
+		CHECK(strcmp(value.data, "parent") == 0);
+		hpkv_value_free(&value);
+		CHECK(hpkv_set_sync(other, hpkv_str("a"), hpkv_str("child"), NULL, NULL) == 0);
+		end(own, other);
+		_exit(0);
+	}
+	wait_for(child);
+}
+
+/* A child that leaves the library alone, and, where no thread was left behind in the parent, one that makes a loop of its
+ * own. */
 void run_fork(const struct run *run)
 {
 	struct hpkv_loop *loop = new_loop(run);
@@ -155,20 +177,10 @@ void run_fork(const struct run *run)
 		_exit(0);
 	wait_for(child);
 	CHECK(hpkv_set_sync(client, hpkv_str("a"), hpkv_str("parent"), NULL, NULL) == 0);
-	child = fork();
-	if (child == 0) {
-		struct hpkv_loop *own = new_loop(run);
-		struct hpkv_client *other = connected_client(run, own);
-
-		CHECK(hpkv_get_sync(other, hpkv_str("a"), NULL, &value, NULL) == 0);
-		CHECK(strcmp(value.data, "parent") == 0);
-		CHECK(hpkv_set_sync(other, hpkv_str("a"), hpkv_str("child"), NULL, NULL) == 0);
-		end(own, other);
-		_exit(0);
-	}
-	wait_for(child);
+	if (!run->with_thread)
+		fork_and_use(run);
 	CHECK(hpkv_get_sync(client, hpkv_str("a"), NULL, &value, NULL) == 0);
-	CHECK(strcmp(value.data, "child") == 0);
+	CHECK(strcmp(value.data, run->with_thread ? "parent" : "child") == 0);
 	hpkv_value_free(&value);
 	end(loop, client);
 }
