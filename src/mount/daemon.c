@@ -313,6 +313,8 @@ static int make_store(struct daemon *daemon)
 		.insecure = config->options->insecure,
 		.timeout_us = config->options->timeout_us,
 		.max_value = (size_t)config->options->max_value,
+		.inflight = (unsigned)config->options->inflight,
+		.rate_per_s = (double)config->options->rate_micro / 1e6,
 	};
 	struct hpkv_error error;
 	int r = store_hpkv_new(daemon->loop, &store, &daemon->store, &error);

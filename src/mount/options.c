@@ -29,6 +29,8 @@ enum kind {
 	KIND_STRING,
 	KIND_SIZE, /* bytes, with K, M or G for powers of 1024 */
 	KIND_TIME, /* seconds, with a fraction; kept in microseconds */
+	KIND_RATE, /* a number a second, with a fraction; kept in millionths; or auto: 0 */
+	KIND_COUNT,
 	KIND_USER, /* a name or a number */
 	KIND_GROUP,
 	KIND_OCTAL,
@@ -66,6 +68,10 @@ static const struct row rows[] = {
 	  "the most bytes that the server takes in a value (default: 3072; with local:DIR 1M)" },
 	{ "max_key", "BYTES", KIND_SIZE, FIELD(max_key), 16, 64 * KIB,
 	  "the most bytes that the server takes in a key (default: 512)" },
+	{ "rate", "auto|NUMBER", KIND_RATE, FIELD(rate_micro), 1000, 1000000ull * 1000000,
+	  "the most requests a second (default: auto, as many as the server takes)" },
+	{ "inflight", "NUMBER", KIND_COUNT, FIELD(inflight), 1, 65536,
+	  "the most requests that are sent and not answered (default: 128)" },
 	{ "timeout", "SECONDS", KIND_TIME, FIELD(timeout_us), 1000, 86400ull * CLOCK_US_PER_S,
 	  "how long a request, or a lost connection, may take (default: 30)" },
 	{ "ttl", "SECONDS", KIND_TIME, FIELD(ttl_us), 0, 365 * 86400ull * CLOCK_US_PER_S,
@@ -221,20 +227,26 @@ static int set_number(struct options *options, const struct row *row, const char
 	static const char *const wanted[] = {
 		[KIND_SIZE] = "a number of bytes such as 3072 or 64K",
 		[KIND_TIME] = "a number of seconds such as 30 or 0.5",
+		[KIND_RATE] = "auto, or a number a second such as 10 or 0.5",
+		[KIND_COUNT] = "a whole number",
 		[KIND_USER] = "a user's name or number",
 		[KIND_GROUP] = "a group's name or number",
 		[KIND_OCTAL] = "an octal number such as 022",
 	};
 	uint64_t value = 0;
 	const char *p = text;
-	bool ok = false;
+	bool automatic = row->kind == KIND_RATE && strcmp(text, "auto") == 0, ok = false;
 
 	switch (row->kind) {
 	case KIND_SIZE:
 		ok = parse_size(text, &value);
 		break;
 	case KIND_TIME:
-		ok = parse_time(text, &value);
+	case KIND_RATE:
+		ok = automatic || parse_time(text, &value);
+		break;
+	case KIND_COUNT:
+		ok = parse_digits(&p, 10, &value) && !*p;
 		break;
 	case KIND_USER:
 		ok = parse_user(text, &value);
@@ -250,7 +262,7 @@ static int set_number(struct options *options, const struct row *row, const char
 	}
 	if (!ok)
 		return usage_error(options, "%s=%s is not %s", row->name, text, wanted[row->kind]);
-	if (value < row->min || value > row->max)
+	if (!automatic && (value < row->min || value > row->max))
 		return usage_error(options, "%s=%s is too %s", row->name, text, value < row->min ? "small" : "large");
 	memcpy((char *)options + row->offset, &value, sizeof(value));
 	return MOUNT_OK;
@@ -444,6 +456,7 @@ static void set_defaults(struct options *options)
 	*options = (struct options){
 		.max_key = 512,
 		.timeout_us = 30ull * CLOCK_US_PER_S,
+		.inflight = 128,
 		.ttl_us = CLOCK_US_PER_S,
 		.uid = geteuid(),
 		.gid = getegid(),

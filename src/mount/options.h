@@ -49,9 +49,11 @@ struct options {
 	char *prefix;
 	char *delimiter;
 	char *cacert;
-	char *state;        /* as given; NULL: the default */
-	uint64_t max_value; /* bytes */
-	uint64_t max_key;   /* bytes */
+	char *state;         /* as given; NULL: the default */
+	uint64_t max_value;  /* bytes */
+	uint64_t max_key;    /* bytes */
+	uint64_t rate_micro; /* millionths of a request a second; 0: as many as the server takes */
+	uint64_t inflight;
 	uint64_t timeout_us;
 	uint64_t ttl_us;
 	uint64_t uid, gid;

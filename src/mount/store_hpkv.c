@@ -9,7 +9,6 @@
 #include "base/log.h"
 #include "client/internal.h"
 
-#define INFLIGHT 128u
 #define RECONNECT_FIRST_MS 100u
 #define RECONNECT_MOST_MS 5000u
 
@@ -456,7 +455,7 @@ static void configure(struct store_hpkv *store, const struct store_hpkv_config *
 	config->reconnect_initial_delay_ms = RECONNECT_FIRST_MS;
 	config->reconnect_jitter_ms = RECONNECT_FIRST_MS / 2;
 	config->throttle.rate_per_s = from->rate_per_s;
-	config->max_in_flight = from->inflight ? from->inflight : INFLIGHT;
+	config->max_in_flight = from->inflight;
 	config->max_queued = UINT_MAX; /* whoever waits for a reply makes no more requests */
 }
 

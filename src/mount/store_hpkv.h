@@ -20,7 +20,7 @@ struct store_hpkv_config {
 	bool insecure;
 	uint64_t timeout_us;
 	size_t max_value;  /* bytes */
-	unsigned inflight; /* the most requests that are sent and unanswered; 0: 128 */
+	unsigned inflight; /* the most requests that are sent and unanswered */
 	double rate_per_s; /* the most requests; 0: as many as the server takes */
 };
 

@@ -4,6 +4,8 @@ import os
 import re
 import stat
 import subprocess
+import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -258,6 +260,37 @@ def test_timeout(make_mount, pyserver):
         (mount.path / "a").stat()
     pyserver.clear_faults()
     assert (mount.path / "a").read_text() == "1"
+
+
+def test_inflight(make_mount, pyserver):
+    """So many requests are at the server at once, and no more."""
+    pyserver.set_all({f"f{i}": str(i) for i in range(8)})
+    mount = make_mount(spec=pyserver.url, key=pyserver.key, options=["inflight=2", "ttl=0"])
+    for i in range(8):
+        (mount.path / f"f{i}").stat()
+    hold = pyserver.fault(hold=True)
+    readers = [threading.Thread(target=(mount.path / f"f{i}").read_text) for i in range(8)]
+    for reader in readers:
+        reader.start()
+    wait_for(lambda: pyserver.hits(hold) == 2, "two requests")
+    time.sleep(0.5)
+    assert pyserver.hits(hold) == 2
+    pyserver.clear_faults()
+    for reader in readers:
+        reader.join(60)
+        assert not reader.is_alive()
+
+
+def test_rate(make_mount, hpkvd):
+    """At a rate below the server's limit no request is refused; each of the files asks at least once."""
+    hpkvd.stop()
+    hpkvd.options += ["--rate", "30"]
+    hpkvd.start()
+    mount = make_mount(options=["rate=20", "ttl=0"])
+    for i in range(60):
+        (mount.path / f"f{i}").write_text("1")
+    assert sum(hpkvd.requests().values()) >= 60
+    assert sum(hpkvd.requests(code=429).values()) == 0
 
 
 def test_allow_other(namespace, hpkvd, store, point):

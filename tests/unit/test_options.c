@@ -58,6 +58,8 @@ static void test_defaults(void **state)
 	assert_string_equal(options.dir, "/mnt");
 	assert_int_equal(options.max_value, 3072);
 	assert_int_equal(options.max_key, 512);
+	assert_int_equal(options.rate_micro, 0);
+	assert_int_equal(options.inflight, 128);
 	assert_int_equal(options.timeout_us, 30000000);
 	assert_int_equal(options.ttl_us, 1000000);
 	assert_int_equal(options.uid, geteuid());
@@ -81,7 +83,7 @@ static void test_every_option(void **state)
 	struct options options = good(
 		"hpkvfs -o credentials=/k,prefix=a/b/,delimiter=:,uid=7,gid=8,umask=077,allow_other,max_value=4K "
 		"https://host.example /mnt -o max_key=1k,timeout=2.5,ttl=.25,cacert=ca.pem,insecure,state=none -o ro "
-		"-o dev,suid,noexec");
+		"-o dev,suid,noexec,rate=12.5,inflight=7");
 
 	(void)state;
 	assert_string_equal(options.credentials, "/k");
@@ -93,6 +95,8 @@ static void test_every_option(void **state)
 	assert_true(options.allow_other && options.insecure);
 	assert_int_equal(options.max_value, 4096);
 	assert_int_equal(options.max_key, 1024);
+	assert_int_equal(options.rate_micro, 12500000);
+	assert_int_equal(options.inflight, 7);
 	assert_int_equal(options.timeout_us, 2500000);
 	assert_int_equal(options.ttl_us, 250000);
 	assert_string_equal(options.cacert, "ca.pem");
@@ -101,6 +105,15 @@ static void test_every_option(void **state)
 	assert_int_equal(options.dev, ON);
 	assert_int_equal(options.suid, ON);
 	assert_int_equal(options.exec, OFF);
+	options_free(&options);
+}
+
+static void test_rate_auto_after_a_number(void **state)
+{
+	struct options options = good("hpkvfs local:/s /mnt -o rate=10,rate=auto");
+
+	(void)state;
+	assert_int_equal(options.rate_micro, 0);
 	options_free(&options);
 }
 
@@ -177,6 +190,14 @@ static void test_bad_values(void **state)
 		{ "ttl=99999999999999999999999", "is not a number of seconds" },
 		{ "timeout=0", "timeout=0 is too small" },
 		{ "timeout=86401", "timeout=86401 is too large" },
+		{ "rate=0", "rate=0 is too small" },
+		{ "rate=1000001", "rate=1000001 is too large" },
+		{ "rate=automatic", "rate=automatic is not auto, or a number a second" },
+		{ "rate=-1", "rate=-1 is not auto, or a number a second" },
+		{ "inflight=0", "inflight=0 is too small" },
+		{ "inflight=65537", "inflight=65537 is too large" },
+		{ "inflight=1.5", "inflight=1.5 is not a whole number" },
+		{ "inflight=auto", "inflight=auto is not a whole number" },
 		{ "max_value=0", "max_value=0 is too small" },
 		{ "max_value=1G", "max_value=1G is too large" },
 		{ "max_value=3k2", "max_value=3k2 is not a number of bytes" },
@@ -309,6 +330,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_defaults),
 		cmocka_unit_test(test_every_option),
+		cmocka_unit_test(test_rate_auto_after_a_number),
 		cmocka_unit_test(test_local_has_larger_values),
 		cmocka_unit_test(test_the_last_one_counts),
 		cmocka_unit_test(test_commas_in_values),
