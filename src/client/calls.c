@@ -1,9 +1,10 @@
-#include "client/client.h"
+#include "client/calls.h"
 
 #include <errno.h>
 #include <sys/random.h>
 
 #include "base/clock.h"
+#include "client/client.h"
 
 int calls_init(struct hpkv_client *client, const struct hpkv_config *config, struct hpkv_error *error)
 {
