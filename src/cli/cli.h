@@ -10,13 +10,11 @@ struct cli {
 	struct options options;
 	struct hpkv_loop *loop;
 	struct hpkv_client *client;
-	char *api_key;         /* NULL for local:DIR */
-	struct buf value;      /* set, patch */
-	struct buf start;      /* range: where the next page begins */
-	struct buf last;       /* range: the last key written */
-	unsigned long written; /* range: records */
-	bool exclusive;        /* range: `start` is behind `last` */
-	uint64_t began_us;     /* ping */
+	char *api_key;                  /* NULL for local:DIR */
+	struct buf value;               /* set, patch */
+	struct hpkv_iterator *iterator; /* range */
+	unsigned long written;          /* range: records */
+	uint64_t began_us;              /* ping */
 	uint64_t connected_us;
 	enum exit_code exit_code;
 };

@@ -105,82 +105,43 @@ static void pinged(void *arg, const struct hpkv_reply *reply)
 			      output_ping(cli, cli->connected_us - cli->began_us, clock_now_us() - cli->connected_us));
 }
 
-/* --- range: page after page --- */
+/* --- range --- */
 
-static int next_page(struct cli *cli);
+static int next_record(struct cli *cli);
 
-/* Writes a page's records; the first repeats the last of the page before. */
-static int write_page(struct cli *cli, const struct hpkv_reply *reply)
-{
-	for (size_t i = 0; i < reply->count; i++) {
-		const struct hpkv_record *record = &reply->records[i];
-		struct str key = str_of(record->key.data, record->key.size);
-		int r;
-
-		if (cli->written && str_equal(key, buf_str(&cli->last)))
-			continue;
-		if (cli->options.limit && cli->written == cli->options.limit)
-			return 0;
-		r = output_record(cli, record);
-		if (r == 0)
-			r = buf_set(&cli->last, key);
-		if (r)
-			return r;
-		cli->written++;
-	}
-	return 0;
-}
-
-static void page(void *arg, const struct hpkv_reply *reply)
+static void listed(void *arg, const struct hpkv_record *record, const struct hpkv_error *error)
 {
 	struct cli *cli = arg;
-	unsigned long before = cli->written;
-	bool had_exclusive = cli->exclusive;
 	int r;
 
-	if (reply->error) {
-		cli_fail(cli, reply->error);
+	if (error) {
+		cli_fail(cli, error);
 		return;
 	}
-	r = write_page(cli, reply);
-	if (r || !reply->truncated || (cli->options.limit && cli->written >= cli->options.limit)) {
+	r = record ? output_record(cli, record) : 0;
+	if (!record || r || ++cli->written == cli->options.limit) {
 		finish_output(cli, r);
 		return;
 	}
-	/* The next page begins at the last key itself, because a longer key could be too long for the server.
-	 * Only where the server then has room for that one alone it begins right behind it. */
-	cli->exclusive = cli->written == before;
-	if (cli->written == 0 || (cli->exclusive && had_exclusive)) {
-		fprintf(stderr, "hpkv: the server says that there are more keys, but gives none\n");
-		cli_finish(cli, EXIT_UNREACHABLE);
-		return;
-	}
-	r = buf_set(&cli->start, buf_str(&cli->last));
-	if (r == 0 && cli->exclusive)
-		r = buf_add_char(&cli->start, '\0');
-	if (r == 0)
-		r = next_page(cli);
+	r = next_record(cli);
 	if (r)
 		fail_here(cli, "range", r);
 }
 
-static int next_page(struct cli *cli)
+static int next_record(struct cli *cli)
 {
-	const char *end =
-		cli->options.count > 1 ? cli->options.arguments[1] : "\xf4\x8f\xbf\xbf"; /* U+10FFFF, the last */
-	unsigned long limit = PAGE;
-
-	if (cli->options.limit && cli->options.limit - cli->written < PAGE - 1)
-		limit = cli->options.limit - cli->written + (cli->written && !cli->exclusive);
-	return hpkv_range(cli->client, slice_buf(&cli->start), slice_c(end), (unsigned)limit, NULL, page, cli, NULL);
+	return hpkv_iterator_next(cli->iterator, listed, cli);
 }
 
 static int start_range(struct cli *cli)
 {
-	const char *start = key_of(cli);
-	int r = buf_set(&cli->start, str_c(*start ? start : "\x01")); /* the first key that can be named */
+	const char *start = *key_of(cli) ? key_of(cli) : "\x01"; /* the first key that can be named */
+	const char *end =
+		cli->options.count > 1 ? cli->options.arguments[1] : "\xf4\x8f\xbf\xbf"; /* U+10FFFF, the last */
+	unsigned limit = cli->options.limit < PAGE ? (unsigned)cli->options.limit : 0;
+	int r = hpkv_iterator_new(cli->client, slice_c(start), slice_c(end), limit, NULL, &cli->iterator);
 
-	return r ? r : next_page(cli);
+	return r ? r : next_record(cli);
 }
 
 /* --- start --- */

@@ -1,5 +1,6 @@
 /* hpkv: the store on the command line. */
 #include <errno.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -167,6 +168,7 @@ static enum exit_code serve(struct cli *cli)
 		complain(error.text);
 		cli->exit_code = EXIT_USAGE;
 	}
+	hpkv_iterator_free(cli->iterator);
 	hpkv_client_free(cli->client);
 	hpkv_loop_free(cli->loop);
 	if (fflush(stdout) != 0 && cli->exit_code == EXIT_OK) {
@@ -184,12 +186,11 @@ int main(int argc, char **argv)
 
 	if (r)
 		return r > 0 ? EXIT_OK : EXIT_USAGE;
+	signal(SIGPIPE, SIG_IGN);   /* a reader of standard output that goes is told by its write */
 	lws_set_log_level(0, NULL); /* every failure is told in a line of our own */
 	if (check_arguments(&cli) == 0 && take_credentials(&cli) == 0)
 		serve(&cli);
 	credentials_free(cli.api_key);
 	buf_free(&cli.value);
-	buf_free(&cli.start);
-	buf_free(&cli.last);
 	return (int)cli.exit_code;
 }
