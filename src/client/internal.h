@@ -22,7 +22,7 @@ struct hpkv_loop {
 	struct serving serving;
 	struct vhost_entry *vhosts;
 	struct token_call *tokens;
-	bool ending; /* no more tokens: hpkv_loop_free waits for nothing new */
+	bool ending;       /* no more tokens: hpkv_loop_free waits for nothing new */
 	struct http *http; /* NULL until it is needed */
 };
 
