@@ -58,7 +58,9 @@ struct hpkv_loop;
 HPKV_API int hpkv_loop_new(struct hpkv_loop **out);
 HPKV_API void hpkv_loop_free(struct hpkv_loop *loop);
 
-/* Serves events until hpkv_loop_stop, which any thread may call. A stop before the run ends the run at once. */
+/* Serves events until hpkv_loop_stop, which any thread may call; where another thread serves the loop, it waits for the
+ * stop, and takes over if that thread ends. A stop before the run ends the run at once. SIGPIPE is blocked on a thread
+ * while it serves a loop, in callbacks too: TLS could raise it. */
 HPKV_API void hpkv_loop_run(struct hpkv_loop *loop);
 HPKV_API void hpkv_loop_stop(struct hpkv_loop *loop);
 
@@ -159,7 +161,7 @@ HPKV_API int hpkv_client_new(struct hpkv_loop *loop, const struct hpkv_config *c
 			     struct hpkv_error *error);
 
 /* Closes without waiting. What is pending ends with -ECANCELED before this returns, the `done` of a connect or
- * disconnect included; no callback comes afterwards. Safe in every state and inside any callback. NULL is allowed. */
+ * disconnect included, and with it the calls of other threads that wait; no callback comes afterwards. Safe in every state and inside any callback. NULL is allowed. */
 HPKV_API void hpkv_client_free(struct hpkv_client *client);
 
 /* Connects. `done` (may be NULL) gets NULL for success, or the error: -EACCES (the server said 401 or 403), -EAGAIN
@@ -325,15 +327,17 @@ HPKV_API void hpkv_request_cancel(struct hpkv_request *request);
 
 struct hpkv_iterator;
 
-/* limit: records a page, 0: 1000. Keys are copied, options too. Free it before the client. 0, -EINVAL, -ENOMEM. */
+/* limit: records a page, 0: 1000, which is the most. Keys are copied, options too. Any thread. Once the client was freed, the
+ * iterator can only be freed. 0, -EINVAL, -ENOMEM. */
 HPKV_API int hpkv_iterator_new(struct hpkv_client *client, struct hpkv_slice key, struct hpkv_slice end_key,
 			       unsigned limit, const struct hpkv_options *options, struct hpkv_iterator **out);
-/* Safe inside `done`; a next that is under way is not told. NULL is allowed. */
+/* Safe inside `done`; a next that is under way is not told. Any thread, while no next is under way. NULL is allowed. */
 HPKV_API void hpkv_iterator_free(struct hpkv_iterator *iterator);
 
 /* Asks for the next record. `done` is called once, later: with a record (borrowed, valid until the next call with this
- * iterator), with NULL and no error at the end, or with an error, after which the same record can be asked for again. One at a time:
- * -EBUSY. 0, or what hpkv_range answers. */
+ * iterator), with NULL and no error at the end, or with an error, after which the same record can be asked for again. Keys outside
+ * of the range are dropped; keys that do not ascend, or none where the server says that there are more, are -EPROTO. One at a
+ * time: -EBUSY. 0, or what hpkv_range answers. */
 HPKV_API int hpkv_iterator_next(struct hpkv_iterator *iterator,
 				void (*done)(void *arg, const struct hpkv_record *record,
 					     const struct hpkv_error *error),
@@ -353,7 +357,7 @@ struct hpkv_value {
 };
 HPKV_API void hpkv_value_free(struct hpkv_value *value);
 
-/* A page of records, owned by the caller. */
+/* A page of records, owned by the caller. A NUL stands behind each key and value. */
 struct hpkv_page {
 	struct hpkv_record *records;
 	size_t count;
@@ -455,7 +459,8 @@ HPKV_API uint64_t hpkv_stats_rtt_us(const struct hpkv_stats *stats, double share
 /* --- tokens --- */
 
 /* Asks for a token (POST /token/websocket). `done` gets the token (borrowed) or the error, once: as those of
- * hpkv_client_connect, or -ECANCELED when the loop is freed. 0; -EINVAL (`error` says what is wrong), -ENOMEM,
+ * hpkv_client_connect, -ECANCELED when the loop is freed, or -ELIBACC: libcurl, which is loaded when the first token is
+ * asked for, is not installed. 0; -EINVAL (`error` says what is wrong), -ENOMEM,
  * -ECANCELED (the loop is being freed): then `done` is not called. */
 HPKV_API int hpkv_token_generate(struct hpkv_loop *loop, const struct hpkv_token_config *config,
 				 void (*done)(void *arg, const char *token, const struct hpkv_error *error), void *arg,

@@ -22,6 +22,7 @@ PACKAGES = {
     "grep": "grep",
     "diff": "diffutils",
     "df": "coreutils",
+    "readelf": "binutils",
     "node": "nodejs",
     "npm": "npm",
 }
