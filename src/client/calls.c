@@ -6,6 +6,9 @@
 #include "base/clock.h"
 #include "client/client.h"
 
+/* Of a frame's memory so much is kept for the next. */
+#define KEEP_BYTES (64u * 1024)
+
 int calls_init(struct hpkv_client *client, const struct hpkv_config *config, struct hpkv_error *error)
 {
 	struct calls *calls = &client->calls;
@@ -199,6 +202,8 @@ static int send_request(struct hpkv_client *client, struct hpkv_request *request
 	const struct call look = { .op = OP_GET, .key = request->call.key };
 	int r = request_sent(&calls->table, request, now);
 
+	if (calls->out.capacity > KEEP_BYTES)
+		buf_free(&calls->out);
 	buf_clear(&calls->out);
 	if (r == 0)
 		r = buf_resize(&calls->out, LWS_PRE);

@@ -395,6 +395,48 @@ def test_the_unknown_outcome_of_a_timeout(driver, pyserver):
     assert driver.request("get", "a", 200)["unknown"] is False
 
 
+# --- around a disconnect that waits ---
+
+
+def test_requests_for_the_connection_after_the_one_that_is_being_closed(driver, pyserver):
+    hold = pyserver.fault(key="a", hold=True)
+    first = driver.start("set", "a", "1")
+    wait_for(lambda: pyserver.hits(hold) == 1, "the request at the server")
+    driver.do("disconnect", False)
+    assert driver.request("set", "b", "refused")["err"] == -errno.ENOTCONN
+    driver.do("connect")
+    later = driver.start("set", "b", "1")
+    driver.do("stats")
+    assert driver.wait("stats")["queued"] == 1
+    pyserver.release(hold)
+    assert "err" not in driver.reply(first)
+    assert "err" not in driver.reply(later)
+    driver.wait("disconnect")
+    assert pyserver.log() == [("SET", "a"), ("SET", "b")]
+    assert driver.count("connected") == 2
+
+
+def test_a_request_that_is_refused_while_a_disconnect_waits_for_it(driver, pyserver):
+    pyserver.fault(key="a", code=429, times=2)
+    first = driver.start("set", "a", "1")
+    driver.do("disconnect", False)
+    assert "err" not in driver.reply(first)
+    driver.wait("disconnect")
+    assert driver.count("disconnected") == 1
+    assert pyserver.get("a") == "1"
+
+
+def test_the_connection_is_lost_while_a_disconnect_waits(driver, pyserver):
+    (number,) = lose(pyserver, driver, 1, ["set", "a", "1", ABSENT])
+    driver.do("disconnect", False)
+    driver.state()
+    pyserver.drop_connections()
+    assert_unknown(driver.reply(number))
+    driver.wait("disconnect")
+    assert driver.state() == 0
+    assert pyserver.log() == [("SET", "a")]
+
+
 # --- a real server that is killed ---
 
 
