@@ -399,6 +399,58 @@ static void run_free(const struct run *run)
 	hpkv_loop_free(loop);
 }
 
+/* The loop is busy, a thread's call waits for its turn, and the client is freed first. */
+
+struct early {
+	struct hpkv_client *client;
+	atomic_int thread; /* that is about to call; 0: not yet */
+	pthread_t caller;
+};
+
+static void *call_early(void *arg)
+{
+	struct early *early = arg;
+
+	atomic_store(&early->thread, gettid());
+	return expect_cancelled(early->client);
+}
+
+static bool sleeps(int thread)
+{
+	char path[64], line[256] = "";
+	const char *state;
+	FILE *file;
+
+	snprintf(path, sizeof(path), "/proc/self/task/%d/stat", thread);
+	file = fopen(path, "r");
+	CHECK(file);
+	state = fgets(line, sizeof(line), file) ? strrchr(line, ')') : NULL;
+	fclose(file);
+	CHECK(state);
+	return state[2] == 'S';
+}
+
+static void free_early(void *arg)
+{
+	struct early *early = arg;
+
+	CHECK(pthread_create(&early->caller, NULL, call_early, early) == 0);
+	/* for a while: a shorter sleep may be one on its way to the call */
+	for (int asleep = 0; asleep < 20; usleep(1000))
+		asleep = atomic_load(&early->thread) && sleeps(atomic_load(&early->thread)) ? asleep + 1 : 0;
+	hpkv_client_free(early->client);
+}
+
+static void run_free_early(const struct run *run)
+{
+	struct hpkv_loop *loop = new_loop(run);
+	struct early early = { .client = connected_client(run, loop) };
+
+	CHECK(hpkv_loop_call(loop, free_early, &early) == 0);
+	pthread_join(early.caller, NULL);
+	hpkv_loop_free(loop);
+}
+
 /* --- the server is not there, or goes --- */
 
 static void run_refused(const struct run *run)
@@ -434,14 +486,23 @@ static const struct {
 	const char *name;
 	void (*run)(const struct run *run);
 } programs[] = {
-	{ "calls", run_calls },         { "threads", run_threads },
-	{ "deadlock", run_deadlock },   { "posts", run_posts },
-	{ "stops", run_stops },         { "free", run_free },
-	{ "refused", run_refused },     { "dropped", run_dropped },
-	{ "iterate", run_iterate },     { "iterator", run_iterator },
-	{ "iterate_again", run_again }, { "signals", run_signals },
-	{ "hangup", run_hangup },       { "fork", run_fork },
-	{ "exec", run_exec },           { "descriptors", run_descriptors },
+	{ "calls", run_calls },
+	{ "threads", run_threads },
+	{ "deadlock", run_deadlock },
+	{ "posts", run_posts },
+	{ "stops", run_stops },
+	{ "free", run_free },
+	{ "free_early", run_free_early },
+	{ "refused", run_refused },
+	{ "dropped", run_dropped },
+	{ "iterate", run_iterate },
+	{ "iterator", run_iterator },
+	{ "iterate_again", run_again },
+	{ "signals", run_signals },
+	{ "hangup", run_hangup },
+	{ "fork", run_fork },
+	{ "exec", run_exec },
+	{ "descriptors", run_descriptors },
 };
 
 int main(int argc, char **argv)

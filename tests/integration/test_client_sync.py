@@ -82,6 +82,12 @@ def test_a_client_that_is_freed_by_another_thread(served, pyserver):
 
 
 @SERVED
+def test_a_client_that_is_freed_before_a_waiting_call_had_its_turn(served, pyserver):
+    run_program("free_early", pyserver.url, pyserver.key, served=served)
+    assert pyserver.log() == []
+
+
+@SERVED
 def test_a_server_that_is_not_there(served, pyserver):
     pyserver.down()
     try:
