@@ -2,12 +2,16 @@
 answered once, every connection is told of once, and the client works afterwards. A failure repeats with its seed."""
 
 import errno
+import json
+import os
 import random
+import subprocess
 import time
 
 import pytest
 
 from lib.client_driver import Driver
+from lib.processes import program, sanitizer_env, sanitizer_reports
 
 STEPS = 200
 CALLBACKS = ["connected", "disconnected", "reconnecting", "reconnect_failed", "error", "connect", "disconnect", "reply"]
@@ -103,3 +107,25 @@ def test_random_calls(pyserver, seed):
         client.started = begun["started"]
         assert "err" not in client.connect()
         assert client.request("get", "a")["value"] == "1"
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_several_clients_on_one_loop(pyserver, tmp_path, seed):
+    """Each does anything to any other, inside callbacks too, while their connections are dropped now and then."""
+    words = [program("tests/integration/client_many_driver"), pyserver.url, pyserver.key, str(seed), "4000"]
+    env = {**os.environ, **sanitizer_env(tmp_path)}
+    with subprocess.Popen(words, stdout=subprocess.PIPE, env=env, text=True) as process:
+        try:
+            while process.poll() is None:
+                time.sleep(0.05)
+                pyserver.drop_connections()
+            counts = json.loads(process.stdout.read())
+        finally:
+            process.kill()
+    assert not sanitizer_reports(tmp_path), sanitizer_reports(tmp_path)
+    assert process.returncode == 0
+    for begun, answered in (("connects", "connected"), ("disconnects", "disconnected"), ("requests", "replies")):
+        assert counts[begun] == counts[answered] > 0
+    assert counts["opened"] > 50
+    # a client that is freed tells nothing of the end of its connection
+    assert counts["opened"] - counts["freed"] <= counts["lost"] <= counts["opened"]
