@@ -308,6 +308,8 @@ static void posted(void *arg)
 	struct post *post = arg;
 
 	CHECK(post->n == post->posts->next);
+	if (post->n == 0)
+		CHECK(hpkv_loop_start_thread(post->posts->loop) == -EALREADY);
 	if (++post->posts->next == post->posts->last)
 		hpkv_loop_stop(post->posts->loop);
 	free(post);
@@ -329,7 +331,7 @@ static void run_posts(const struct run *run)
 	}
 	pthread_join(thread, NULL);
 	CHECK(posts.next == posts.last);
-	/* a stop before the run ends it, and the thread of its own is refused while a run is under way */
+	/* a stop before the run ends it */
 	hpkv_loop_stop(posts.loop);
 	hpkv_loop_run(posts.loop);
 	hpkv_loop_free(posts.loop);
