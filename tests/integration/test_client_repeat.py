@@ -1,6 +1,7 @@
 """What libhpkv does with requests whose connection was lost: what may be repeated is, what may not is told as unknown."""
 
 import errno
+from random import Random
 
 import pytest
 
@@ -435,6 +436,56 @@ def test_the_connection_is_lost_while_a_disconnect_waits(driver, pyserver):
     driver.wait("disconnect")
     assert driver.state() == 0
     assert pyserver.log() == [("SET", "a")]
+
+
+# --- all of it together ---
+
+FAULTS = [{"drop": True}, {"drop": True, "apply": True}, {"close": 1001}, {"partial": True}, {"code": 429}]
+
+
+def scatter(pyserver, random, count, requests):
+    for _ in range(count):
+        fault = dict(random.choice(FAULTS), skip=random.randrange(requests), times=random.choice([1, 1, 2]))
+        if random.random() < 0.5:
+            fault["op"] = random.choice(["GET", "SET", "DELETE", "PATCH"])
+        pyserver.fault(**fault)
+
+
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_with_faults_of_every_kind_each_change_happens_once(pyserver, seed):
+    """One writer for each key, and no other: what it says of the key is true, so nothing is left unknown but patches."""
+    random = Random(seed)
+    keys = [f"k{i}" for i in range(20)]
+    held = dict.fromkeys(keys)
+    logs = {f"log{i}": "" for i in range(5)}
+    with driver_of(pyserver, max_in_flight=8, throttle={"enabled": True, "rate_per_s": 1000}) as client:
+        client.connect()
+        scatter(pyserver, random, 60, 200)
+        for round_ in range(8):
+            started = {}
+            for key in keys:
+                wanted = None if held[key] is not None and random.random() < 0.3 else f"{key} {round_}"
+                command = ["delete", key] if wanted is None else ["set", key, wanted]
+                priority = random.choice(["interactive", "background"])
+                started[key] = wanted, client.start(*command, {"before": held[key], "priority": priority})
+            patches = {log: client.start("patch", log, f"<{round_}>") for log in logs}
+            for key, (wanted, number) in started.items():
+                assert "err" not in client.reply(number)
+                held[key] = wanted
+                assert pyserver.get(key) == wanted
+            for log, number in patches.items():
+                reply = client.reply(number)
+                text = pyserver.get(log) or ""
+                assert text in (logs[log], logs[log] + f"<{round_}>")
+                if "err" in reply:
+                    assert_unknown(reply)
+                else:
+                    assert text != logs[log]
+                logs[log] = text
+        for key in keys:
+            changes = [value for value in pyserver.history(key) if value is not None]
+            assert len(changes) == len(set(changes))
+        assert client.count("connected") > 5
 
 
 # --- a real server that is killed ---
