@@ -36,19 +36,17 @@ int hpkv_loop_new(struct hpkv_loop **out)
 
 void hpkv_loop_free(struct hpkv_loop *loop)
 {
-	struct pipe_signal signal;
 	struct wait last = { 0 };
 
 	if (!loop)
 		return;
 	serve_join_thread(loop);
-	serve_until_freed(loop, &last);
-	pipe_signal_block(&signal);
+	serve_last_begin(loop, &last);
 	tokens_cancel(loop);
 	http_free(loop);
 	if (loop->owned)
 		loop_free(loop->base);
-	pipe_signal_restore(&signal);
+	serve_last_end(&last);
 	vhosts_free(loop);
 	serving_deinit(&loop->serving);
 	free(loop);

@@ -15,7 +15,7 @@ static void pipe_set(sigset_t *set)
 	sigaddset(set, SIGPIPE);
 }
 
-void pipe_signal_block(struct pipe_signal *state)
+static void pipe_signal_block(struct pipe_signal *state)
 {
 	sigset_t set;
 
@@ -25,7 +25,7 @@ void pipe_signal_block(struct pipe_signal *state)
 	pthread_sigmask(SIG_BLOCK, &set, &state->before);
 }
 
-void pipe_signal_restore(const struct pipe_signal *state)
+static void pipe_signal_restore(const struct pipe_signal *state)
 {
 	const struct timespec now = { 0 };
 	sigset_t set;
@@ -60,6 +60,7 @@ static void take_turn(struct serving *serving, struct wait *wait)
 {
 	serving->server = wait;
 	serving->server_thread = pthread_self();
+	pipe_signal_block(&wait->signal);
 }
 
 static void enter(struct hpkv_loop *loop, struct wait *wait)
@@ -76,8 +77,10 @@ static void leave(struct wait *wait)
 
 	DL_DELETE(serving->waits, wait);
 	pthread_cond_destroy(&wait->turn);
-	if (serving->server == wait)
+	if (serving->server == wait) {
 		serving->server = NULL;
+		pipe_signal_restore(&wait->signal);
+	}
 	if (serving->server)
 		return;
 	DL_FOREACH(serving->waits, next) {
@@ -109,9 +112,7 @@ static void set_done(struct wait *wait)
 static void serve_rounds(struct wait *wait)
 {
 	struct serving *serving = &wait->loop->serving;
-	struct pipe_signal signal;
 
-	pipe_signal_block(&signal);
 	serving->in_round = true;
 	while (!wait->done) {
 		pthread_mutex_unlock(&serving->lock);
@@ -119,7 +120,6 @@ static void serve_rounds(struct wait *wait)
 		pthread_mutex_lock(&serving->lock);
 	}
 	serving->in_round = false;
-	pipe_signal_restore(&signal);
 }
 
 static void until_done(struct wait *wait)
@@ -131,7 +131,8 @@ static void until_done(struct wait *wait)
 			pthread_cond_wait(&wait->turn, &serving->lock);
 			continue;
 		}
-		take_turn(serving, wait);
+		if (!serving->server)
+			take_turn(serving, wait);
 		serve_rounds(wait);
 	}
 }
@@ -158,14 +159,11 @@ static void start(void *arg)
 static void start_here(struct wait *wait)
 {
 	struct serving *serving = &wait->loop->serving;
-	struct pipe_signal signal;
 
 	take_turn(serving, wait);
 	pthread_mutex_unlock(&serving->lock);
-	pipe_signal_block(&signal);
 	loop_run_posted(wait->loop->base);
 	start(wait);
-	pipe_signal_restore(&signal);
 	pthread_mutex_lock(&serving->lock);
 }
 
@@ -323,9 +321,14 @@ void serve_join_thread(struct hpkv_loop *loop)
 	serving->has_thread = false;
 }
 
-void serve_until_freed(struct hpkv_loop *loop, struct wait *wait)
+void serve_last_begin(struct hpkv_loop *loop, struct wait *wait)
 {
 	pthread_mutex_lock(&loop->serving.lock);
 	take_turn(&loop->serving, wait);
 	pthread_mutex_unlock(&loop->serving.lock);
+}
+
+void serve_last_end(const struct wait *wait)
+{
+	pipe_signal_restore(&wait->signal);
 }

@@ -13,6 +13,13 @@
 struct hpkv_client;
 struct hpkv_loop;
 
+/* SIGPIPE is blocked on a thread while it serves, since OpenSSL writes to sockets without MSG_NOSIGNAL; what that raised is
+ * dropped afterwards. */
+struct pipe_signal {
+	sigset_t before;
+	bool pending; /* already before */
+};
+
 enum wait_kind {
 	WAIT_CALL,
 	WAIT_RUN,    /* hpkv_loop_run */
@@ -29,6 +36,7 @@ struct wait {
 	enum wait_kind kind;
 	bool started, cancelled, done;
 	pthread_cond_t turn; /* it is done, or nobody serves the loop */
+	struct pipe_signal signal;
 	struct wait *prev, *next;
 };
 
@@ -67,15 +75,9 @@ void serve_stop(struct hpkv_loop *loop);
 CHECKED int serve_start_thread(struct hpkv_loop *loop);
 /* Ends and joins the thread, if there is one. */
 void serve_join_thread(struct hpkv_loop *loop);
-/* The calling thread serves the loop until it is freed. */
-void serve_until_freed(struct hpkv_loop *loop, struct wait *wait);
 
-/* SIGPIPE: OpenSSL writes to sockets without MSG_NOSIGNAL. What it raises on this thread between the two is dropped. */
-struct pipe_signal {
-	sigset_t before;
-	bool pending; /* already before */
-};
-void pipe_signal_block(struct pipe_signal *state);
-void pipe_signal_restore(const struct pipe_signal *state);
+/* Around the freeing of the loop, which calls back and writes to connections as serving does. */
+void serve_last_begin(struct hpkv_loop *loop, struct wait *wait);
+void serve_last_end(const struct wait *wait);
 
 #endif
