@@ -206,8 +206,6 @@ static int send_request(struct hpkv_client *client, struct hpkv_request *request
 		buf_free(&calls->out);
 	buf_clear(&calls->out);
 	if (r == 0)
-		r = buf_resize(&calls->out, LWS_PRE);
-	if (r == 0)
 		r = codec_encode(&calls->out, request->id, request->look ? &look : &request->call);
 	return r;
 }

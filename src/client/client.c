@@ -375,7 +375,7 @@ static struct buf *next_frame(void *arg)
 
 	if (frame) {
 		client->stats.messages_sent++;
-		client->stats.bytes_sent += frame->len - LWS_PRE;
+		client->stats.bytes_sent += frame->len;
 	}
 	return frame;
 }

@@ -183,7 +183,7 @@ static int gather(struct connection *connection)
 
 	frames_clear(frames);
 	while (r == 0 && frames->out.len < GATHERED_BYTES && (frame = connection->events->next_frame(connection->arg)))
-		r = frames_add_text(frames, str_of(frame->p + LWS_PRE, frame->len - LWS_PRE));
+		r = frames_add_text(frames, buf_str(frame));
 	if (r)
 		set_error(connection, r, 0, strerror(-r));
 	return r;

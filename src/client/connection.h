@@ -16,8 +16,7 @@ struct connection_events {
 	void (*open)(void *arg);
 	/* One whole message, valid during the call. */
 	void (*message)(void *arg, struct str raw);
-	/* The next frame to send, LWS_PRE bytes of room in front of the text, or NULL: nothing waits. It is sent
-	 * (and masked in place) before this is called again, and stays the callee's. */
+	/* The text of the next frame to send, or NULL: nothing waits. It is copied, together with others that wait. */
 	struct buf *(*next_frame)(void *arg);
 	/* The end, once: the connection was refused, lost, or closed after connection_close (error NULL). Free
 	 * it. */
