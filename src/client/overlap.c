@@ -82,13 +82,30 @@ static bool remember(struct heard_list *list, const struct hpkv_notification *no
 
 /* --- the two connections --- */
 
+static void replace(struct heard_list *list, struct heard_list *by)
+{
+	drop_all(list);
+	*list = *by;
+	*by = (struct heard_list){ 0 };
+}
+
+void overlap_prepare(struct overlap *overlap)
+{
+	replace(&overlap->behind, &overlap->told);
+	overlap->preparing = true;
+	overlap->synced = false;
+}
+
+void overlap_cancel(struct overlap *overlap)
+{
+	if (overlap->preparing)
+		replace(&overlap->told, &overlap->behind);
+	overlap->preparing = false;
+}
+
 void overlap_begin(struct overlap *overlap)
 {
-	struct heard_list told = overlap->told;
-
-	overlap->told = (struct heard_list){ 0 };
-	overlap_free(overlap);
-	overlap->behind = told;
+	overlap->preparing = false;
 	overlap->active = true;
 }
 

@@ -1,6 +1,7 @@
 /* The notifications of two connections of which the second takes over from the first. While both stand each carries the
  * same changes in the same order, but for those from before the second was made, which only the first has, and those from
- * after the first's end. The first's are told as they come. The second's are kept, until the first has brought them too or
+ * after the first's end. The first's are told as they come; which, is remembered since the second was dialled, because the
+ * second may stand before anybody here knows of it. The second's are kept, until the first has brought them too or
  * has ended; then what is left of them is told. Afterwards those of the second that the first was ahead with are passed by.
  * So each is told once, and no key goes backwards, however far one of the two lags behind.
  *
@@ -29,7 +30,8 @@ struct heard_list {
 
 /* {0}: there is one connection, and nothing to remember. */
 struct overlap {
-	bool active;
+	bool preparing;         /* the second is being dialled */
+	bool active;            /* both stand */
 	bool synced;            /* one came on both, so the first is not behind with what the second has not */
 	struct heard_list told; /* by the first, and not come on the second yet */
 	struct heard_list kept; /* from the second, and not come on the first yet */
@@ -37,7 +39,11 @@ struct overlap {
 	struct heard_list behind;
 };
 
-/* The next overlap. That of before has ended, and its second is the first now. */
+/* A second connection is about to be dialled. The overlap before has ended, and its second is the first now. */
+void overlap_prepare(struct overlap *overlap);
+/* It will not stand. Without overlap_prepare: no effect. */
+void overlap_cancel(struct overlap *overlap);
+/* It stands. */
 void overlap_begin(struct overlap *overlap);
 
 /* The first brought one. True: it is to be told. Without memory the same on the second will not be recognised. */

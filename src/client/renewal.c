@@ -40,7 +40,7 @@ bool renewal_hears(struct hpkv_client *client, const struct hpkv_notification *n
 	struct renewal *renewal = &client->renewal;
 	bool tell;
 
-	if (renewal->from_former)
+	if (renewal->from_former || renewal->overlap.preparing)
 		return overlap_first(&renewal->overlap, notification);
 	if (overlap_second(&renewal->overlap, notification, &tell) == 0)
 		return tell;
@@ -99,6 +99,13 @@ static void close_former(struct hpkv_client *client)
 
 static void ticked(struct loop_timer *timer);
 
+/* By then what the former told has come on the second too. */
+static void forget_later(struct hpkv_client *client)
+{
+	loop_timer_set(client->loop->base, &client->renewal.tick, client->dead_after_s * (uint64_t)CLOCK_US_PER_S,
+		       ticked);
+}
+
 static void release(struct hpkv_client *client)
 {
 	if (!client->renewal.holding)
@@ -115,7 +122,7 @@ static void end_overlap(struct hpkv_client *client)
 
 	close_former(client);
 	overlap_end(&renewal->overlap);
-	loop_timer_set(client->loop->base, &renewal->tick, client->dead_after_s * (uint64_t)CLOCK_US_PER_S, ticked);
+	forget_later(client);
 	release(client);
 	tell_kept(client);
 }
@@ -222,12 +229,7 @@ static void opened(struct dial *dial, struct connection *connection)
 	struct renewal *renewal = &client->renewal;
 
 	if (client->state != HPKV_CONNECTED) {
-		connection_free(connection);
-		return;
-	}
-	/* the former of the former is still waited for */
-	renewal_lost(client);
-	if (client->state != HPKV_CONNECTED) {
+		overlap_cancel(&renewal->overlap);
 		connection_free(connection);
 		return;
 	}
@@ -244,6 +246,18 @@ static void opened(struct dial *dial, struct connection *connection)
 		wait_for_expiry(client);
 }
 
+/* Before the second connection is dialled. False: that has become needless. May call the user. */
+static bool prepare(struct hpkv_client *client)
+{
+	/* the former of the present one is still waited for */
+	renewal_lost(client);
+	if (client->state != HPKV_CONNECTED)
+		return false;
+	loop_timer_cancel(&client->renewal.tick);
+	overlap_prepare(&client->renewal.overlap);
+	return true;
+}
+
 static void failed(struct hpkv_client *client, const struct hpkv_error *error)
 {
 	struct renewal *renewal = &client->renewal;
@@ -252,6 +266,9 @@ static void failed(struct hpkv_client *client, const struct hpkv_error *error)
 
 	if (client->state != HPKV_CONNECTED)
 		return;
+	if (renewal->overlap.preparing)
+		forget_later(client);
+	overlap_cancel(&renewal->overlap);
 	if (getrandom(&random, sizeof(random), GRND_NONBLOCK) != sizeof(random))
 		random = clock_now_us();
 	/* what the user gave does not become better by itself */
@@ -292,8 +309,8 @@ static void got_token(struct dial *dial, const char *token, const struct hpkv_er
 	struct renewal *renewal = &client->renewal;
 	struct hpkv_error memory;
 
-	renewal->asking = NULL;
 	client_enter(client);
+	renewal->asking = NULL;
 	if (!error && take_token(renewal, token) < 0) {
 		error_set(&memory, -ENOMEM, 0, "out of memory");
 		error = &memory;
@@ -317,7 +334,11 @@ static void got_next(void *arg, const char *token, const struct hpkv_error *erro
 {
 	struct hpkv_client *client = arg;
 
-	got_token(&client->renewal.dial, token, error);
+	client->renewal.asking = NULL;
+	client_enter(client);
+	if (error || prepare(client))
+		got_token(&client->renewal.dial, token, error);
+	client_leave(client);
 }
 
 static void ask(struct hpkv_client *client, struct dial *dial,
@@ -347,6 +368,7 @@ static void stop_renewing(struct renewal *renewal)
 		token_cancel(renewal->asking);
 	renewal->asking = NULL;
 	dial_cancel(&renewal->dial);
+	overlap_cancel(&renewal->overlap);
 	loop_timer_cancel(&renewal->timer);
 }
 
@@ -360,7 +382,7 @@ static void begin(struct hpkv_client *client)
 	renewal->other_given = false;
 	if (renewal->source)
 		ask(client, &renewal->dial, got_next);
-	else
+	else if (prepare(client))
 		dial_start(&renewal->dial);
 }
 
