@@ -264,6 +264,23 @@ def test_another_address_of_the_same_name(tmp_path):
                 assert second.accepted == 1
 
 
+def test_a_socket_whose_folder_is_gone(tmp_path):
+    """Only the server's 404 makes a request say that its key is not there."""
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    lose = threading.Event()
+    with RawServer(upgraded(lambda _connection: lose.wait(60)), family=socket.AF_UNIX, address=str(folder / "socket")):
+        with Driver(f"unix:{folder}/socket", api_key="k", **QUICK) as client:
+            assert "err" not in client.connect()
+            folder.rename(tmp_path / "elsewhere")
+            client.do("inside", "disconnected", [["get", "a"]])
+            client.state()
+            lose.set()
+            client.started += 1
+            assert client.reply(client.started)["err"] == -errno.ECONNREFUSED
+            client.wait("reconnect_failed")
+
+
 # --- dead peers ---
 
 
