@@ -7,7 +7,8 @@
 
 /* How pages follow each other. A page begins at the last key of the page before, and that key, which comes again, is
  * dropped: the key that follows it is one byte longer and could be too long for the server. Only where this gives
- * nothing new (the server had room for that record alone) the page begins right behind it.
+ * nothing new (the server had room for that record alone) the page begins right behind it. A server that refuses that
+ * one's key too leaves no way on, and its error is told: what begins with a key cannot be passed by unseen.
  *
  * Of what a server gives, keys outside of the range that was asked for are dropped, and keys that do not ascend by their
  * bytes within a page are an error: the next page's beginning would rest on them, and records be lost or told twice. */

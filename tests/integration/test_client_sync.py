@@ -151,6 +151,15 @@ def test_iterator_over_the_longest_keys(how, served, pyserver):
 
 
 @WALK
+def test_iterator_that_cannot_go_on_says_so(how, served, pyserver):
+    """A page has room for one record, and the key right behind it is too long to be asked for."""
+    pyserver.configure(max_key=512, page_bytes=1500)
+    values = {("k" * 508) + f"{i:04}": "v" * 1000 for i in range(3)}
+    pyserver.set_all(values)
+    assert walk(pyserver, how, served) == (sorted(values.items())[:1], -errno.EINVAL)
+
+
+@WALK
 def test_iterator_of_a_server_that_says_more_and_gives_nothing(how, served, pyserver):
     pyserver.set("a", "1")
     pyserver.fault(op="RANGE", fields={"truncated": True})
