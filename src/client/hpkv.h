@@ -121,7 +121,9 @@ struct hpkv_config {
 	const char *token;
 	/* Instead of both: the client gets its tokens with this (copied; a url, api_key or ca_file that is NULL is the
 	 * client's own), one for each connection, and changes over to a connection with a new one before the old one
-	 * expires. Notifications are neither lost nor told twice over that. */
+	 * expires. Notifications are neither lost nor told twice over that, and there is no event. A token that cannot be had
+	 * fails the attempt to connect; of a renewal it is HPKV_EVENT_ERROR, and it is tried again after reconnect's delays as long
+	 * as the old connection stands. */
 	const struct hpkv_token_config *tokens;
 	/* How long a token is used, at most; one that says itself when it expires is used for nine tenths of its time if that
 	 * is shorter. Default 6600000 (110 minutes). */
@@ -183,7 +185,8 @@ HPKV_API int hpkv_client_disconnect(struct hpkv_client *client, bool cancel, voi
 HPKV_API enum hpkv_state hpkv_client_state(const struct hpkv_client *client);
 
 /* Another token for what comes: the next connection, and at once, if there is a connection, the change over to
- * one with this token, as with `tokens`. 0, -EINVAL (the client has no token, or gets them itself), -ENOMEM. */
+ * one with this token, as with `tokens`. If the server refuses it, that is HPKV_EVENT_ERROR, and the connection stays as it
+ * is. 0, -EINVAL (the client has no token, or gets them itself), -ENOMEM. */
 HPKV_API int hpkv_client_set_token(struct hpkv_client *client, const char *token);
 
 /* --- events --- */

@@ -222,6 +222,25 @@ def test_freed_while_a_server_is_started(local):
         assert client.wait("connect")["err"] == -errno.ECANCELED
 
 
+def connections(client):
+    """How many the client has made."""
+    before = client.count("stats")
+    client.do("stats")
+    return client.wait("stats", after=before)["connections"]
+
+
+def test_tokens_from_the_folders_server(local):
+    """The key is DIR's; the connection changes while the store is watched."""
+    with local.driver(tokens={"subscribe_patterns": ["a*"]}, token_lifetime_ms=500) as client:
+        assert "err" not in client.connect()
+        for i in range(3):
+            assert "err" not in client.request("set", "a1", str(i))
+            assert client.wait("notification", after=i)["value"] == str(i)
+            made = connections(client)
+            wait_for(lambda made=made: connections(client) > made, "a change-over")
+        assert (client.count("connected"), client.count("disconnected")) == (1, 0)
+
+
 def test_a_token_connection(local):
     with local.driver() as asker:
         asker.do("token", ["a*"], None)
