@@ -3,13 +3,13 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
-#include <signal.h>
 #include <stdatomic.h>
 #include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
+#include "base/context.h"
 #include "base/list.h"
 
 struct post {
@@ -26,6 +26,7 @@ struct kept {
 
 struct loop {
 	struct lws_context *context;
+	struct context_log log;
 	struct lws_vhost *vhost; /* carries the adopted descriptors */
 	atomic_bool stop;
 
@@ -72,45 +73,6 @@ static const struct lws_protocols loop_protocols[] = {
 	{ 0 },
 };
 
-/* libwebsockets keeps process-wide things of its own while it makes or ends a context. */
-static pthread_mutex_t process_lock = PTHREAD_MUTEX_INITIALIZER;
-
-#define LOG_CONTEXT_AWARE (1 << 16) /* since libwebsockets 4.3; a level with it cannot be set again from here */
-
-/* The bits of the global log level, which can only be asked for one by one. */
-static int log_level(void)
-{
-	int level = 0;
-
-	for (int bit = 0; bit < 31; bit++)
-		if (lwsl_visible(1 << bit))
-			level |= 1 << bit;
-	return level;
-}
-
-/* Making a context makes the process ignore SIGPIPE and, at the default log level, writes what libwebsockets was built
- * with to standard error. Neither is a library's to do: both are put back. */
-static struct lws_context *create_context(const struct lws_context_creation_info *info)
-{
-	struct lws_context *context;
-	struct sigaction before;
-	int level;
-	bool quiet;
-
-	pthread_mutex_lock(&process_lock);
-	level = log_level();
-	quiet = (level & LLL_NOTICE) && !(level & (LLL_INFO | LOG_CONTEXT_AWARE));
-	if (quiet)
-		lws_set_log_level(level & ~LLL_NOTICE, NULL);
-	sigaction(SIGPIPE, NULL, &before);
-	context = lws_create_context(info);
-	sigaction(SIGPIPE, &before, NULL);
-	if (quiet)
-		lws_set_log_level(level, NULL);
-	pthread_mutex_unlock(&process_lock);
-	return context;
-}
-
 /* libwebsockets would fill a table for as many descriptors as the process may have, which can be a million or more. */
 #define DESCRIPTORS 1024
 
@@ -140,15 +102,23 @@ int loop_new_for(struct loop **out, unsigned descriptors)
 		return -ENOMEM;
 	pthread_mutex_init(&loop->lock, NULL);
 	loop->last = &loop->first;
-	loop->context = create_context(&info);
+	loop->context = context_create(&info, &loop->log);
 	if (loop->context)
-		loop->vhost = lws_create_vhost(loop->context, &vhost);
+		loop->vhost = loop_vhost(loop, &vhost);
 	if (!loop->vhost) {
 		loop_free(loop);
 		return -ENOMEM;
 	}
 	*out = loop;
 	return 0;
+}
+
+struct lws_vhost *loop_vhost(struct loop *loop, const struct lws_context_creation_info *from)
+{
+	struct lws_context_creation_info info = *from;
+
+	context_log_vhost(&loop->log, &info);
+	return lws_create_vhost(loop->context, &info);
 }
 
 struct lws_context *loop_context(struct loop *loop)
@@ -221,9 +191,7 @@ void loop_free(struct loop *loop)
 	loop_run_posted(loop);
 	if (loop->context) {
 		lws_sul_cancel(&loop->nudge);
-		pthread_mutex_lock(&process_lock);
-		lws_context_destroy(loop->context);
-		pthread_mutex_unlock(&process_lock);
+		context_destroy(loop->context);
 	}
 	loop_run_posted(loop);
 	free_kept(loop);

@@ -38,6 +38,9 @@ void loop_stop(struct loop *loop);
 
 struct lws_context *loop_context(struct loop *loop);
 
+/* A virtual host on it. NULL: no memory, or what libwebsockets does not accept. */
+struct lws_vhost *loop_vhost(struct loop *loop, const struct lws_context_creation_info *info);
+
 /* A copy of these bytes that lives as long as the loop, for what libwebsockets only points to. Equal bytes give the same
  * copy, aligned for any type. NULL: no memory. */
 const void *loop_keep(struct loop *loop, const void *data, size_t size);

@@ -56,7 +56,7 @@ static struct lws_vhost *new_vhost(struct hpkv_loop *loop, bool tls, const char 
 
 	if (ca_file)
 		info.options |= LWS_SERVER_OPTION_DISABLE_OS_CA_CERTS;
-	return lws_create_vhost(loop_context(loop->base), &info);
+	return loop_vhost(loop->base, &info);
 }
 
 int vhost_get(struct hpkv_loop *loop, bool tls, const char *ca_file, const struct lws_protocols *protocols,

@@ -172,7 +172,7 @@ struct lws_vhost *stream_vhost_new(struct loop *loop)
 		.protocols = stream_protocols,
 	};
 
-	return lws_create_vhost(loop_context(loop), &info);
+	return loop_vhost(loop, &info);
 }
 
 int stream_new(struct loop *loop, struct lws_vhost *vhost, int fd, const struct stream_handlers *handlers, void *arg,

@@ -224,5 +224,6 @@ void run_exec(const struct run *run)
 	wait_for(child);
 	CHECK(hpkv_set_sync(client, hpkv_str("a"), hpkv_str("1"), NULL, NULL) == 0);
 	end(loop, client);
-	CHECK(descriptors() == before);
+	/* libwebsockets 4.3 forgets one of its own, which is not inherited */
+	CHECK(descriptors() - before <= (LWS_LIBRARY_VERSION_NUMBER >= 4003000));
 }
