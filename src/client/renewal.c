@@ -147,8 +147,11 @@ static bool former_needed(const struct hpkv_client *client)
 		return true;
 	if (renewal->overlap.synced)
 		return false;
-	return stood_us < LINGER_US ||
-	       (renewal->overlap.kept.first && stood_us < client->dead_after_s * (uint64_t)CLOCK_US_PER_S);
+	if (stood_us < LINGER_US)
+		return true;
+	/* it lags behind; but one with the user's other token may simply not hear of the same keys */
+	return renewal->source && renewal->overlap.kept.first &&
+	       stood_us < client->dead_after_s * (uint64_t)CLOCK_US_PER_S;
 }
 
 static void look_at_former(struct hpkv_client *client)

@@ -22,6 +22,14 @@ def pyserver():
         yield server
 
 
+@pytest.fixture
+def given(pyserver):
+    """A function for tokens."""
+    asker = Client(pyserver.url, pyserver.key)  # which needs no connection for them
+    yield lambda *patterns: asker.token(patterns=list(patterns))
+    asker.close()
+
+
 def tokens(server, *patterns, **more):
     return {"api_key": server.key, "subscribe_patterns": list(patterns), **more}
 
@@ -128,7 +136,7 @@ def test_a_token_says_when_it_expires(tmp_path):
             with Writer(server) as writer:
                 wait_for(lambda: time.monotonic() - began > 12, "the first token's end")
                 each_once_and_in_order(client, writer)
-            assert connections(client) == 2
+            assert connections(client) >= 2
 
 
 def test_equal_notifications_are_told_as_often_as_they_came(pyserver):
@@ -169,7 +177,9 @@ def test_an_idle_subscriber_changes_over_too(pyserver):
 def test_requests_without_pause(tmp_path):
     """None fails, and none is made twice."""
     with Hpkvd(tmp_path / "store") as server:
-        with Driver(server.url, tokens=tokens(server), token_lifetime_ms=700) as client:
+        # the driver has room for 100000 of them
+        rate = {"enabled": True, "rate_per_s": 5000}
+        with Driver(server.url, tokens=tokens(server), token_lifetime_ms=700, throttle=rate) as client:
             assert "err" not in client.connect()
             done = 0
             while connections(client) < 6:
@@ -183,15 +193,16 @@ def test_requests_without_pause(tmp_path):
             assert client.count("disconnected") == 0
 
 
-def test_what_is_under_way_is_waited_for(pyserver):
+def test_what_is_under_way_is_waited_for(pyserver, given):
     """A slow answer keeps the former connection, and holds up nobody."""
     pyserver.set("a", "1")
     held = pyserver.fault(op="GET", key="slow", hold=True)
     pyserver.set("slow", "2")
-    with Driver(pyserver.url, tokens=tokens(pyserver), token_lifetime_ms=1500, operation_timeout_ms=LONG) as client:
+    with Driver(pyserver.url, token=given(), operation_timeout_ms=LONG) as client:
         assert "err" not in client.connect()
         slow = client.start("get", "slow")
         wait_for(lambda: pyserver.hits(held) == 1, "the slow request")
+        client.do("set_token", given())
         changes(client, 1)
         assert client.request("get", "a")["value"] == "1"
         assert pyserver.closes() == []
@@ -218,14 +229,17 @@ def test_the_next_change_does_not_wait_for_ever(pyserver):
         gave_way(client, pyserver)
 
 
-def test_the_former_connection_is_lost(pyserver):
+def test_the_former_connection_is_lost(pyserver, given):
     """By then it is no loss: there is no event, and what was under way on it goes on."""
     pyserver.set("a", "1")
-    held = pyserver.fault(op="GET", key="a", drop=True, delay=3, times=1)
-    with Driver(pyserver.url, tokens=tokens(pyserver), token_lifetime_ms=1500, operation_timeout_ms=LONG) as client:
+    held = pyserver.fault(op="GET", key="a", drop=True, hold=True, times=1)
+    with Driver(pyserver.url, token=given(), operation_timeout_ms=LONG) as client:
         assert "err" not in client.connect()
         number = client.start("get", "a")
+        wait_for(lambda: pyserver.hits(held) == 1, "the request")
+        client.do("set_token", given())
         changes(client, 1)
+        pyserver.release(held)
         assert client.reply(number)["value"] == "1"
         assert pyserver.hits(held) == 1
         assert (client.count("connected"), client.count("disconnected")) == (1, 0)
@@ -426,13 +440,6 @@ def test_a_token_server_that_never_answers(pyserver):
 # --- another token ---
 
 
-@pytest.fixture
-def given(pyserver):
-    """A function for tokens."""
-    with Client(pyserver.url, pyserver.key) as asker:
-        yield lambda *patterns: asker.token(patterns=list(patterns))
-
-
 def test_another_token(pyserver, given):
     pyserver.set("b", "0")
     with Driver(pyserver.url, token=given("a")) as client:
@@ -504,32 +511,29 @@ def test_who_gets_tokens_takes_none(pyserver):
 # --- ends in the midst of it ---
 
 
-def in_the_midst(pyserver, client):
+def in_the_midst(pyserver, given, client):
     """A request keeps the former connection. Answers its number."""
     held = pyserver.fault(op="GET", key="slow", hold=True)
     assert "err" not in client.connect()
     number = client.start("get", "slow")
     wait_for(lambda: pyserver.hits(held) == 1, "the request")
+    client.do("set_token", given("a"))
     changes(client, 1)
-    assert pyserver.connections() >= 2
     return number
 
 
-MIDST = {"token_lifetime_ms": 1500, "operation_timeout_ms": LONG}
-
-
-def test_freed_in_the_midst(pyserver):
-    with Driver(pyserver.url, tokens=tokens(pyserver, "a"), **MIDST) as client:
-        number = in_the_midst(pyserver, client)
+def test_freed_in_the_midst(pyserver, given):
+    with Driver(pyserver.url, token=given("a"), operation_timeout_ms=LONG) as client:
+        number = in_the_midst(pyserver, given, client)
         client.do("free")
         client.wait("freed")
         assert client.reply(number)["err"] == -errno.ECANCELED
     wait_for(lambda: pyserver.connections() == 0, "the connections' end")
 
 
-def test_disconnected_in_the_midst(pyserver):
-    with Driver(pyserver.url, tokens=tokens(pyserver, "a"), **MIDST) as client:
-        number = in_the_midst(pyserver, client)
+def test_disconnected_in_the_midst(pyserver, given):
+    with Driver(pyserver.url, token=given("a"), operation_timeout_ms=LONG) as client:
+        number = in_the_midst(pyserver, given, client)
         client.do("disconnect")
         client.wait("disconnect")
         assert client.reply(number)["err"] == -errno.ECANCELED
@@ -539,10 +543,10 @@ def test_disconnected_in_the_midst(pyserver):
         assert "err" not in client.connect()
 
 
-def test_disconnected_gently_in_the_midst(pyserver):
+def test_disconnected_gently_in_the_midst(pyserver, given):
     """The request that the former connection is kept for is waited for."""
-    with Driver(pyserver.url, tokens=tokens(pyserver, "a"), **MIDST) as client:
-        number = in_the_midst(pyserver, client)
+    with Driver(pyserver.url, token=given("a"), operation_timeout_ms=LONG) as client:
+        number = in_the_midst(pyserver, given, client)
         pyserver.set("slow", "1")
         client.do("disconnect", False)
         assert client.state() == 3
@@ -553,11 +557,11 @@ def test_disconnected_gently_in_the_midst(pyserver):
         assert set(pyserver.closes()) == {1000}
 
 
-def test_both_connections_are_lost(pyserver):
+def test_both_connections_are_lost(pyserver, given):
     """There is one `disconnected`, and a reconnect; what was under way on either is repeated."""
     options = {"reconnect_initial_delay_ms": 20, "reconnect_jitter_ms": 0}
-    with Driver(pyserver.url, tokens=tokens(pyserver, "a"), **MIDST, **options) as client:
-        number = in_the_midst(pyserver, client)
+    with Driver(pyserver.url, token=given("a"), operation_timeout_ms=LONG, **options) as client:
+        number = in_the_midst(pyserver, given, client)
         pyserver.set("slow", "1")
         pyserver.clear_faults()
         pyserver.drop_connections()
@@ -568,12 +572,13 @@ def test_both_connections_are_lost(pyserver):
 def test_a_subscriber_that_ends_it_all(pyserver, what):
     """Inside a notification, at any moment of the change-over."""
     with Driver(pyserver.url, tokens=tokens(pyserver, "a"), token_lifetime_ms=500) as client:
-        for i in range(8):
+        for i in range(4):
             if what == ["free"] and i:
                 break
             assert "err" not in client.connect()
-            changes(client, i + 1)
+            changes(client, connections(client))
             client.do("inside", "notification", [what])
+            client.state()  # by then it has that
             pyserver.set("a", "1")
             client.wait("freed" if what == ["free"] else "disconnect", after=i)
     wait_for(lambda: pyserver.connections() == 0, "the connections' end")
