@@ -9,8 +9,8 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "base/context.h"
 #include "base/list.h"
+#include "base/loop_context.h"
 
 struct post {
 	struct post *prev, *next;
@@ -26,7 +26,7 @@ struct kept {
 
 struct loop {
 	struct lws_context *context;
-	struct context_log log;
+	struct loop_log log;
 	struct lws_vhost *vhost; /* carries the adopted descriptors */
 	atomic_bool stop;
 
@@ -102,7 +102,7 @@ int loop_new_for(struct loop **out, unsigned descriptors)
 		return -ENOMEM;
 	pthread_mutex_init(&loop->lock, NULL);
 	loop->last = &loop->first;
-	loop->context = context_create(&info, &loop->log);
+	loop->context = loop_context_create(&info, &loop->log);
 	if (loop->context)
 		loop->vhost = loop_vhost(loop, &vhost);
 	if (!loop->vhost) {
@@ -117,7 +117,7 @@ struct lws_vhost *loop_vhost(struct loop *loop, const struct lws_context_creatio
 {
 	struct lws_context_creation_info info = *from;
 
-	context_log_vhost(&loop->log, &info);
+	loop_log_vhost(&loop->log, &info);
 	return lws_create_vhost(loop->context, &info);
 }
 
@@ -191,7 +191,7 @@ void loop_free(struct loop *loop)
 	loop_run_posted(loop);
 	if (loop->context) {
 		lws_sul_cancel(&loop->nudge);
-		context_destroy(loop->context);
+		loop_context_destroy(loop->context);
 	}
 	loop_run_posted(loop);
 	free_kept(loop);

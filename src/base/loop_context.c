@@ -1,4 +1,4 @@
-#include "base/context.h"
+#include "base/loop_context.h"
 
 #include <dirent.h>
 #include <fcntl.h>
@@ -25,7 +25,7 @@ static int log_level(void)
 	return level;
 }
 
-void context_log_vhost(struct context_log *log, struct lws_context_creation_info *vhost)
+void loop_log_vhost(struct loop_log *log, struct lws_context_creation_info *vhost)
 {
 #if LWS_LIBRARY_VERSION_NUMBER >= 4003000
 	if (log->silent.u.emit)
@@ -37,12 +37,12 @@ void context_log_vhost(struct context_log *log, struct lws_context_creation_info
 }
 
 /* What goes wrong is told by our own errors. A program that has asked for more than warnings gets it all. */
-static void be_silent(struct lws_context_creation_info *info, struct context_log *log, int level)
+static void be_silent(struct lws_context_creation_info *info, struct loop_log *log, int level)
 {
 #if LWS_LIBRARY_VERSION_NUMBER >= 4003000
 	if (!(level & LLL_INFO)) {
 		log->silent.u.emit = lwsl_emit_stderr;
-		context_log_vhost(log, info);
+		loop_log_vhost(log, info);
 	}
 #else
 	(void)info;
@@ -91,7 +91,7 @@ static void close_on_exec(int fd, void *arg)
 
 /* Making a context makes the process ignore SIGPIPE, writes at the default log level what libwebsockets was built with, and
  * since 4.3 opens a netlink socket that is inherited. None of that is a library's to do. */
-struct lws_context *context_create(const struct lws_context_creation_info *from, struct context_log *log)
+struct lws_context *loop_context_create(const struct lws_context_creation_info *from, struct loop_log *log)
 {
 	struct lws_context_creation_info info = *from;
 	struct lws_context *context;
@@ -118,7 +118,7 @@ struct lws_context *context_create(const struct lws_context_creation_info *from,
 	return context;
 }
 
-void context_destroy(struct lws_context *context)
+void loop_context_destroy(struct lws_context *context)
 {
 	pthread_mutex_lock(&process_lock);
 	lws_context_destroy(context);
