@@ -369,6 +369,14 @@ struct hpkv_page {
 };
 HPKV_API void hpkv_page_free(struct hpkv_page *page);
 
+/* The shortest way: a client with the defaults, on a loop of its own that a thread serves, connected. api_key NULL: the one
+ * in the folder of local:DIR. Answers what hpkv_client_new, hpkv_loop_start_thread and hpkv_client_connect do. Free with
+ * hpkv_close_sync. */
+HPKV_API int hpkv_open_sync(const char *url, const char *api_key, struct hpkv_client **out, struct hpkv_error *error);
+/* Disconnects, and frees the client with its loop and thread. Only for what hpkv_open_sync made; not while other threads use it.
+ * NULL is allowed. */
+HPKV_API void hpkv_close_sync(struct hpkv_client *client);
+
 HPKV_API int hpkv_connect_sync(struct hpkv_client *client, struct hpkv_error *error);
 HPKV_API int hpkv_disconnect_sync(struct hpkv_client *client, bool cancel, struct hpkv_error *error);
 HPKV_API int hpkv_get_sync(struct hpkv_client *client, struct hpkv_slice key, const struct hpkv_options *options,

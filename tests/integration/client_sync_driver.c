@@ -484,11 +484,46 @@ static void run_dropped(const struct run *run)
 	end(loop, client);
 }
 
+/* --- the shortest way --- */
+
+static void run_open(const struct run *run)
+{
+	struct hpkv_client *client = NULL;
+	struct hpkv_error error;
+	struct hpkv_value value;
+
+	CHECK(hpkv_open_sync(NULL, run->key, &client, &error) == -EINVAL && error.text[0] && !client);
+	CHECK(hpkv_open_sync(run->url, NULL, &client, &error) == -EINVAL && error.text[0] && !client);
+	CHECK(hpkv_open_sync(run->url, "another", &client, &error) == -EACCES && !client);
+	CHECK(error.kind == HPKV_ERROR_AUTHENTICATION && error.code == 401);
+	hpkv_close_sync(NULL);
+	CHECK(hpkv_open_sync(run->url, run->key, &client, NULL) == 0);
+	CHECK(hpkv_set_sync(client, hpkv_str("a"), hpkv_str("1"), NULL, &error) == 0);
+	CHECK(hpkv_get_sync(client, hpkv_str("a"), NULL, &value, &error) == 0);
+	CHECK(strcmp(value.data, "1") == 0);
+	hpkv_value_free(&value);
+	hpkv_close_sync(client);
+}
+
+/* ARGUMENTS: a file that the server makes once its ping was answered, though nobody calls anything. */
+static void run_open_idle(const struct run *run)
+{
+	struct hpkv_client *client;
+
+	CHECK(hpkv_open_sync(run->url, run->key, &client, NULL) == 0);
+	while (access(run->arguments[0], F_OK) != 0)
+		usleep(1000);
+	CHECK(hpkv_set_sync(client, hpkv_str("a"), hpkv_str("1"), NULL, NULL) == 0);
+	hpkv_close_sync(client);
+}
+
 static const struct {
 	const char *name;
 	void (*run)(const struct run *run);
 } programs[] = {
 	{ "calls", run_calls },
+	{ "open", run_open },
+	{ "open_idle", run_open_idle },
 	{ "threads", run_threads },
 	{ "deadlock", run_deadlock },
 	{ "posts", run_posts },

@@ -12,7 +12,7 @@ import tempfile
 import pytest
 
 from lib.processes import program, sanitizer_env, sanitizer_reports
-from lib.rawserver import RawServer, upgraded
+from lib.rawserver import RawServer, answer, read_frame, upgraded
 
 LIMIT = 120
 
@@ -47,6 +47,26 @@ def run_program(name, url, key, *arguments, served="by_caller", env=None):
 def test_every_call(served, pyserver):
     run_program("calls", pyserver.url, pyserver.key, served=served)
     assert pyserver.contents() == {"n": -7, "o\0\n": "o\0\n", "again": "1"}
+
+
+def test_the_shortest_way(pyserver):
+    run_program("open", pyserver.url, pyserver.key)
+    assert pyserver.contents() == {"a": "1"}
+
+
+def test_the_shortest_way_is_alive_while_nothing_is_called(tmp_path):
+    closes = []
+
+    def ping_first(connection):
+        connection.sendall(b"\x89\x00")
+        assert read_frame(connection) == (10, b"")
+        (tmp_path / "answered").touch()
+        answer(connection)
+        closes.append("closed")
+
+    with RawServer(upgraded(ping_first)) as server:
+        run_program("open_idle", f"http://127.0.0.1:{server.port}", "sesame", tmp_path / "answered")
+    assert (server.accepted, closes) == (1, ["closed"])
 
 
 @SERVED
