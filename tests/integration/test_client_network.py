@@ -151,7 +151,8 @@ def test_the_end_in_the_middle_of_a_message(part, end):
             client.wait("freed" if end == "free" else "disconnect")
 
 
-def test_fragments_and_pings_between_them():
+@pytest.mark.parametrize("size", [500, 30000, 65535])
+def test_a_mebibyte_in_fragments_and_pings_between_them(size):
     pong = threading.Event()
 
     def then(connection):
@@ -160,16 +161,17 @@ def test_fragments_and_pings_between_them():
         head = connection.recv(65536)
         if head[:1] == b"\x8a":
             pong.set()
-        text = b'"value":"' + b"x" * 100000 + b'"}'
-        for byte in range(0, len(text), 30000):
-            piece = text[byte : byte + 30000]
-            last = byte + 30000 >= len(text)
+        text = b'"value":"' + b"x" * 2**20 + b'"}'
+        text += b" " * (-len(text) % size)  # so that every piece has a length of two bytes
+        for byte in range(0, len(text), size):
+            piece = text[byte : byte + size]
+            last = byte + size >= len(text)
             connection.sendall((b"\x80" if last else b"\x00") + b"\x7e" + len(piece).to_bytes(2, "big") + piece)
         drain(connection)
 
     with RawServer(upgraded(then)) as server, Driver(f"http://127.0.0.1:{server.port}", api_key="k") as client:
         assert "err" not in client.connect()
-        assert client.request("get", "a")["value"] == "x" * 100000
+        assert client.request("get", "a")["value"] == "x" * 2**20
         assert pong.is_set()
 
 
