@@ -95,6 +95,14 @@ void calls_end_all(struct hpkv_client *client, const struct hpkv_error *error)
 	client->calls.lost = *error;
 }
 
+void calls_end_held(struct hpkv_client *client)
+{
+	struct request_table *table = &client->calls.table;
+
+	while (table->held)
+		request_end(table, table->held, -ECANCELED);
+}
+
 /* Each gets its own reason; the text that the connection's end left goes with all that ended for it. A client
  * that is being freed ends everything with -ECANCELED. */
 void calls_deliver_ended(struct hpkv_client *client)
@@ -311,7 +319,7 @@ static void answered(struct hpkv_client *client, struct hpkv_request *request, i
 	if (code == 404 && request->lost && request->call.op == OP_DELETE)
 		reply = done; /* an earlier sending has done it */
 	if (code != 0 && code != 200)
-		request->doubt = false; /* the server itself said so */
+		request->doubt = repeat_doubt_left(request); /* the server itself said so */
 	if (reply.error)
 		calls_finish_error(request, &error);
 	else

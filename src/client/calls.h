@@ -42,6 +42,8 @@ void calls_connected(struct hpkv_client *client);
 void calls_lost(struct hpkv_client *client, const struct hpkv_error *error, bool reconnecting);
 /* The same for the connection that the present one has taken over from; what is repeated goes to the present one. */
 void calls_lost_former(struct hpkv_client *client, const struct hpkv_error *error);
+/* Those for the next connection, which will not come after all, end with -ECANCELED. */
+void calls_end_held(struct hpkv_client *client);
 /* Moves all requests to `ended`. */
 void calls_end_all(struct hpkv_client *client, const struct hpkv_error *error);
 /* Calls back those of `ended`. */
@@ -63,6 +65,9 @@ void calls_finish_error(struct hpkv_request *request, struct hpkv_error *error);
 
 /* Anything but a get or range. */
 bool repeat_changes(const struct hpkv_request *request);
+
+/* The last sending did nothing. True: one before it, whose connection was lost, may have: it was repeated without a look. */
+bool repeat_doubt_left(const struct hpkv_request *request);
 
 /* A sent request whose connection was lost and will be renewed. True: it waits to be sent again (request_unblock is
  * still to be called); false: it must end. */

@@ -6,6 +6,7 @@
 
 #include "base/clock.h"
 #include "base/list.h"
+#include "client/iterator.h"
 
 /* --- lifetime --- */
 
@@ -428,6 +429,7 @@ void hpkv_client_free(struct hpkv_client *client)
 	listeners_remove_all(&client->listeners);
 	listeners_remove_all(&client->subscribers);
 	calls_end_all(client, &error);
+	iterators_cancel(client);
 	finish_waiters(client, &client->connecting, &error);
 	/* a connection that was made is gone before those who waited for it hear of it */
 	LL_FOREACH(client->finished, waiter)
@@ -491,7 +493,7 @@ int hpkv_client_connect(struct hpkv_client *client, void (*done)(void *arg, cons
 	return 0;
 }
 
-/* Without `cancel`: the requests that have a connection go on; all others end. */
+/* Without `cancel`: the requests that have a connection go on; all others end, those for the next one included. */
 static void end_requests(struct hpkv_client *client, bool cancel)
 {
 	struct hpkv_error error;
@@ -499,6 +501,8 @@ static void end_requests(struct hpkv_client *client, bool cancel)
 	error_set(&error, -ECANCELED, 0, "disconnected");
 	if (cancel || !client_serving(client))
 		calls_end_all(client, &error);
+	else
+		calls_end_held(client);
 	finish_waiters(client, &client->connecting, &error);
 }
 

@@ -45,8 +45,9 @@ struct hpkv_client {
 	uint64_t connected_us;         /* since when */
 	struct calls calls;
 	struct waiter *connecting, *disconnecting, *finished;
-	struct loop_timer soon;        /* what must not happen inside the caller's call */
-	struct loop_timer close_timer; /* the other side's answer to a close */
+	struct hpkv_iterator *delivering; /* their next record is here, and told soon */
+	struct loop_timer soon;           /* what must not happen inside the caller's call */
+	struct loop_timer close_timer;    /* the other side's answer to a close */
 };
 
 /* Around everything that may call the user. After client_leave the client may be gone. */

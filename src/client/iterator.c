@@ -2,6 +2,7 @@
 
 #include <errno.h>
 
+#include "base/list.h"
 #include "base/utf8.h"
 #include "client/page.h"
 
@@ -36,6 +37,8 @@ struct hpkv_iterator {
 	void *arg;
 	struct hpkv_request *request;
 	struct loop_timer deliver;
+	bool delivering; /* it is set, and this in the client's list: */
+	struct hpkv_iterator *prev, *next;
 	bool freed;
 	unsigned inside; /* calls of `done` on the stack: the memory goes after the last */
 };
@@ -92,11 +95,20 @@ int hpkv_iterator_new(struct hpkv_client *client, struct hpkv_slice key, struct 
 	return 0;
 }
 
+static void stop_delivering(struct hpkv_iterator *iterator)
+{
+	if (!iterator->delivering)
+		return;
+	iterator->delivering = false;
+	DL_DELETE(iterator->client->delivering, iterator);
+	loop_timer_cancel(&iterator->deliver);
+}
+
 void hpkv_iterator_free(struct hpkv_iterator *iterator)
 {
 	if (!iterator || iterator->freed)
 		return;
-	loop_timer_cancel(&iterator->deliver);
+	stop_delivering(iterator);
 	iterator->freed = true;
 	if (iterator->request)
 		hpkv_request_cancel(iterator->request); /* its callback ends the iterator */
@@ -149,11 +161,28 @@ static void deliver_fired(struct loop_timer *timer)
 	unsigned told = 0;
 
 	do {
-		/* a next made by `done` set the timer again; it is served here, unless it is time for others */
-		loop_timer_cancel(timer);
+		/* a next made by `done` asked for delivery again; it is served here, unless it is time for others */
+		stop_delivering(iterator);
 		if (!tell_next(iterator))
 			return;
 	} while (iterator->done && ++told < BATCH && at_hand(iterator));
+}
+
+static void start_delivering(struct hpkv_iterator *iterator)
+{
+	iterator->delivering = true;
+	DL_APPEND(iterator->client->delivering, iterator);
+	loop_timer_set(iterator->loop->base, &iterator->deliver, 0, deliver_fired);
+}
+
+void iterators_cancel(struct hpkv_client *client)
+{
+	struct hpkv_iterator *iterator;
+
+	while ((iterator = client->delivering)) {
+		stop_delivering(iterator);
+		tell_error(iterator, -ECANCELED, "the client was freed");
+	}
 }
 
 /* --- pages --- */
@@ -265,12 +294,14 @@ int hpkv_iterator_next(struct hpkv_iterator *iterator, iterator_done *done, void
 
 	if (iterator->done)
 		return -EBUSY;
-	if (at_hand(iterator))
-		loop_timer_set(iterator->loop->base, &iterator->deliver, 0, deliver_fired);
-	else
+	if (iterator->client->freed)
+		return -ENOTCONN;
+	if (!at_hand(iterator))
 		r = ask(iterator);
 	if (r)
 		return r;
+	if (!iterator->request)
+		start_delivering(iterator);
 	iterator->done = done;
 	iterator->arg = arg;
 	return 0;

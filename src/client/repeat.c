@@ -9,6 +9,11 @@ bool repeat_changes(const struct hpkv_request *request)
 	return request->call.op != OP_GET && request->call.op != OP_RANGE;
 }
 
+bool repeat_doubt_left(const struct hpkv_request *request)
+{
+	return request->lost && repeat_changes(request) && request->repeat == HPKV_REPEAT_OVERWRITE;
+}
+
 bool repeat_after_loss(struct request_table *table, struct hpkv_request *request)
 {
 	request->lost = true;
@@ -29,7 +34,7 @@ bool repeat_after_refusal(struct calls *calls, struct hpkv_request *request)
 {
 	request->refused = true;
 	if (!request->look)
-		request->doubt = false; /* what was refused did nothing */
+		request->doubt = repeat_doubt_left(request); /* what was refused did nothing */
 	if (request->repeat == HPKV_REPEAT_NEVER || !calls->throttle.config.enabled)
 		return false;
 	request_again(&calls->table, request);

@@ -245,8 +245,7 @@ void request_unblock(struct request_table *table)
 	RB_FOREACH(request, request_keys, &table->recovering) {
 		/* another may be under way already, on a connection that was not lost */
 		if (request->place != REQUEST_SENT)
-			if (request->place != REQUEST_SENT)
-				request->look = request->repeat == HPKV_REPEAT_SAFE;
+			request->look = request->repeat == HPKV_REPEAT_SAFE;
 		if (request->place == REQUEST_BLOCKED && !same_key(former, request))
 			request_again(table, request);
 		former = request;

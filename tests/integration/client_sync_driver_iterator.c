@@ -160,6 +160,29 @@ static void free_client_first(void *arg)
 		hpkv_iterator_free(walk->iterator);
 }
 
+/* The next record is here already, and was asked for. */
+static void free_client_between(void *arg, const struct hpkv_record *record, const struct hpkv_error *error)
+{
+	struct walk *walk = arg;
+	int records = walk->records + 1;
+
+	CHECK(record && !error);
+	CHECK(hpkv_iterator_next(walk->iterator, cancelled, walk) == 0);
+	hpkv_client_free(walk->client);
+	CHECK(walk->records == records);
+	if (!walk->limit)
+		hpkv_iterator_free(walk->iterator);
+	hpkv_loop_stop(walk->loop);
+}
+
+static void begin_free_client_between(void *arg)
+{
+	struct walk *walk = arg;
+
+	walk->iterator = iterator_new(walk);
+	CHECK(hpkv_iterator_next(walk->iterator, free_client_between, walk) == 0);
+}
+
 void run_iterator(const struct run *run)
 {
 	struct walk walk = { .loop = new_loop(run), .run = run };
@@ -180,6 +203,9 @@ void run_iterator(const struct run *run)
 	for (walk.limit = 0; walk.limit < 2; walk.limit++) {
 		walk.records = 0;
 		CHECK(hpkv_loop_call(walk.loop, free_client_first, &walk) == 0);
+		walk.client = connected_client(run, walk.loop);
+		CHECK(hpkv_loop_call(walk.loop, begin_free_client_between, &walk) == 0);
+		hpkv_loop_run(walk.loop);
 	}
 	hpkv_loop_free(walk.loop);
 }

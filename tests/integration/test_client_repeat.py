@@ -155,6 +155,36 @@ def test_only_what_did_nothing_is_repeated_where_that_was_wanted(driver, pyserve
     assert operations(pyserver) == ["GET", "GET"]
 
 
+@pytest.mark.parametrize("command", [["set", "a", "1"], ["delete", "a"]])
+@pytest.mark.parametrize("code", [500, 413])
+def test_a_refusal_says_nothing_of_an_earlier_sending(driver, pyserver, command, code):
+    """The first had its effect and was lost; the repetition did nothing, but that is not the whole truth."""
+    pyserver.set("a", "old")
+    pyserver.fault(times=1, drop=True, apply=True)
+    pyserver.fault(times=1, code=code)
+    reply = driver.request(*command, {"repeat": "overwrite", "before": "old"})
+    assert (reply["code"], reply["unknown"]) == (code, True)
+    assert pyserver.get("a") == (None if command[0] == "delete" else "1")
+
+
+def test_a_pause_says_nothing_of_an_earlier_sending(driver, pyserver):
+    pyserver.fault(times=1, drop=True, apply=True)
+    refusal = pyserver.fault(code=429)
+    number = driver.start("set", "a", "1", {"repeat": "overwrite"})
+    wait_for(lambda: pyserver.hits(refusal) >= 1, "the repetition")
+    driver.do("cancel", number)
+    assert driver.reply(number)["err"] == -errno.ECANCELED
+    assert driver.reply(number)["unknown"] is True
+
+
+def test_a_refusal_of_what_had_no_effect_before(driver, pyserver):
+    """The reading has shown that the first sending did nothing, and the server says so of the second."""
+    pyserver.fault(op="SET", times=1, drop=True)
+    pyserver.fault(op="SET", times=1, code=500)
+    reply = driver.request("set", "a", "1", ABSENT)
+    assert (reply["code"], reply["unknown"]) == (500, False)
+
+
 # --- delete ---
 
 
@@ -415,6 +445,26 @@ def test_requests_for_the_connection_after_the_one_that_is_being_closed(driver, 
     driver.wait("disconnect")
     assert pyserver.log() == [("SET", "a"), ("SET", "b")]
     assert driver.count("connected") == 2
+
+
+def test_a_disconnect_cancels_what_waits_for_the_next_connection(driver, pyserver):
+    """There will be none: the connect that it was made for is cancelled as well."""
+    pyserver.set("a", "1")
+    hold = pyserver.fault(op="GET", key="a", hold=True)
+    first = driver.start("get", "a")
+    wait_for(lambda: pyserver.hits(hold) == 1, "the request")
+    driver.do("disconnect", False)
+    driver.do("connect")
+    second = driver.start("set", "b", "1")
+    driver.do("disconnect", False)
+    reply = driver.reply(second)
+    assert (reply["err"], reply["unknown"]) == (-errno.ECANCELED, False)
+    assert driver.count("disconnect") == 0
+    pyserver.release(hold)
+    assert driver.reply(first)["value"] == "1"
+    driver.wait("disconnect", after=1)
+    assert driver.state() == 0
+    assert pyserver.get("b") is None
 
 
 def test_a_request_that_is_refused_while_a_disconnect_waits_for_it(driver, pyserver):
