@@ -229,8 +229,9 @@ int loop_post(struct loop *loop, void (*fn)(void *arg), void *arg)
 	post->arg = arg;
 	pthread_mutex_lock(&loop->lock);
 	DL_APPEND(loop->posted, post);
-	pthread_mutex_unlock(&loop->lock);
+	/* under the lock: what was posted may end the loop, once it can run */
 	lws_cancel_service(loop->context);
+	pthread_mutex_unlock(&loop->lock);
 	return 0;
 }
 

@@ -340,13 +340,26 @@ static bool refused(struct hpkv_client *client, struct hpkv_request *request, ui
 	return repeat_after_refusal(calls, request);
 }
 
+/* Counted, and told where it makes no sense. */
+static void ignore(struct hpkv_client *client, int decoded)
+{
+	struct hpkv_error error;
+
+	client->stats.ignored++;
+	if (decoded == 0)
+		return;
+	error_set(&error, decoded, 0,
+		  decoded == -ENOMEM ? "out of memory" : "the server sent a message that makes no sense");
+	client_emit(client, (struct hpkv_event){ .type = HPKV_EVENT_ERROR, .error = &error });
+}
+
 static void reply_arrived(struct hpkv_client *client, int decoded)
 {
 	struct hpkv_request *request = request_find(&client->calls.table, client->calls.message.id);
 	uint64_t now;
 
 	if (!request) {
-		client->stats.ignored++; /* late, unknown, or an id that was not sent yet */
+		ignore(client, decoded); /* late, unknown, or an id that was not sent yet */
 		return;
 	}
 	now = clock_now_us();

@@ -267,8 +267,9 @@ void serve_stop(struct hpkv_loop *loop)
 		set_done(run);
 	else if (!find_kind(serving, WAIT_RUN, true))
 		serving->stopped = true;
-	pthread_mutex_unlock(&serving->lock);
+	/* under the lock: once the run is over, the loop may be freed */
 	lws_cancel_service(loop_context(loop->base));
+	pthread_mutex_unlock(&serving->lock);
 }
 
 static void *thread_main(void *arg)

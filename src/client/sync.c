@@ -144,13 +144,18 @@ static int copy_value(struct hpkv_value *out, struct hpkv_slice value, bool numb
 static void replied(void *arg, const struct hpkv_reply *reply)
 {
 	struct sync *sync = arg;
+	struct hpkv_error error = { 0 };
 	int r = 0;
 
 	if (!reply->error && sync->value)
 		r = copy_value(sync->value, reply->value, sync->other.data || reply->number);
 	else if (!reply->error && sync->page)
 		r = page_copy(reply, sync->page);
-	sync_end(sync, r, reply->error);
+	if (r) {
+		error_set(&error, r, 0, "%s", reason(r));
+		error.unknown_outcome = sync->other.data && sync->value; /* the value that it made is not known */
+	}
+	sync_end(sync, r, r ? &error : reply->error);
 }
 
 static int begin_get(struct sync *sync)

@@ -14,6 +14,7 @@
 #define BURST_S 0.1
 #define PAUSE_FIRST_US (100u * CLOCK_US_PER_MS)
 #define PAUSE_MOST_US (5u * CLOCK_US_PER_S)
+#define WAIT_MOST_S 3600u
 #define SLOT_US (CLOCK_US_PER_S / THROTTLE_SLOTS)
 
 int throttle_check(const struct hpkv_throttle *config)
@@ -123,6 +124,13 @@ uint64_t throttle_pause_us(const struct throttle *throttle, uint64_t now_us)
 	return throttle->pause_us > now_us ? throttle->pause_us - now_us : 0;
 }
 
+/* A rate may be so small that no number holds the time; who asks too early asks again. */
+static uint64_t wait_for(double seconds)
+{
+	return seconds < WAIT_MOST_S ? (uint64_t)(seconds * CLOCK_US_PER_S) + 1
+				     : WAIT_MOST_S * (uint64_t)CLOCK_US_PER_S;
+}
+
 uint64_t throttle_take(struct throttle *throttle, uint64_t now_us)
 {
 	uint64_t pause_us = throttle_pause_us(throttle, now_us);
@@ -136,7 +144,7 @@ uint64_t throttle_take(struct throttle *throttle, uint64_t now_us)
 		return 0;
 	/* rounding must not make somebody wait for a millionth of a request */
 	if (throttle->tokens < 1 - 1e-6)
-		return (uint64_t)((1 - throttle->tokens) / throttle->rate * CLOCK_US_PER_S) + 1;
+		return wait_for((1 - throttle->tokens) / throttle->rate);
 	throttle->tokens -= 1;
 	return 0;
 }

@@ -15,6 +15,7 @@ QUICK = {
     "reconnect_max_delay_ms": 20,
     "reconnect_jitter_ms": 0,
 }
+KIND_PROTOCOL = 5
 
 
 def names(client, *wanted):
@@ -80,6 +81,28 @@ def test_a_client_that_is_freed_tells_no_more(pyserver):
 
 
 # --- several listeners ---
+
+
+@pytest.mark.parametrize("message", ["nonsense", "[]", '{"type":"notification"}', '{"messageId":999,"code":01}'])
+def test_a_message_that_makes_no_sense(pyserver, message):
+    with Driver(pyserver.url, api_key=pyserver.key) as client:
+        client.connect()
+        # nor is what only comes too late, or says nothing to this client
+        pyserver.configure(noise=[message, '{"messageId":999,"code":200}', '{"type":"hello"}'])
+        assert client.request("get", "a")["err"] == -errno.ENOENT
+        told = client.wait("error")
+        assert (told["err"], told["kind"]) == (-errno.EPROTO, KIND_PROTOCOL)
+        assert client.count("error") == 1
+        assert client.state() == 2
+
+
+def test_freed_inside_the_event_of_a_message_that_makes_no_sense(pyserver):
+    with Driver(pyserver.url, api_key=pyserver.key) as client:
+        client.connect()
+        pyserver.configure(noise=["nonsense"])
+        client.do("inside", "error", [["free"]])
+        assert client.request("get", "a")["err"] == -errno.ECANCELED
+        client.wait("freed")
 
 
 def test_several_in_order_of_their_adding(pyserver):

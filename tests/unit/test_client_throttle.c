@@ -294,6 +294,20 @@ static void another_rate_holds_at_once(void **state)
 	assert_in_range(count(&throttle, START, START + 10 * S), 19, 21);
 }
 
+static void a_rate_of_next_to_nothing(void **state)
+{
+	const double rates[] = { 1e-13, 1e-300, 5e-324 };
+
+	(void)state;
+	for (size_t i = 0; i < 3; i++) {
+		struct throttle throttle = made(rates[i]);
+
+		assert_int_equal(throttle_take(&throttle, START), 0);
+		assert_in_range(throttle_take(&throttle, START), 60 * S, 86400 * S);
+		assert_in_range(throttle_take(&throttle, START + 86400 * S), 60 * S, 86400 * S);
+	}
+}
+
 static void another_rate_does_not_end_a_pause(void **state)
 {
 	struct throttle throttle = made(100);
@@ -341,6 +355,7 @@ int main(void)
 		cmocka_unit_test(what_was_taken_is_measured_though_its_answers_come_later),
 		cmocka_unit_test(without_a_rate_it_grows_until_it_is_no_limit),
 		cmocka_unit_test(another_rate_holds_at_once),
+		cmocka_unit_test(a_rate_of_next_to_nothing),
 		cmocka_unit_test(another_rate_does_not_end_a_pause),
 		cmocka_unit_test(switched_off_it_does_nothing),
 	};
