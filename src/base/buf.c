@@ -2,7 +2,6 @@
 
 #include <errno.h>
 #include <stdarg.h>
-#include <stdint.h>
 #include <stdio.h>
 
 int str_compare(struct str a, struct str b)
@@ -70,6 +69,18 @@ int buf_add_str(struct buf *b, struct str s)
 int buf_add_char(struct buf *b, char c)
 {
 	return buf_add(b, &c, 1);
+}
+
+int buf_add_unsigned(struct buf *b, uint64_t number)
+{
+	char digits[20];
+	size_t at = sizeof(digits);
+
+	do {
+		digits[--at] = (char)('0' + number % 10);
+		number /= 10;
+	} while (number);
+	return buf_add(b, digits + at, sizeof(digits) - at);
 }
 
 int buf_printf(struct buf *b, const char *format, ...)

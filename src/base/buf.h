@@ -5,6 +5,7 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -70,6 +71,8 @@ CHECKED int buf_reserve(struct buf *b, size_t extra);
 CHECKED int buf_add(struct buf *b, const void *p, size_t len);
 CHECKED int buf_add_str(struct buf *b, struct str s);
 CHECKED int buf_add_char(struct buf *b, char c);
+/* Its decimal digits: what buf_printf would do in many times the time. */
+CHECKED int buf_add_unsigned(struct buf *b, uint64_t number);
 CHECKED int buf_printf(struct buf *b, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
 /* Replaces the whole content by a copy of s, which may point into b. 0 or -ENOMEM. */

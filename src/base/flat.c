@@ -1,4 +1,4 @@
-#include "client/flat.h"
+#include "base/flat.h"
 
 #include "base/json_number.h"
 #include "base/utf8.h"
@@ -14,15 +14,6 @@ bool flat_plain(struct str s)
 		special |= (unsigned)(c < 0x20) | (unsigned)(c == '"') | (unsigned)(c == '\\');
 	}
 	return special == 0;
-}
-
-static bool ascii(struct str s)
-{
-	unsigned char all = 0;
-
-	for (size_t i = 0; i < s.len; i++)
-		all |= (unsigned char)s.p[i];
-	return all < 0x80;
 }
 
 static struct str skip_blanks(struct str rest)
@@ -54,7 +45,7 @@ static bool read_string(struct str *rest, struct str *out)
 	if (!end)
 		return false;
 	*out = str_of(rest->p + 1, (size_t)(end - rest->p) - 1);
-	if (!flat_plain(*out) || !(ascii(*out) || utf8_valid(*out)))
+	if (!flat_plain(*out) || !utf8_valid(*out))
 		return false;
 	*rest = str_skip(*rest, out->len + 2);
 	return true;

@@ -1,8 +1,8 @@
-/* JSON objects without structure, read in place. Most of what a server sends is such an object: a few members, strings
- * without escapes, numbers, true, false and null. Building a tree of them would be most of what a small reply costs. What is
+/* JSON objects without structure, read in place. Most of what client and server send is such an object: a few members, strings
+ * without escapes, numbers, true, false and null. Building a tree of them would be most of what a small one costs. What is
  * not as simple as that is left to jansson, and so is the judgement of what is no JSON at all. */
-#ifndef HPKVFS_CLIENT_FLAT_H
-#define HPKVFS_CLIENT_FLAT_H
+#ifndef HPKVFS_BASE_FLAT_H
+#define HPKVFS_BASE_FLAT_H
 
 #include "base/buf.h"
 

@@ -30,11 +30,23 @@ static size_t sequence(unsigned char first, unsigned char *low, unsigned char *h
 	return 4;
 }
 
+/* No early end: so the compiler looks at many bytes at once. */
+static bool ascii(struct str s)
+{
+	unsigned char all = 0;
+
+	for (size_t i = 0; i < s.len; i++)
+		all |= (unsigned char)s.p[i];
+	return all < 0x80;
+}
+
 bool utf8_valid(struct str s)
 {
 	const unsigned char *p = (const unsigned char *)s.p;
 	size_t i = 0;
 
+	if (ascii(s))
+		return true;
 	while (i < s.len) {
 		unsigned char low, high;
 		size_t len;

@@ -29,19 +29,6 @@ int codec_add_string(struct buf *out, struct str s)
 	return r;
 }
 
-/* printf would take a quarter of the time that a request costs. */
-static int add_number(struct buf *out, uint32_t number)
-{
-	char digits[10];
-	size_t at = sizeof(digits);
-
-	do {
-		digits[--at] = (char)('0' + number % 10);
-		number /= 10;
-	} while (number);
-	return buf_add(out, digits + at, sizeof(digits) - at);
-}
-
 static int add_name(struct buf *out, struct str name)
 {
 	int r = buf_add(out, ",\"", 2);
@@ -62,7 +49,7 @@ static int add_number_member(struct buf *out, struct str name, uint32_t number)
 {
 	int r = add_name(out, name);
 
-	return r ? r : add_number(out, number);
+	return r ? r : buf_add_unsigned(out, number);
 }
 
 /* The members are written here and only strings that need it by jansson, because it cannot write a number from its text. */
@@ -71,7 +58,7 @@ int codec_encode(struct buf *out, uint32_t id, const struct call *call)
 	int r = buf_add_str(out, STR("{\"op\":"));
 
 	if (r == 0)
-		r = add_number(out, call->op);
+		r = buf_add_unsigned(out, call->op);
 	if (r == 0)
 		r = add_number_member(out, STR("messageId"), id);
 	if (r == 0)

@@ -5,7 +5,7 @@
 #include <jansson.h>
 
 #include "base/buf.h"
-#include "client/flat.h"
+#include "base/flat.h"
 #include "client/hpkv.h"
 #include "client/scan.h"
 

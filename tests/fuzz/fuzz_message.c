@@ -4,8 +4,8 @@
 
 #include <string.h>
 
+#include "base/flat.h"
 #include "client/codec.h"
-#include "client/flat.h"
 
 static void same_bytes(struct hpkv_slice a, struct hpkv_slice b)
 {

@@ -68,6 +68,19 @@ static void test_buf(void **state)
 	buf_free(&taken);
 }
 
+static void test_buf_numbers(void **state)
+{
+	CLEANUP(buf_free) struct buf b = BUF_INIT;
+
+	(void)state;
+	assert_int_equal(buf_add_unsigned(&b, 0), 0);
+	assert_int_equal(buf_add_char(&b, ' '), 0);
+	assert_int_equal(buf_add_unsigned(&b, 1024), 0);
+	assert_int_equal(buf_add_char(&b, ' '), 0);
+	assert_int_equal(buf_add_unsigned(&b, UINT64_MAX), 0);
+	assert_string_equal(b.p, "0 1024 18446744073709551615");
+}
+
 static void test_buf_without_memory(void **state)
 {
 	struct buf b = BUF_INIT;
@@ -75,6 +88,7 @@ static void test_buf_without_memory(void **state)
 	(void)state;
 	assert_survives_failures(buf_add_str(&b, STR("text")), buf_free(&b));
 	assert_survives_failures(buf_printf(&b, "%100d", 1), buf_free(&b));
+	assert_survives_failures(buf_add_unsigned(&b, 1), buf_free(&b));
 	assert_survives_failures(buf_set(&b, STR("text")), buf_free(&b));
 	assert_survives_failures(buf_resize(&b, 100), buf_free(&b));
 	/* What was there stays. */
@@ -252,6 +266,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_str),
 		cmocka_unit_test(test_buf),
+		cmocka_unit_test(test_buf_numbers),
 		cmocka_unit_test(test_buf_without_memory),
 		cmocka_unit_test(test_steal),
 		cmocka_unit_test(test_every_character),

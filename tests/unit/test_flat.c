@@ -1,5 +1,5 @@
 /* Messages read in place: the same as jansson makes of them, or left to it. */
-#include "client/flat.h"
+#include "base/flat.h"
 
 #include <jansson.h>
 
