@@ -315,6 +315,39 @@ static void posted(void *arg)
 	free(post);
 }
 
+static void stop_posted(void *arg)
+{
+	hpkv_loop_stop(arg);
+}
+
+static void *post_stop(void *arg)
+{
+	CHECK(hpkv_loop_post(arg, stop_posted, arg) == 0);
+	return NULL;
+}
+
+static void *stop(void *arg)
+{
+	hpkv_loop_stop(arg);
+	return NULL;
+}
+
+/* The loop is freed as soon as it was stopped, while the thread that did it may still be on its way out. */
+static void run_ends(const struct run *run)
+{
+	for (int i = 0; i < 200; i++) {
+		struct hpkv_loop *loop;
+		pthread_t thread;
+
+		CHECK(hpkv_loop_new(&loop) == 0);
+		CHECK(pthread_create(&thread, NULL, i % 2 ? stop : post_stop, loop) == 0);
+		hpkv_loop_run(loop);
+		hpkv_loop_free(loop);
+		pthread_join(thread, NULL);
+	}
+	(void)run;
+}
+
 static void run_posts(const struct run *run)
 {
 	struct posts posts = { .last = 20000 };
@@ -521,25 +554,16 @@ static const struct {
 	const char *name;
 	void (*run)(const struct run *run);
 } programs[] = {
-	{ "calls", run_calls },
-	{ "open", run_open },
-	{ "open_idle", run_open_idle },
-	{ "threads", run_threads },
-	{ "deadlock", run_deadlock },
-	{ "posts", run_posts },
-	{ "stops", run_stops },
-	{ "free", run_free },
-	{ "free_early", run_free_early },
-	{ "refused", run_refused },
-	{ "dropped", run_dropped },
-	{ "iterate", run_iterate },
-	{ "iterator", run_iterator },
-	{ "iterate_again", run_again },
-	{ "signals", run_signals },
-	{ "hangup", run_hangup },
-	{ "fork", run_fork },
-	{ "exec", run_exec },
-	{ "descriptors", run_descriptors },
+	{ "calls", run_calls },         { "open", run_open },
+	{ "open_idle", run_open_idle }, { "threads", run_threads },
+	{ "deadlock", run_deadlock },   { "posts", run_posts },
+	{ "ends", run_ends },           { "stops", run_stops },
+	{ "free", run_free },           { "free_early", run_free_early },
+	{ "refused", run_refused },     { "dropped", run_dropped },
+	{ "iterate", run_iterate },     { "iterator", run_iterator },
+	{ "iterate_again", run_again }, { "signals", run_signals },
+	{ "hangup", run_hangup },       { "fork", run_fork },
+	{ "exec", run_exec },           { "descriptors", run_descriptors },
 };
 
 int main(int argc, char **argv)

@@ -84,6 +84,10 @@ def test_many_threads(served, clients, loops, hpkvd, store):
     assert [store.get(f"w{i}") for i in range(16)] == [f"{i}.99" for i in range(16)]
 
 
+def test_a_loop_that_is_freed_as_soon_as_another_thread_has_stopped_it(pyserver):
+    run_program("ends", pyserver.url, pyserver.key)
+
+
 def test_posts_from_another_thread_keep_their_order(pyserver):
     run_program("posts", pyserver.url, pyserver.key)
 
