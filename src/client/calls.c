@@ -332,7 +332,8 @@ static bool refused(struct hpkv_client *client, struct hpkv_request *request, ui
 	struct calls *calls = &client->calls;
 
 	if (calls->message.code != 429) {
-		throttle_succeeded(&calls->throttle, request->sent_us, now);
+		if (throttle_succeeded(&calls->throttle, request->sent_us, now))
+			calls_pace_anew(client);
 		return false;
 	}
 	client->stats.rate_limited++;

@@ -96,8 +96,9 @@ HPKV_API const char *hpkv_state_name(enum hpkv_state state);
 
 struct hpkv_throttle {
 	bool enabled; /* false: nothing is paced, and a request that gets a 429 ends with it */
-	/* Requests a second at most; 0: as many as the server takes. In both cases a 429 pauses all requests for a while
-	 * (longer each time, until one succeeds) and halves the rate, which then grows back step by step. */
+	/* Requests a second at most; 0: as many as the server takes. In both cases a 429 pauses all requests for a moment
+	 * (longer each time, until one succeeds) and cuts the rate to three quarters of what the server was found to take.
+	 * Some seconds later it is there again, and goes on growing slowly, then faster, while requests wait for it. */
 	double rate_per_s;
 };
 

@@ -7,11 +7,27 @@
 
 #define RATE_MOST 1e6
 #define RATE_LEAST 1.0
-/* A rate that nobody set and that has grown so far is dropped. */
+/* A rate that nobody set and that has grown so far, and to twice what the server was found to take, is dropped. */
 #define RATE_UNLIMITED 1e4
-/* The share of a rate that a second without 429 gives back, and the share of a second that a burst may hold. */
-#define STEP 0.1
+/* The least that a first 429 is believed to mean: it says little if there were few requests before. */
+#define CEILING_FIRST 10.0
+#define CUT 0.75
+/* What the server took between two 429s is no measure if the time was shorter or longer, or if it seems to be less than
+ * this share of the rate. */
+#define MEASURE_LEAST_US (CLOCK_US_PER_S / 2)
+#define MEASURE_MOST_US (5u * CLOCK_US_PER_S)
+#define MEASURE_SHARE 0.8
+/* Growth, ten steps a second: in shares of the ceiling up to NEAR and up to the ceiling; beyond it first so many requests
+ * a second, the same for all, so that of several clients that share a limit the slower ones gain. */
+#define STEP_US (CLOCK_US_PER_S / 10)
+#define NEAR 0.95
+#define STEP_FAR 0.02
+#define STEP_NEAR 0.001
+#define STEP_BEYOND 0.01
+#define BEYOND_GROWTH 1.05
 #define BURST_S 0.1
+/* A timer that fires late costs nothing. */
+#define BURST_LEAST 1.2
 #define PAUSE_FIRST_US (100u * CLOCK_US_PER_MS)
 #define PAUSE_MOST_US (5u * CLOCK_US_PER_S)
 #define WAIT_MOST_S 3600u
@@ -24,56 +40,94 @@ int throttle_check(const struct hpkv_throttle *config)
 
 static double burst(double rate)
 {
-	return rate * BURST_S > 1 ? rate * BURST_S : 1;
+	return rate * BURST_S > BURST_LEAST ? rate * BURST_S : BURST_LEAST;
 }
 
 void throttle_init(struct throttle *throttle, const struct hpkv_throttle *config, uint64_t seed, uint64_t now_us)
 {
 	*throttle = (struct throttle){ .random = seed };
 	throttle_set(throttle, config, now_us);
-	throttle->tokens = burst(throttle->rate);
+	throttle->tokens = 1;
 }
 
 void throttle_set(struct throttle *throttle, const struct hpkv_throttle *config, uint64_t now_us)
 {
 	throttle->config = *config;
 	throttle->rate = config->enabled ? config->rate_per_s : 0;
+	throttle->ceiling = 0;
 	throttle->measured = false;
+	throttle->slack = true;
 	throttle->filled_us = now_us;
 	if (throttle->tokens > burst(throttle->rate))
 		throttle->tokens = burst(throttle->rate);
-	if (!config->enabled)
+	if (!config->enabled) {
 		throttle->pause_us = 0;
+		throttle->delay_us = 0;
+	}
 }
 
 /* --- the rate --- */
 
-static double grown(const struct throttle *throttle, double rate)
+static void set_rate(struct throttle *throttle, double rate)
 {
-	double limit = throttle->config.rate_per_s;
+	double limit = throttle->config.rate_per_s, least = limit > 0 && limit < RATE_LEAST ? limit : RATE_LEAST;
 
-	if (limit > 0)
-		return rate + limit * STEP < limit ? rate + limit * STEP : limit;
-	rate += rate * STEP;
-	return rate < RATE_UNLIMITED ? rate : 0;
+	throttle->rate = rate > least ? rate : least;
 }
 
-/* The rate after the seconds that have passed since step_us. It reaches its end in about a hundred of them. */
-static double rate_after(const struct throttle *throttle, uint64_t now_us, uint64_t *seconds)
+/* One step up. */
+static void grow(struct throttle *throttle)
 {
-	double rate = throttle->rate;
+	double ceiling = throttle->ceiling, limit = throttle->config.rate_per_s, near = NEAR * ceiling;
 
-	*seconds = now_us > throttle->step_us ? (now_us - throttle->step_us) / CLOCK_US_PER_S : 0;
-	for (uint64_t i = 0; i < *seconds && rate > 0 && rate != throttle->config.rate_per_s; i++)
-		rate = grown(throttle, rate);
-	return rate;
+	if (throttle->rate < near) {
+		throttle->rate += STEP_FAR * ceiling;
+		throttle->rate = throttle->rate < near ? throttle->rate : near;
+	} else if (throttle->rate < ceiling) {
+		throttle->rate += STEP_NEAR * ceiling;
+	} else {
+		throttle->beyond *= BEYOND_GROWTH;
+		throttle->rate += throttle->beyond;
+	}
+	if (limit > 0 && throttle->rate >= limit) {
+		throttle->rate = limit;
+		throttle->ceiling = 0;
+	} else if (limit <= 0 && throttle->rate >= RATE_UNLIMITED && throttle->rate >= 2 * ceiling) {
+		throttle->rate = 0;
+		throttle->ceiling = 0;
+	}
+}
+
+/* Fills the bucket and takes the steps that are due. */
+static void advance(struct throttle *throttle, uint64_t now_us)
+{
+	bool full = false;
+
+	if (now_us > throttle->filled_us) {
+		throttle->tokens += (double)(now_us - throttle->filled_us) * throttle->rate / CLOCK_US_PER_S;
+		throttle->filled_us = now_us;
+	}
+	if (throttle->tokens > burst(throttle->rate)) {
+		throttle->tokens = burst(throttle->rate);
+		throttle->slack = true;
+		full = true;
+	}
+	/* beyond the ceiling only if the rate is what requests wait for */
+	while (throttle->ceiling > 0 && now_us >= throttle->step_us + STEP_US) {
+		throttle->step_us += STEP_US;
+		if (full && throttle->rate >= throttle->ceiling)
+			throttle->step_us = now_us;
+		else
+			grow(throttle);
+	}
 }
 
 double throttle_rate(const struct throttle *throttle, uint64_t now_us)
 {
-	uint64_t seconds;
+	struct throttle then = *throttle;
 
-	return rate_after(throttle, now_us, &seconds);
+	advance(&then, now_us);
+	return then.rate;
 }
 
 /* What the server took in the last second. */
@@ -88,36 +142,41 @@ static double taken_lately(const struct throttle *throttle, uint64_t now_us)
 	return sum;
 }
 
-static void set_rate(struct throttle *throttle, double rate)
+/* What the server was found to take when it sends a 429 at the present rate. Between two 429s it took all that it would,
+ * if all was sent that could be. */
+static double found(const struct throttle *throttle, uint64_t now_us)
 {
-	double limit = throttle->config.rate_per_s, least = limit > 0 && limit < RATE_LEAST ? limit : RATE_LEAST;
+	uint64_t elapsed_us = now_us - throttle->refused_us;
+	double least = MEASURE_SHARE * throttle->rate, taken;
 
-	throttle->rate = rate > least ? rate : least;
+	if (!throttle->refused_us || throttle->slack || elapsed_us < MEASURE_LEAST_US || elapsed_us > MEASURE_MOST_US)
+		return throttle->rate;
+	taken = throttle->since * (double)CLOCK_US_PER_S / (double)elapsed_us;
+	if (taken < least)
+		return least;
+	return taken < throttle->rate ? taken : throttle->rate;
 }
 
-static void halve(struct throttle *throttle, uint64_t now_us)
+static void set_ceiling(struct throttle *throttle, double ceiling)
+{
+	throttle->ceiling = ceiling;
+	throttle->beyond = STEP_BEYOND;
+	set_rate(throttle, CUT * ceiling);
+}
+
+static void cut(struct throttle *throttle, uint64_t now_us)
 {
 	throttle->measured = throttle->rate <= 0;
-	set_rate(throttle, (throttle->measured ? taken_lately(throttle, now_us) : throttle->rate) / 2);
+	if (throttle->measured) {
+		double taken = taken_lately(throttle, now_us);
+
+		set_ceiling(throttle, taken > CEILING_FIRST ? taken : CEILING_FIRST);
+	} else {
+		set_ceiling(throttle, found(throttle, now_us));
+	}
 }
 
 /* --- sending --- */
-
-static void advance(struct throttle *throttle, uint64_t now_us)
-{
-	double most;
-	uint64_t seconds;
-
-	throttle->rate = rate_after(throttle, now_us, &seconds);
-	throttle->step_us += seconds * CLOCK_US_PER_S;
-	most = burst(throttle->rate);
-	if (now_us > throttle->filled_us) {
-		throttle->tokens += (double)(now_us - throttle->filled_us) * throttle->rate / CLOCK_US_PER_S;
-		throttle->filled_us = now_us;
-	}
-	if (throttle->tokens > most)
-		throttle->tokens = most;
-}
 
 uint64_t throttle_pause_us(const struct throttle *throttle, uint64_t now_us)
 {
@@ -137,6 +196,12 @@ uint64_t throttle_take(struct throttle *throttle, uint64_t now_us)
 
 	if (pause_us)
 		return pause_us;
+	if (throttle->delay_us) {
+		if (throttle->looked && now_us < throttle->pause_us + throttle->delay_us)
+			return throttle->pause_us + throttle->delay_us - now_us;
+		throttle->looked = true;
+		throttle->pause_us = now_us;
+	}
 	if (throttle->rate <= 0)
 		return 0;
 	advance(throttle, now_us);
@@ -164,14 +229,20 @@ static void count_taken(struct throttle *throttle, uint64_t now_us)
 	throttle->taken[slot % THROTTLE_SLOTS]++;
 }
 
-void throttle_succeeded(struct throttle *throttle, uint64_t sent_us, uint64_t now_us)
+bool throttle_succeeded(struct throttle *throttle, uint64_t sent_us, uint64_t now_us)
 {
+	bool row = throttle->delay_us != 0;
+
 	count_taken(throttle, now_us);
-	if (sent_us > throttle->refused_us)
+	if (sent_us > throttle->refused_us) {
+		throttle->since++;
 		throttle->delay_us = 0;
-	else if (throttle->measured && taken_lately(throttle, now_us) / 2 > throttle->rate)
+		return row;
+	}
+	if (throttle->measured && taken_lately(throttle, now_us) > throttle->ceiling)
 		/* a server says no sooner than yes: these had been taken when the 429 came */
-		set_rate(throttle, taken_lately(throttle, now_us) / 2);
+		set_ceiling(throttle, taken_lately(throttle, now_us));
+	return false;
 }
 
 /* From half of it up to the whole, so that many clients do not come back at once. */
@@ -186,12 +257,16 @@ void throttle_refused(struct throttle *throttle, uint64_t sent_us, uint64_t now_
 	if (!throttle->config.enabled || (throttle->refused_us && sent_us <= throttle->refused_us))
 		return;
 	advance(throttle, now_us);
-	halve(throttle, now_us);
+	if (!throttle->delay_us)
+		cut(throttle, now_us);
 	throttle->refused_us = now_us;
 	throttle->delay_us = throttle->delay_us ? 2 * throttle->delay_us : PAUSE_FIRST_US;
 	if (throttle->delay_us > PAUSE_MOST_US)
 		throttle->delay_us = PAUSE_MOST_US;
 	throttle->pause_us = now_us + with_jitter(throttle, throttle->delay_us);
+	throttle->looked = false;
+	throttle->since = 0;
+	throttle->slack = false;
 	/* the first goes out when the pause is over, and the time of the pause counts for nothing */
 	throttle->tokens = 1;
 	throttle->filled_us = throttle->pause_us;

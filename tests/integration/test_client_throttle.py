@@ -133,8 +133,9 @@ def test_the_rate_falls_and_recovers(pyserver):
         rates = [ask(client, "throttle")["rate"]]
         wait_for(lambda: rates.append(ask(client, "throttle")["rate"]) or rates[-1] == 400, "the rate that was set")
         assert rates == sorted(rates)
-        # refused twice: a quarter; each step is a tenth of the rate that was set
-        assert set(rates) <= {100 + 40 * step for step in range(8)} | {400}
+        # refused twice in a row: three quarters; each step is a fiftieth, and from 380 on a thousandth, of the rate that was set
+        steps = {300 + 8 * step for step in range(11)} | {380 + 0.4 * step for step in range(51)}
+        assert all(min(abs(rate - step) for step in steps) < 0.001 for rate in rates)
         assert ask(client, "stats")["rate"] == 400
 
 

@@ -84,6 +84,7 @@ static void end_throttling(struct rig *rig)
 {
 	assert_int_equal(hpkv_client_set_throttle(rig->client, &(struct hpkv_throttle){ .enabled = true }), 0);
 	rig->client->calls.throttle.pause_us = 0;
+	rig->client->calls.throttle.delay_us = 0;
 }
 
 static void lose(struct rig *rig)

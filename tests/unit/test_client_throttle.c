@@ -106,7 +106,7 @@ static void the_wait_is_as_long_as_it_takes(void **state)
 	assert_int_equal(throttle_take(&throttle, START + 30 * MS + wait), 0);
 }
 
-static void a_429_pauses_and_halves(void **state)
+static void a_429_pauses_and_cuts(void **state)
 {
 	struct throttle throttle = made(100);
 	uint64_t end;
@@ -115,11 +115,14 @@ static void a_429_pauses_and_halves(void **state)
 	assert_int_equal(throttle_take(&throttle, START), 0);
 	end = refuse(&throttle, START, START + 10 * MS);
 	assert_in_range(end, START + 60 * MS, START + 110 * MS);
-	assert_rate(&throttle, START + 10 * MS, 50);
+	assert_rate(&throttle, START + 10 * MS, 75);
 	assert_int_equal(throttle_take(&throttle, START + 10 * MS), end - START - 10 * MS);
 	assert_int_equal(throttle_take(&throttle, end - 1), 1);
 	assert_int_equal(throttle_take(&throttle, end), 0);
-	assert_in_range(throttle_take(&throttle, end), 20 * MS, 20 * MS + 2);
+	/* the others wait for its answer */
+	assert_int_equal(throttle_take(&throttle, end + 50 * MS), 50 * MS);
+	assert_true(throttle_succeeded(&throttle, end, end + 10 * MS));
+	assert_in_range(throttle_take(&throttle, end + 10 * MS), 3 * MS, 3 * MS + 400);
 }
 
 static void those_under_way_together_count_once(void **state)
@@ -131,11 +134,11 @@ static void those_under_way_together_count_once(void **state)
 	end = refuse(&throttle, START, START + 10 * MS);
 	for (uint64_t i = 1; i < 100; i++)
 		throttle_refused(&throttle, START + i * MS / 100, START + 10 * MS + i);
-	assert_rate(&throttle, START + 20 * MS, 50);
+	assert_rate(&throttle, START + 20 * MS, 75);
 	assert_int_equal(START + 20 * MS + throttle_pause_us(&throttle, START + 20 * MS), end);
-	/* one that was sent afterwards counts */
-	throttle_refused(&throttle, end, end + MS);
-	assert_rate(&throttle, end + MS, 25);
+	/* one that was sent afterwards makes the pause longer, and no more: nothing was taken at the new rate yet */
+	assert_in_range(refuse(&throttle, end, end + MS), end + 101 * MS, end + 201 * MS);
+	assert_rate(&throttle, end + MS, 75);
 }
 
 static void pauses_double_up_to_five_seconds(void **state)
@@ -169,21 +172,22 @@ static void a_success_ends_the_doubling(void **state)
 	assert_in_range(refuse(&throttle, end + 2 * MS, end + 3 * MS) - end - 3 * MS, 50 * MS, 100 * MS);
 }
 
-static void a_set_rate_grows_back_by_tenths(void **state)
+static void a_set_rate_grows_back_by_steps(void **state)
 {
 	struct throttle throttle = made(100);
 	uint64_t end = refuse(&throttle, START, START + MS);
 
 	(void)state;
-	end = refuse(&throttle, end, end + MS);
-	assert_rate(&throttle, end, 25);
-	assert_rate(&throttle, end + S - 1, 25);
-	for (uint64_t i = 1; i <= 7; i++)
-		assert_rate(&throttle, end + i * S, 25 + 10 * (double)i);
-	assert_rate(&throttle, end + 8 * S, 100);
+	assert_rate(&throttle, end + 100 * MS - 1, 75);
+	for (uint64_t i = 0; i <= 10; i++)
+		assert_rate(&throttle, end + i * 100 * MS, 75 + 2 * (double)i);
+	for (uint64_t i = 0; i < 50; i++)
+		assert_rate(&throttle, end + S + i * 100 * MS, 95 + (double)i / 10);
+	assert_rate(&throttle, end + 7 * S, 100);
 	assert_rate(&throttle, end + 3600 * S, 100);
-	/* and it is used: within these ten seconds 25 + 35 + ... + 95 + 100 + 100 */
-	assert_in_range(count(&throttle, end, end + 10 * S), 670, 690);
+	/* and it is used: 85 in the first second, then 97.5 in each of five, then 100 */
+	throttle_succeeded(&throttle, end, end);
+	assert_in_range(count(&throttle, end, end + 10 * S), 965, 975);
 }
 
 static void growth_is_the_same_however_often_it_is_asked(void **state)
@@ -196,8 +200,8 @@ static void growth_is_the_same_however_often_it_is_asked(void **state)
 	for (uint64_t now = end; now < end + 3500 * MS; now += MS)
 		(void)throttle_take(&often, now);
 	(void)throttle_take(&once, end + 3500 * MS);
-	assert_rate(&once, end + 3500 * MS, 80);
-	assert_rate(&often, end + 3500 * MS, 80);
+	assert_rate(&once, end + 3500 * MS, 97.5);
+	assert_rate(&often, end + 3500 * MS, 97.5);
 }
 
 static void never_below_one_a_second(void **state)
@@ -210,6 +214,8 @@ static void never_below_one_a_second(void **state)
 		now += 10 * MS;
 		throttle_refused(&five, now - MS, now);
 		throttle_refused(&half, now - MS, now);
+		throttle_succeeded(&five, now + MS, now + MS);
+		throttle_succeeded(&half, now + MS, now + MS);
 	}
 	assert_rate(&five, now, 1);
 	assert_rate(&half, now, 0.5);
@@ -226,21 +232,21 @@ static void succeed(struct throttle *throttle, uint64_t from, uint64_t to, unsig
 	}
 }
 
-static void without_a_rate_half_of_what_was_measured(void **state)
+static void without_a_rate_it_is_measured(void **state)
 {
 	struct throttle throttle = made(0), idle = made(0), burst = made(0);
 
 	(void)state;
 	succeed(&throttle, START, START + 2 * S, 80);
 	throttle_refused(&throttle, START + 2 * S - MS, START + 2 * S - MS);
-	assert_rate(&throttle, START + 2 * S, 20);
-	/* long ago is not lately */
+	assert_rate(&throttle, START + 2 * S, 30);
+	/* long ago is not lately, and few requests say little */
 	succeed(&idle, START, START + S, 1000);
 	throttle_refused(&idle, START + 60 * S, START + 60 * S + MS);
-	assert_rate(&idle, START + 61 * S, 1);
-	succeed(&burst, START, START + MS, 30);
+	assert_rate(&idle, START + 60 * S + MS, 7.5);
+	succeed(&burst, START, START + MS, 32);
 	throttle_refused(&burst, START, START + 2 * MS);
-	assert_rate(&burst, START + 2 * MS, 15);
+	assert_rate(&burst, START + 2 * MS, 24);
 }
 
 /* A server may answer those that it refuses before those that it took. */
@@ -250,33 +256,63 @@ static void what_was_taken_is_measured_though_its_answers_come_later(void **stat
 	uint64_t end = refuse(&throttle, START, START + MS);
 
 	(void)state;
-	assert_rate(&throttle, START + MS, 1);
+	assert_rate(&throttle, START + MS, 7.5);
 	for (unsigned i = 0; i < 40; i++)
 		throttle_succeeded(&throttle, START, START + 2 * MS);
-	assert_rate(&throttle, START + 2 * MS, 20);
+	assert_rate(&throttle, START + 2 * MS, 30);
 	/* what was sent since is no measure */
 	for (unsigned i = 0; i < 200; i++)
 		throttle_succeeded(&throttle, end, end + MS);
-	assert_rate(&throttle, end + MS, 20);
+	assert_rate(&throttle, end + MS, 30);
+}
+
+/* Sends as fast as the rate allows, and everything is taken. */
+static double used(struct throttle *throttle, uint64_t from, uint64_t to)
+{
+	for (uint64_t now = from; now < to;) {
+		uint64_t wait = throttle_take(throttle, now);
+
+		if (!wait)
+			throttle_succeeded(throttle, now, now);
+		if (!wait && throttle_rate(throttle, now) <= 0)
+			return 0;
+		now += wait;
+	}
+	return throttle_rate(throttle, to);
 }
 
 static void without_a_rate_it_grows_until_it_is_no_limit(void **state)
 {
 	struct throttle throttle = made(0);
-	double expected = 50;
+	double before, after;
 	uint64_t end;
-	int seconds = 0;
 
 	(void)state;
 	succeed(&throttle, START, START + S, 100);
 	end = refuse(&throttle, START + S - MS, START + S - MS);
-	for (; expected < 1e4; expected *= 1.1)
-		assert_rate(&throttle, end + S * (uint64_t)seconds++, expected);
-	assert_in_range(seconds, 55, 57);
-	assert_rate(&throttle, end + S * (uint64_t)seconds, 0);
-	assert_int_equal(throttle_take(&throttle, end + S * (uint64_t)seconds), 0);
+	before = used(&throttle, end, end + 6 * S);
+	assert_true(before > 99 && before < 101);
+	for (uint64_t i = 6; i < 60 && before > 0; i++, before = after) {
+		after = used(&throttle, end + i * S, end + (i + 1) * S);
+		if (after <= before && after > 0)
+			fail_msg("%f after %f in second %u", after, before, (unsigned)i);
+		assert_true(before > 150 || i < 20);
+	}
+	assert_rate(&throttle, end + 60 * S, 0);
 	for (int i = 0; i < 1000; i++)
-		assert_int_equal(throttle_take(&throttle, end + S * (uint64_t)seconds), 0);
+		assert_int_equal(throttle_take(&throttle, end + 60 * S), 0);
+}
+
+static void a_rate_that_is_no_hindrance_stays(void **state)
+{
+	struct throttle throttle = made(0);
+	uint64_t end;
+
+	(void)state;
+	succeed(&throttle, START, START + S, 100);
+	end = refuse(&throttle, START + S - MS, START + S - MS);
+	succeed(&throttle, end, end + 100 * S, 1000);
+	assert_true(fabs(throttle_rate(&throttle, end + 100 * S) - 100) < 0.2);
 }
 
 static void another_rate_holds_at_once(void **state)
@@ -344,16 +380,17 @@ int main(void)
 		cmocka_unit_test(a_rate_is_kept),
 		cmocka_unit_test(a_burst_is_a_tenth_of_a_second),
 		cmocka_unit_test(the_wait_is_as_long_as_it_takes),
-		cmocka_unit_test(a_429_pauses_and_halves),
+		cmocka_unit_test(a_429_pauses_and_cuts),
 		cmocka_unit_test(those_under_way_together_count_once),
 		cmocka_unit_test(pauses_double_up_to_five_seconds),
 		cmocka_unit_test(a_success_ends_the_doubling),
-		cmocka_unit_test(a_set_rate_grows_back_by_tenths),
+		cmocka_unit_test(a_set_rate_grows_back_by_steps),
 		cmocka_unit_test(growth_is_the_same_however_often_it_is_asked),
 		cmocka_unit_test(never_below_one_a_second),
-		cmocka_unit_test(without_a_rate_half_of_what_was_measured),
+		cmocka_unit_test(without_a_rate_it_is_measured),
 		cmocka_unit_test(what_was_taken_is_measured_though_its_answers_come_later),
 		cmocka_unit_test(without_a_rate_it_grows_until_it_is_no_limit),
+		cmocka_unit_test(a_rate_that_is_no_hindrance_stays),
 		cmocka_unit_test(another_rate_holds_at_once),
 		cmocka_unit_test(a_rate_of_next_to_nothing),
 		cmocka_unit_test(another_rate_does_not_end_a_pause),
