@@ -20,6 +20,13 @@ void buf_free(struct buf *b)
 	*b = BUF_INIT;
 }
 
+void buf_wipe(struct buf *b)
+{
+	if (b->p)
+		explicit_bzero(b->p, b->capacity);
+	buf_free(b);
+}
+
 void buf_clear(struct buf *b)
 {
 	b->len = 0;

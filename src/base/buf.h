@@ -61,6 +61,9 @@ struct buf {
 
 void buf_free(struct buf *b);
 
+/* The same for a secret, which is overwritten first. */
+void buf_wipe(struct buf *b);
+
 /* Empties, keeps the memory. */
 void buf_clear(struct buf *b);
 

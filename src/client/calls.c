@@ -81,6 +81,7 @@ void calls_finish_error(struct hpkv_request *request, struct hpkv_error *error)
 	const struct hpkv_reply reply = { .error = error };
 
 	error->unknown_outcome = request->doubt;
+	client_censor(request->client, error);
 	calls_finish(request, &reply);
 }
 

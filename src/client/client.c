@@ -1,6 +1,7 @@
 #include "client/client.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/random.h>
 
@@ -85,6 +86,27 @@ void client_soon(struct hpkv_client *client)
 {
 	if (!client->freed)
 		loop_timer_set(client->loop->base, &client->soon, 0, soon_fired);
+}
+
+/* --- what is told of a server's words --- */
+
+/* A shorter credential is none, but may stand in any text. */
+#define SECRET_LEAST 4
+/* So much of a long one is enough to know it by, where a text was cut off. */
+#define SECRET_HEAD 24
+
+static bool holds(const char *text, const char *secret)
+{
+	size_t len = secret ? strnlen(secret, SECRET_HEAD) : 0;
+
+	return len >= SECRET_LEAST && memmem(text, strlen(text), secret, len);
+}
+
+void client_censor(const struct hpkv_client *client, struct hpkv_error *error)
+{
+	if (holds(error->text, client->api_key) || holds(error->text, client->token) ||
+	    holds(error->text, client->renewal.token) || holds(error->text, client->renewal.config.api_key))
+		snprintf(error->text, sizeof(error->text), "the server's reason names the API key or token");
 }
 
 /* --- telling listeners --- */
@@ -335,13 +357,18 @@ static void disconnected(struct hpkv_client *client, const struct hpkv_error *er
 static void closed(void *arg, const struct hpkv_error *error)
 {
 	struct hpkv_client *client = arg;
+	struct hpkv_error why = { 0 };
 
 	client_enter(client);
+	if (error) {
+		why = *error;
+		client_censor(client, &why);
+	}
 	renewal_lost(client);
 	if (client->state == HPKV_DISCONNECTING)
-		disconnected(client, error);
+		disconnected(client, error ? &why : NULL);
 	else if (!client->freed)
-		lost(client, error);
+		lost(client, &why);
 	client_leave(client);
 }
 

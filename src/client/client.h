@@ -63,6 +63,8 @@ void client_unconfigure(struct hpkv_client *client);
 void client_emit(struct hpkv_client *client, struct hpkv_event event);
 /* A notification has arrived. */
 void client_notify(struct hpkv_client *client, const struct hpkv_notification *notification);
+/* Takes what a server said out of an error, where it repeats the API key or token. */
+void client_censor(const struct hpkv_client *client, struct hpkv_error *error);
 /* Tells the subscribers of it. */
 void client_tell(struct hpkv_client *client, const struct hpkv_notification *notification);
 /* A message has arrived. */

@@ -59,6 +59,11 @@ static void fail_text(struct dial *dial, int err, const char *text)
 	fail(dial, &error);
 }
 
+static void fail_early(struct dial *dial, int err)
+{
+	fail_text(dial, err, err == -EMSGSIZE ? "the API key or token is too long" : strerror(-err));
+}
+
 /* --- one try --- */
 
 static void try_failed(struct dial *dial, const struct hpkv_error *error)
@@ -161,7 +166,7 @@ static void try_next(struct dial *dial)
 
 static int set_path(struct dial *dial, const char *name, const char *secret)
 {
-	CLEANUP(buf_free) struct buf path = BUF_INIT;
+	CLEANUP(buf_wipe) struct buf path = BUF_INIT;
 	int r = url_add_ws_path(&dial->client->url, name, secret, &path);
 
 	if (r)
@@ -228,7 +233,7 @@ static void local_found(void *arg, struct local_server *server, const struct hpk
 		if (r == 0)
 			try_next(dial);
 		else
-			fail_text(dial, r, strerror(-r));
+			fail_early(dial, r);
 	}
 	client_leave(client);
 }
@@ -291,7 +296,7 @@ static void find(struct dial *dial)
 	else if (r == 0)
 		r = find_socket(dial);
 	if (r)
-		fail_text(dial, r, strerror(-r));
+		fail_early(dial, r);
 }
 
 void dial_start(struct dial *dial)

@@ -168,8 +168,8 @@ HPKV_API int hpkv_client_new(struct hpkv_loop *loop, const struct hpkv_config *c
 HPKV_API void hpkv_client_free(struct hpkv_client *client);
 
 /* Connects. `done` (may be NULL) gets NULL for success, or the error: -EACCES (the server said 401 or 403), -EAGAIN
- * (429), -EIO (5xx), -EPROTO (another answer, a bad certificate, no TLS), -ECONNREFUSED, -ECONNRESET, -EHOSTUNREACH (no
- * such host), -ETIMEDOUT, -ECANCELED (disconnected or freed meanwhile); for local:DIR also -EPROTONOSUPPORT (a server
+ * (429), -EIO (5xx), -EPROTO (another answer, a bad certificate, no TLS), -EMSGSIZE (a key or token of more than
+ * some 2000 bytes), -ECONNREFUSED, -ECONNRESET, -EHOSTUNREACH (no such host), -ETIMEDOUT, -ECANCELED (disconnected or freed meanwhile); for local:DIR also -EPROTONOSUPPORT (a server
  * of another version runs) and what opening DIR gives. Redirects, proxies and .netrc are not used. A first connection
  * that fails is not tried again by itself. Where it connects already, the call joins; where it is connected, `done` is told
  * so; while it disconnects, it connects afterwards; while it waits for a reconnect, that is made at once, and `done` gets its outcome,

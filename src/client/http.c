@@ -13,10 +13,12 @@ void transfer_free(struct transfer *transfer)
 {
 	if (transfer->curl) {
 		curl_easy_cleanup(transfer->curl);
+		for (struct curl_slist *header = transfer->headers; header; header = header->next)
+			explicit_bzero(header->data, strlen(header->data)); /* one is the API key */
 		curl_slist_free_all(transfer->headers);
 		curl_slist_free_all(transfer->address);
 	}
-	buf_free(&transfer->body);
+	buf_wipe(&transfer->body); /* a token */
 	*transfer = (struct transfer){ 0 };
 }
 
@@ -35,7 +37,7 @@ static size_t take_body(char *data, size_t size, size_t count, void *arg)
 
 static int add_header(struct transfer *transfer, const char *name, const char *value)
 {
-	CLEANUP(buf_free) struct buf line = BUF_INIT;
+	CLEANUP(buf_wipe) struct buf line = BUF_INIT;
 	struct curl_slist *grown;
 
 	if (buf_printf(&line, "%s: %s", name, value) < 0)

@@ -47,7 +47,7 @@ static void call_ended(struct http_call *call, CURLcode code)
 
 	call_free(call);
 	done(arg, r ? NULL : &response, r ? &error : NULL);
-	buf_free(&response.body);
+	buf_wipe(&response.body);
 }
 
 /* `done` may start and cancel others: a message is asked for anew each time. */

@@ -65,6 +65,8 @@ static int write_key(int fd)
 		snprintf(text + 2 * i, 3, "%02x", bytes[i]);
 	text[2 * KEY_BYTES] = '\n';
 	n = write(fd, text, sizeof(text));
+	explicit_bzero(bytes, sizeof(bytes));
+	explicit_bzero(text, sizeof(text));
 	if (n != (ssize_t)sizeof(text) || fsync(fd) < 0)
 		return n < 0 ? -errno : -EIO;
 	return 0;

@@ -291,15 +291,15 @@ static void dial_failed(struct dial *dial, const struct hpkv_error *error)
 static int take_token(struct renewal *renewal, const char *token)
 {
 	uint64_t life_ms = renewal->lifetime_ms;
-	uint64_t left_ms = token_left_ms(token, clock_real_ns() / (CLOCK_NS_PER_S / 1000)) / 10 * 9;
+	uint64_t left_ms = token_left_ms(token, clock_real_ns() / (CLOCK_NS_PER_S / 1000));
 	char *copy = strdup(token);
 
 	if (!copy)
 		return -ENOMEM;
 	keyfile_free(renewal->token);
 	renewal->token = copy;
-	if (left_ms && left_ms < life_ms)
-		life_ms = left_ms;
+	if (left_ms && left_ms * 9 / 10 < life_ms)
+		life_ms = left_ms * 9 / 10;
 	if (life_ms < LIFE_LEAST_MS)
 		life_ms = LIFE_LEAST_MS;
 	renewal->due_us = clock_now_us() + life_ms * CLOCK_US_PER_MS;

@@ -230,24 +230,22 @@ void url_free(struct url *url)
 	*url = (struct url){ 0 };
 }
 
-static int add_percent_encoded(struct buf *out, const char *secret)
+static int add_percent_encoded(struct buf *out, char c)
 {
-	int r = 0;
-
-	for (const char *c = secret; r == 0 && *c; c++) {
-		if (name_char(*c) || *c == '~')
-			r = buf_add_char(out, *c);
-		else
-			r = buf_printf(out, "%%%02X", (unsigned char)*c);
-	}
-	return r;
+	return name_char(c) || c == '~' ? buf_add_char(out, c) : buf_printf(out, "%%%02X", (unsigned char)c);
 }
 
 int url_add_ws_path(const struct url *url, const char *name, const char *secret, struct buf *out)
 {
-	int r = buf_printf(out, "%s/ws?%s=", url->prefix, name);
+	size_t before = out->len;
+	/* all at once: what grows leaves copies */
+	int r = buf_reserve(out, URL_WS_PATH_MAX + 4);
 
-	return r ? r : add_percent_encoded(out, secret);
+	if (r == 0)
+		r = buf_printf(out, "%s/ws?%s=", url->prefix, name);
+	for (const char *c = secret; r == 0 && *c; c++)
+		r = out->len - before >= URL_WS_PATH_MAX ? -EMSGSIZE : add_percent_encoded(out, *c);
+	return r == 0 && out->len - before > URL_WS_PATH_MAX ? -EMSGSIZE : r;
 }
 
 int url_add_authority(const struct url *url, struct buf *out)

@@ -32,7 +32,12 @@ void url_free(struct url *url);
 /* True for 127.0.0.0/8 and ::1 as text. */
 bool url_address_is_loopback(const char *address);
 
-/* Appends PREFIX/ws?NAME=SECRET, the secret percent-encoded. 0 or -ENOMEM. */
+/* libwebsockets makes a request's first line of at most 2047 bytes, and cuts off what is more without a word; of these
+ * 15 are not the path. */
+#define URL_WS_PATH_MAX 2032
+
+/* Appends PREFIX/ws?NAME=SECRET, the secret percent-encoded. 0, -ENOMEM, or -EMSGSIZE: longer than URL_WS_PATH_MAX. No
+ * copy of the secret but that in `out` stays in memory, if `out` was empty. */
 CHECKED int url_add_ws_path(const struct url *url, const char *name, const char *secret, struct buf *out);
 
 /* Appends HOST[:PORT] as in a Host header: brackets for IPv6, no default port. 0 or -ENOMEM. */

@@ -1,6 +1,7 @@
 """libhpkv below the protocol: servers that are silent, rude or somebody else, TLS with good and bad certificates, dead peers."""
 
 import errno
+import json
 import select
 import shutil
 import socket
@@ -13,7 +14,7 @@ import pytest
 
 from lib.client_driver import Driver
 from lib.pyserver import PyServer
-from lib.rawserver import RawServer, answering, drain, upgraded
+from lib.rawserver import RawServer, answering, close_frame, drain, read_frame, read_head, upgraded
 
 
 def connect_error(url, **options):
@@ -91,6 +92,45 @@ def test_an_upgrade_that_makes_no_sense(head):
     with RawServer(answering(head)) as server:
         outcome = connect_error(f"http://127.0.0.1:{server.port}", connect_timeout_ms=2000)
         assert outcome["err"] in (-errno.EPROTO, -errno.ECONNRESET, -errno.ETIMEDOUT)
+
+
+@pytest.mark.parametrize("credential", ["api_key", "token"])
+def test_a_credential_that_is_too_long_for_a_request(credential):
+    """libwebsockets would cut the request off in the middle of it."""
+    requests = []
+
+    def serve(connection):
+        requests.append(read_head(connection))
+        connection.sendall(b"HTTP/1.1 401 Unauthorized\r\nContent-Length: 0\r\n\r\n")
+        drain(connection)
+
+    with RawServer(serve) as server:
+        for size in (2000, 2100, 5000):
+            outcome = connect_error(server.url, **{"api_key": None, credential: "t" * size})
+            if size == 2000:
+                assert outcome["code"] == 401
+                assert requests.pop().split(b"\r\n")[0].endswith(b"t" * size + b" HTTP/1.1")
+            else:
+                assert outcome["err"] == -errno.EMSGSIZE
+                assert "too long" in outcome["text"]
+                assert not requests
+
+
+@pytest.mark.parametrize("credential", ["api_key", "token"])
+def test_a_server_that_tells_the_credential(credential):
+    def refuse(connection):
+        number = json.loads(read_frame(connection)[1])["messageId"]
+        text = json.dumps({"messageId": number, "code": 400, "error": "who is open-sesame?"}).encode()
+        connection.sendall(bytes([0x81, len(text)]) + text)
+        close_frame(4001, b"open-sesame is not welcome")(connection)
+
+    with RawServer(upgraded(refuse)) as server:
+        with Driver(server.url, **{credential: "open-sesame"}, max_reconnect_attempts=0) as client:
+            assert "err" not in client.connect()
+            assert client.request("get", "a")["code"] == 400
+            gone = client.wait("disconnected")
+            assert (gone["err"], gone["code"]) == (-errno.ECONNRESET, 4001)
+            assert "open-sesame" not in json.dumps(client.events)
 
 
 def test_a_dead_peer_is_found():

@@ -135,6 +135,31 @@ static void secrets_are_encoded(void **state)
 	url_free(&url);
 }
 
+static void long_secrets(void **state)
+{
+	static const char letters[] = { 'a', '+' };
+	char secret[URL_WS_PATH_MAX + 100];
+	struct url url;
+
+	(void)state;
+	assert_int_equal(url_parse("https://h.example/base", false, &url, NULL), 0);
+	for (size_t i = 0; i < sizeof(letters); i++) {
+		const size_t each = letters[i] == '+' ? 3 : 1, head = strlen("/base/ws?token=");
+		const size_t most = (URL_WS_PATH_MAX - head) / each;
+
+		for (size_t len = most - 2; len < most + 50; len++) {
+			CLEANUP(buf_free) struct buf out = BUF_INIT;
+
+			memset(secret, letters[i], len);
+			secret[len] = '\0';
+			assert_int_equal(url_add_ws_path(&url, "token", secret, &out), len <= most ? 0 : -EMSGSIZE);
+			if (len <= most)
+				assert_int_equal(out.len, head + len * each);
+		}
+	}
+	url_free(&url);
+}
+
 static void paths(void **state)
 {
 	char cwd[4096], expected[5000];
@@ -216,6 +241,7 @@ int main(void)
 		cmocka_unit_test(refused),
 		cmocka_unit_test(plain_text_on_purpose),
 		cmocka_unit_test(secrets_are_encoded),
+		cmocka_unit_test(long_secrets),
 		cmocka_unit_test(paths),
 		cmocka_unit_test(loopback),
 		cmocka_unit_test(out_of_memory),
