@@ -3,6 +3,7 @@
 #include <errno.h>
 
 #include "base/json_number.h"
+#include "base/utf8.h"
 
 static bool is_digit(char c)
 {
@@ -96,6 +97,47 @@ bool json_exact_number(const json_t *node, struct str *out)
 	return marked_with(node, 'n', out);
 }
 
+int json_exact_object_read(struct json_exact_object *object, struct str text, unsigned max_depth)
+{
+	int r;
+
+	object->tree = NULL;
+	if (flat_read(&object->flat, text))
+		return 0;
+	r = json_exact_parse(text, max_depth, &object->tree);
+	return r || json_is_object(object->tree) ? r : -ENOTSUP;
+}
+
+void json_exact_object_free(struct json_exact_object *object)
+{
+	json_decref(object->tree);
+	object->tree = NULL;
+}
+
+static struct flat_value tree_value(const json_t *node)
+{
+	struct flat_value value = { .kind = FLAT_OTHER };
+
+	if (!node)
+		value.kind = FLAT_MISSING;
+	else if (json_exact_string(node, &value.text))
+		value.kind = FLAT_STRING;
+	else if (json_exact_number(node, &value.text))
+		value.kind = FLAT_NUMBER;
+	else if (json_is_boolean(node))
+		value.kind = json_is_true(node) ? FLAT_TRUE : FLAT_FALSE;
+	else if (json_is_null(node))
+		value.kind = FLAT_NULL;
+	return value;
+}
+
+struct flat_value json_exact_object_get(const struct json_exact_object *object, const char *marked_name)
+{
+	if (object->tree)
+		return tree_value(json_object_get(object->tree, marked_name));
+	return flat_get(&object->flat, str_c(marked_name + 1));
+}
+
 /* jansson passes over a failure while it writes a member's name, and then reports success: so it is kept here. */
 struct sink {
 	struct buf *out;
@@ -147,9 +189,14 @@ int json_exact_dump(const json_t *tree, struct buf *out)
 
 int json_add_string(struct buf *out, struct str s)
 {
-	json_t *node = json_stringn(s.p, s.len);
+	json_t *node;
 	int r;
 
+	if (flat_plain(s) && utf8_valid(s)) {
+		r = buf_add_char(out, '"') || buf_add_str(out, s) || buf_add_char(out, '"');
+		return r ? -ENOMEM : 0;
+	}
+	node = json_stringn(s.p, s.len);
 	if (!node)
 		return -EINVAL;
 	r = dump(node, JSON_ENCODE_ANY, out);

@@ -10,6 +10,7 @@
 #include <stdbool.h>
 
 #include "base/buf.h"
+#include "base/flat.h"
 
 /* A member's name as the tree has it: json_object_get(tree, JSON_EXACT_NAME("key")). */
 #define JSON_EXACT_NAME(literal) ("s" literal)
@@ -23,6 +24,20 @@ bool json_exact_string(const json_t *node, struct str *out);
 
 /* True and the text (borrowed) if the node is a number. */
 bool json_exact_number(const json_t *node, struct str *out);
+
+/* An object to read members of: in place where it is as simple as base/flat.h says, as nearly all are, else as such a
+ * tree. Points into the text it was read from. */
+struct json_exact_object {
+	struct flat flat;
+	json_t *tree; /* NULL: it is in `flat` */
+};
+
+/* 0; -EINVAL, -E2BIG, -ENOMEM as above; -ENOTSUP: it is an array. To be freed in any case. */
+CHECKED int json_exact_object_read(struct json_exact_object *object, struct str text, unsigned max_depth);
+void json_exact_object_free(struct json_exact_object *object);
+
+/* The last member of this name: json_exact_object_get(&object, JSON_EXACT_NAME("key")). */
+struct flat_value json_exact_object_get(const struct json_exact_object *object, const char *marked_name);
 
 /* Appends the tree as JSON text without white space. 0 or -ENOMEM. */
 CHECKED int json_exact_dump(const json_t *tree, struct buf *out);

@@ -20,10 +20,15 @@ static int64_t timestamp_ms(struct server *server)
 /* 0 or negative: no memory, or a value that is not text. */
 static int make_frame(struct server *server, struct str key, const struct str *value, bool number, struct buf *frame)
 {
-	CLEANUP(buf_free) struct buf text = BUF_INIT;
-	int r = protocol_add_notification(&text, key, value, number, timestamp_ms(server));
+	int r = ws_frame_begin(frame);
 
-	return r ? r : ws_frame_add(frame, WS_TEXT, buf_str(&text));
+	if (!r)
+		r = protocol_add_notification(frame, key, value, number, timestamp_ms(server));
+	if (!r)
+		r = ws_frame_end(frame, 0, WS_TEXT);
+	if (r)
+		ws_frame_cancel(frame, 0);
+	return r;
 }
 
 static void deliver(struct conn *conn, struct str frame)

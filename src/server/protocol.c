@@ -8,11 +8,6 @@
 #define REQUEST_MAX_DEPTH 32
 #define MESSAGE_ID_MAX_BYTES 32
 
-static void cleanup_json(json_t **tree)
-{
-	json_decref(*tree);
-}
-
 static int refuse(int code, const char *text, const char **error)
 {
 	*error = text;
@@ -35,42 +30,36 @@ int protocol_check_key(struct str key, size_t max_key, const char **error)
 	return 200;
 }
 
-static int read_key(const json_t *node, size_t max_key, struct buf *out, const char **error)
+static int read_key(struct flat_value key, size_t max_key, struct buf *out, const char **error)
 {
-	struct str key;
 	int code;
 
-	if (!json_exact_string(node, &key))
+	if (key.kind != FLAT_STRING)
 		return refuse(400, "Key must be a string", error);
-	code = protocol_check_key(key, max_key, error);
-	if (code == 200 && buf_set(out, key))
+	code = protocol_check_key(key.text, max_key, error);
+	if (code == 200 && buf_set(out, key.text))
 		return out_of_memory(error);
 	return code;
 }
 
 /* SET and PATCH: text, or a number, which keeps its own text. */
-static int read_value(const json_t *node, size_t max_value, struct engine_request *request, const char **error)
+static int read_value(struct flat_value value, size_t max_value, struct engine_request *request, const char **error)
 {
-	struct str value;
-
-	if (json_exact_number(node, &value))
-		request->number = true;
-	else if (!json_exact_string(node, &value))
+	if (value.kind != FLAT_STRING && value.kind != FLAT_NUMBER)
 		return refuse(400, "Value must be a string or a number", error);
-	if (!value.len)
+	if (!value.text.len)
 		return refuse(400, "Value must not be empty", error);
-	if (value.len > max_value)
+	if (value.text.len > max_value)
 		return refuse(413, "Value is too large", error);
-	return buf_set(&request->value, value) ? out_of_memory(error) : 200;
+	request->number = value.kind == FLAT_NUMBER;
+	return buf_set(&request->value, value.text) ? out_of_memory(error) : 200;
 }
 
-static int read_increment(const json_t *node, struct engine_request *request, const char **error)
+static int read_increment(struct flat_value value, struct engine_request *request, const char **error)
 {
-	struct str value;
-
-	if (!json_exact_number(node, &value))
+	if (value.kind != FLAT_NUMBER)
 		return refuse(400, "Increment must be a number", error);
-	return buf_set(&request->value, value) ? out_of_memory(error) : 200;
+	return buf_set(&request->value, value.text) ? out_of_memory(error) : 200;
 }
 
 int protocol_check_limit(struct str text, unsigned *out, const char **error)
@@ -92,24 +81,29 @@ int protocol_check_limit(struct str text, unsigned *out, const char **error)
 	return 200;
 }
 
-static int read_range(const json_t *object, size_t max_key, struct engine_request *request, const char **error)
+static int read_range(const struct json_exact_object *object, size_t max_key, struct engine_request *request,
+		      const char **error)
 {
-	const json_t *limit = json_object_get(object, JSON_EXACT_NAME("limit"));
-	struct str text = STR("");
-	int code = read_key(json_object_get(object, JSON_EXACT_NAME("endKey")), max_key, &request->end_key, error);
+	struct flat_value end_key = json_exact_object_get(object, JSON_EXACT_NAME("endKey"));
+	struct flat_value limit = json_exact_object_get(object, JSON_EXACT_NAME("limit"));
+	int code = read_key(end_key, max_key, &request->end_key, error);
 
 	if (code != 200)
 		return code;
-	if (limit && !json_is_null(limit) && !json_exact_number(limit, &text))
+	if (limit.kind == FLAT_MISSING || limit.kind == FLAT_NULL)
+		limit.text = STR("");
+	else if (limit.kind != FLAT_NUMBER)
 		return refuse(400, "Limit must be a whole number from 1", error);
-	return protocol_check_limit(text, &request->limit, error);
+	return protocol_check_limit(limit.text, &request->limit, error);
 }
 
-static int parse(struct str text, json_t **out, const char **error)
+static int parse(struct json_exact_object *object, struct str text, const char **error)
 {
-	switch (json_exact_parse(text, REQUEST_MAX_DEPTH, out)) {
+	switch (json_exact_object_read(object, text, REQUEST_MAX_DEPTH)) {
 	case 0:
-		break;
+		return 200;
+	case -ENOTSUP:
+		return refuse(400, "Request must be a JSON object", error);
 	case -ENOMEM:
 		return out_of_memory(error);
 	case -E2BIG:
@@ -117,52 +111,42 @@ static int parse(struct str text, json_t **out, const char **error)
 	default:
 		return refuse(400, "Request is not valid JSON", error);
 	}
-	return json_is_object(*out) ? 200 : refuse(400, "Request must be a JSON object", error);
 }
 
-static int read_message_id(const json_t *node, struct buf *out, const char **error)
+static int read_message_id(struct flat_value id, struct buf *out, const char **error)
 {
-	struct str text;
-
-	if (!node || json_is_null(node))
+	if (id.kind == FLAT_MISSING || id.kind == FLAT_NULL)
 		return 200;
-	if (!json_exact_number(node, &text) || text.len > MESSAGE_ID_MAX_BYTES)
+	if (id.kind != FLAT_NUMBER || id.text.len > MESSAGE_ID_MAX_BYTES)
 		return refuse(400, "messageId must be a number", error);
-	return buf_set(out, text) ? out_of_memory(error) : 200;
+	return buf_set(out, id.text) ? out_of_memory(error) : 200;
 }
 
 /* The operation's number, or 0. */
-static unsigned read_operation(const json_t *node)
+static unsigned read_operation(struct flat_value op)
 {
-	struct str text;
-
-	if (!json_exact_number(node, &text) || text.len != 1 || text.p[0] < '1' || text.p[0] > '6')
+	if (op.kind != FLAT_NUMBER || op.text.len != 1 || op.text.p[0] < '1' || op.text.p[0] > '6')
 		return 0;
-	return (unsigned)(text.p[0] - '0');
+	return (unsigned)(op.text.p[0] - '0');
 }
 
-int protocol_decode(struct str text, const struct protocol_limits *limits, struct engine_request *request,
-		    struct buf *message_id, unsigned *operation, const char **error)
+/* All but the message's id. */
+static int read_request(const struct json_exact_object *object, const struct protocol_limits *limits,
+			struct engine_request *request, unsigned *operation, const char **error)
 {
-	CLEANUP(cleanup_json) json_t *object = NULL;
-	const json_t *value;
+	struct flat_value value = json_exact_object_get(object, JSON_EXACT_NAME("value"));
 	size_t max_key = limits->max_key;
-	int code = parse(text, &object, error);
+	int code;
 
-	if (code == 200)
-		code = read_message_id(json_object_get(object, JSON_EXACT_NAME("messageId")), message_id, error);
-	if (code != 200)
-		return code;
-	*operation = read_operation(json_object_get(object, JSON_EXACT_NAME("op")));
+	*operation = read_operation(json_exact_object_get(object, JSON_EXACT_NAME("op")));
 	if (!*operation)
 		return refuse(400, "Invalid operation", error);
 	request->op = (enum engine_op) * operation;
 	if (request->op == ENGINE_RANGE)
 		max_key += PROTOCOL_RANGE_KEY_EXTRA;
-	code = read_key(json_object_get(object, JSON_EXACT_NAME("key")), max_key, &request->key, error);
+	code = read_key(json_exact_object_get(object, JSON_EXACT_NAME("key")), max_key, &request->key, error);
 	if (code != 200)
 		return code;
-	value = json_object_get(object, JSON_EXACT_NAME("value"));
 	switch (request->op) {
 	case ENGINE_SET:
 	case ENGINE_PATCH:
@@ -178,40 +162,51 @@ int protocol_decode(struct str text, const struct protocol_limits *limits, struc
 	return 200;
 }
 
+int protocol_decode(struct str text, const struct protocol_limits *limits, struct engine_request *request,
+		    struct buf *message_id, unsigned *operation, const char **error)
+{
+	CLEANUP(json_exact_object_free) struct json_exact_object object = { 0 };
+	int code = parse(&object, text, error);
+
+	if (code == 200)
+		code = read_message_id(json_exact_object_get(&object, JSON_EXACT_NAME("messageId")), message_id, error);
+	return code == 200 ? read_request(&object, limits, request, operation, error) : code;
+}
+
 int protocol_decode_record(struct str body, const struct protocol_limits *limits, struct engine_request *request,
 			   const char **error)
 {
-	CLEANUP(cleanup_json) json_t *object = NULL;
-	const json_t *partial;
-	int code = parse(body, &object, error);
+	CLEANUP(json_exact_object_free) struct json_exact_object object = { 0 };
+	struct flat_value partial;
+	int code = parse(&object, body, error);
 
 	request->op = ENGINE_SET;
 	if (code != 200)
 		return code;
-	partial = json_object_get(object, JSON_EXACT_NAME("partialUpdate"));
-	if (partial && !json_is_null(partial) && !json_is_boolean(partial))
-		return refuse(400, "partialUpdate must be true or false", error);
-	if (json_is_true(partial))
+	partial = json_exact_object_get(&object, JSON_EXACT_NAME("partialUpdate"));
+	if (partial.kind == FLAT_TRUE)
 		request->op = ENGINE_PATCH;
-	code = read_key(json_object_get(object, JSON_EXACT_NAME("key")), limits->max_key, &request->key, error);
+	else if (partial.kind != FLAT_MISSING && partial.kind != FLAT_NULL && partial.kind != FLAT_FALSE)
+		return refuse(400, "partialUpdate must be true or false", error);
+	code = read_key(json_exact_object_get(&object, JSON_EXACT_NAME("key")), limits->max_key, &request->key, error);
 	if (code != 200)
 		return code;
-	return read_value(json_object_get(object, JSON_EXACT_NAME("value")), limits->max_value, request, error);
+	return read_value(json_exact_object_get(&object, JSON_EXACT_NAME("value")), limits->max_value, request, error);
 }
 
 int protocol_decode_atomic(struct str body, const struct protocol_limits *limits, struct engine_request *request,
 			   const char **error)
 {
-	CLEANUP(cleanup_json) json_t *object = NULL;
-	int code = parse(body, &object, error);
+	CLEANUP(json_exact_object_free) struct json_exact_object object = { 0 };
+	int code = parse(&object, body, error);
 
 	request->op = ENGINE_ATOMIC;
 	if (code != 200)
 		return code;
-	code = read_key(json_object_get(object, JSON_EXACT_NAME("key")), limits->max_key, &request->key, error);
+	code = read_key(json_exact_object_get(&object, JSON_EXACT_NAME("key")), limits->max_key, &request->key, error);
 	if (code != 200)
 		return code;
-	return read_increment(json_object_get(object, JSON_EXACT_NAME("increment")), request, error);
+	return read_increment(json_exact_object_get(&object, JSON_EXACT_NAME("increment")), request, error);
 }
 
 /* --- replies --- */
@@ -224,7 +219,7 @@ static int add_text(struct buf *out, const char *text)
 /* `"name":` and the value. */
 static int add_value(struct buf *out, const char *name, struct str value, bool number)
 {
-	int r = buf_printf(out, "\"%s\":", name);
+	int r = buf_add_char(out, '"') || add_text(out, name) || buf_add(out, "\":", 2) ? -ENOMEM : 0;
 
 	if (!r)
 		r = number ? buf_add_str(out, value) : json_add_string(out, value);
@@ -292,7 +287,11 @@ static int add_head(struct buf *out, int code, struct str message_id)
 
 	if (!r && message_id.len)
 		r = add_value(out, "messageId", message_id, true) || buf_add_char(out, ',') ? -ENOMEM : 0;
-	return r ? r : buf_printf(out, "\"code\":%d,", code);
+	if (!r)
+		r = add_text(out, "\"code\":");
+	if (!r)
+		r = buf_add_unsigned(out, (unsigned)code);
+	return r ? r : buf_add_char(out, ',');
 }
 
 int protocol_add_reply(struct buf *out, const struct engine_request *request, struct str message_id)

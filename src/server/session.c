@@ -7,36 +7,49 @@
 
 /* --- sending --- */
 
-static void send_text(struct conn *conn, struct str text)
+/* Ends a message that was begun where it will be sent from; `r` is what became of its text. */
+static int send_text(struct conn *conn, size_t before, int r)
 {
-	if (ws_frame_add(stream_output(conn->stream), WS_TEXT, text))
-		conn_abort(conn);
+	struct buf *out = stream_output(conn->stream);
+
+	if (!r)
+		r = ws_frame_end(out, before, WS_TEXT);
+	if (r)
+		ws_frame_cancel(out, before);
 	else
 		stream_flush(conn->stream);
+	return r;
 }
 
 static void send_error(struct conn *conn, int code, const char *error, struct str message_id)
 {
-	CLEANUP(buf_free) struct buf text = BUF_INIT;
+	struct buf *out = stream_output(conn->stream);
+	size_t before = out->len;
+	int r = ws_frame_begin(out);
 
-	if (protocol_add_error(&text, code, error, message_id))
+	if (!r)
+		r = protocol_add_error(out, code, error, message_id);
+	if (send_text(conn, before, r))
 		conn_abort(conn);
-	else
-		send_text(conn, buf_str(&text));
 }
 
 void session_reply(struct conn *conn, struct request *request)
 {
-	CLEANUP(buf_free) struct buf text = BUF_INIT;
+	struct buf *out = stream_output(conn->stream);
 	struct engine_request *engine = &request->engine;
 	struct str message_id = buf_str(&request->message_id);
+	size_t before = out->len;
+	int r;
 
-	if (engine->code != 200)
+	if (engine->code != 200) {
 		send_error(conn, engine->code, engine->error, message_id);
-	else if (protocol_add_reply(&text, engine, message_id))
+		return;
+	}
+	r = ws_frame_begin(out);
+	if (!r)
+		r = protocol_add_reply(out, engine, message_id);
+	if (send_text(conn, before, r))
 		send_error(conn, 500, "Reply cannot be made", message_id);
-	else
-		send_text(conn, buf_str(&text));
 }
 
 /* --- receiving --- */

@@ -66,17 +66,58 @@ int ws_frame_parse(char *input, size_t len, size_t max, struct ws_frame *out)
 	return 1;
 }
 
+#define HEADER_BYTES_MAX 10
+/* Room that ws_frame_begin leaves: most replies are neither shorter nor longer than goes with it, and need not be moved. */
+#define HEADER_BYTES 4
+
+static size_t header_bytes(size_t payload)
+{
+	return payload < 126 ? 2 : payload <= 0xffff ? 4 : HEADER_BYTES_MAX;
+}
+
+static void write_header(char *p, enum ws_opcode opcode, size_t payload)
+{
+	size_t size = header_bytes(payload), extra = size - 2;
+
+	p[0] = (char)(0x80 | opcode);
+	p[1] = (char)(extra == 0 ? payload : extra == 2 ? 126 : 127);
+	for (size_t i = 0; i < extra; i++)
+		p[2 + i] = (char)((uint64_t)payload >> (8 * (extra - 1 - i)));
+}
+
+int ws_frame_begin(struct buf *out)
+{
+	return buf_add(out, "\0\0\0", HEADER_BYTES);
+}
+
+int ws_frame_end(struct buf *out, size_t before, enum ws_opcode opcode)
+{
+	size_t payload = out->len - before - HEADER_BYTES, size = header_bytes(payload);
+
+	if (size != HEADER_BYTES) {
+		if (buf_reserve(out, HEADER_BYTES_MAX))
+			return -ENOMEM;
+		memmove(out->p + before + size, out->p + before + HEADER_BYTES, payload + 1);
+		out->len = before + size + payload;
+	}
+	write_header(out->p + before, opcode, payload);
+	return 0;
+}
+
+void ws_frame_cancel(struct buf *out, size_t before)
+{
+	if (out->len > before)
+		out->p[out->len = before] = '\0';
+}
+
 int ws_frame_add(struct buf *out, enum ws_opcode opcode, struct str payload)
 {
-	unsigned char header[10] = { (unsigned char)(0x80 | opcode) };
-	size_t extra = payload.len < 126 ? 0 : payload.len <= 0xffff ? 2 : 8;
+	size_t before = out->len;
+	int r = ws_frame_begin(out) || buf_add_str(out, payload) || ws_frame_end(out, before, opcode) ? -ENOMEM : 0;
 
-	if (buf_reserve(out, sizeof(header) + payload.len))
-		return -ENOMEM;
-	header[1] = (unsigned char)(extra == 0 ? payload.len : extra == 2 ? 126 : 127);
-	for (size_t i = 0; i < extra; i++)
-		header[2 + i] = (unsigned char)((uint64_t)payload.len >> (8 * (extra - 1 - i)));
-	return buf_add(out, header, 2 + extra) || buf_add_str(out, payload) ? -ENOMEM : 0;
+	if (r)
+		ws_frame_cancel(out, before);
+	return r;
 }
 
 int ws_close_add(struct buf *out, enum ws_status status, const char *reason)

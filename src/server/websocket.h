@@ -39,6 +39,13 @@ CHECKED int ws_frame_parse(char *input, size_t len, size_t max, struct ws_frame 
 
 /* Appends a whole frame. 0 or -ENOMEM. */
 CHECKED int ws_frame_add(struct buf *out, enum ws_opcode opcode, struct str payload);
+
+/* The same for a payload that is made where it is to be: begin, append it to `out`, then end, or cancel, with the length
+ * that `out` had before. 0 or -ENOMEM. */
+CHECKED int ws_frame_begin(struct buf *out);
+CHECKED int ws_frame_end(struct buf *out, size_t before, enum ws_opcode opcode);
+void ws_frame_cancel(struct buf *out, size_t before);
+
 CHECKED int ws_close_add(struct buf *out, enum ws_status status, const char *reason);
 
 /* The value of Sec-WebSocket-Accept for a client's Sec-WebSocket-Key: 28 characters and a NUL. */

@@ -139,6 +139,22 @@ def test_many_frames_in_one_piece(raw):
     assert [raw.reply()["newValue"] for _ in range(2000)] == list(range(1, 2001))
 
 
+def test_replies_of_every_length_around_those_that_change_the_frame(tmp_path):
+    with Hpkvd(tmp_path / "store", ["--max-value", "70000"]) as hpkvd, Raw(hpkvd) as raw:
+        around = len(b'{"messageId":1,"code":200,"key":"k","value":""}')
+        # The last is for jansson to write, the others are not.
+        for text in ("x", "é", "\""):
+            size = len(json.dumps(text, ensure_ascii=False).encode()) - 2
+            for edge in (126, 65536):
+                for length in range((edge - around - 3) // size, (edge - around + 3) // size + 1):
+                    raw.request(op=2, key="k", value=text * length, messageId=1)
+                    assert raw.reply()["code"] == 200
+                    raw.request(op=1, key="k", messageId=1)
+                    _, payload = raw.receive()
+                    assert len(payload) == around + size * length
+                    assert json.loads(payload) == {"messageId": 1, "code": 200, "key": "k", "value": text * length}
+
+
 @pytest.mark.parametrize("status", [1000, 1001, 3000, 4999])
 def test_a_close_is_answered(raw, status):
     raw.send(CLOSE, struct.pack("!H", status) + b"bye")

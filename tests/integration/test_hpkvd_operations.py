@@ -312,6 +312,26 @@ def test_ids_come_back_as_they_are(store):
         assert reply["code"] == 400 and "messageId" not in reply
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"op":2,"key":"k","value":"v","messageId":7}',
+        ' {\t"op" : 2 ,\r\n"key" : "k" , "value" : "v" , "messageId" : 7 } ',
+        '{"op":2,"key":"\\u006b","value":"v","messageId":7}',
+        '{"op":2,"\\u006bey":"k","value":"v","messageId":7}',
+        '{"op":2,"key":"k","value":"v","messageId":7,"other":[1,{"key":"x"}]}',
+        '{"op":2,"key":"k","value":"v","messageId":7,"limit":null,"a":true,"b":false,"c":-1.5e3,"é":"é"}',
+        '{"op":2,"key":"k","value":"v","messageId":7,' + ",".join(f'"m{n}":{n}' for n in range(20)) + "}",
+        '{"op":1,"key":3,"value":[],"messageId":"x","op":2,"key":"k","value":"v","messageId":7}',
+        '{"op":1,"key":3,"value":{},"messageId":[],"op":2,"key":"k","value":"\\u0076","messageId":7}',
+    ],
+)
+def test_one_request_written_in_many_ways(store, text):
+    store.send_raw(text)
+    assert json.loads(store.receive_raw()) == {"messageId": 7, "code": 200, "success": True, "message": "Record inserted/updated successfully"}
+    assert store.get("k") == "v"
+
+
 def test_unknown_members_are_ignored(store):
     store.request(op=2, key="a", value="1", more={"deep": [1, 2]}, endKey=7)
     assert store.get("a") == "1"
