@@ -74,6 +74,12 @@ static const char *certificate_fault(struct lws *wsi)
 	return code == X509_V_OK ? NULL : X509_verify_cert_error_string(code);
 }
 
+/* An answer came, but one without a status of its own: its head has no end, or only announces another. */
+static bool answer_misread(const char *text)
+{
+	return strncmp(text, "HS: ", 4) == 0 || strstr(text, "parsing");
+}
+
 /* libwebsockets says what went wrong in words; the phases that were reached tell more. */
 static void failure_error(struct connection *connection, struct lws *wsi, const char *text)
 {
@@ -86,7 +92,7 @@ static void failure_error(struct connection *connection, struct lws *wsi, const 
 		error_set(&connection->error, -EPROTO, 0, "the server's certificate was not accepted: %s", fault);
 	else if (connection->sent_handshake && status >= 200 && status != 101)
 		refused_error(connection, status);
-	else if (connection->sent_handshake && status == 101)
+	else if (connection->sent_handshake && (status == 101 || answer_misread(text)))
 		error_set(&connection->error, -EPROTO, status, "the server's WebSocket upgrade makes no sense: %s",
 			  text);
 	else if (connection->sent_handshake)

@@ -195,20 +195,11 @@ static void resolved(void *arg, struct addresses *addresses, const struct hpkv_e
 	loop_timer_cancel(&dial->timer);
 	if (error) {
 		fail(dial, error);
-		client_leave(client);
-		return;
-	}
-	for (size_t i = 0; i < addresses->count; i++) {
-		/* "localhost" was allowed to go without TLS; what it resolves to must be that */
-		if (client->url.loopback_only && !url_address_is_loopback(addresses->list[i]))
-			continue;
-		dial->addresses.list[dial->addresses.count++] = addresses->list[i];
-		addresses->list[i] = NULL;
-	}
-	if (dial->addresses.count)
+	} else {
+		dial->addresses = *addresses;
+		*addresses = (struct addresses){ 0 };
 		try_next(dial);
-	else
-		fail_text(dial, -EHOSTUNREACH, "the host has no loopback address");
+	}
 	client_leave(client);
 }
 
@@ -259,7 +250,7 @@ static int find_local(struct dial *dial)
 static int find_name(struct dial *dial)
 {
 	const struct hpkv_client *client = dial->client;
-	int r = resolver_start(client->loop->base, client->url.host, resolved, dial, &dial->job);
+	int r = resolver_start(client->loop->base, &client->url, resolved, dial, &dial->job);
 
 	if (r == 0)
 		loop_timer_set(client->loop->base, &dial->timer, time_left(dial), find_timed_out);

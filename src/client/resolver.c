@@ -8,6 +8,7 @@
 struct lookup {
 	struct job job;
 	char *host;
+	bool loopback_only;
 	struct addresses addresses;
 	struct hpkv_error error;
 	void (*done)(void *arg, struct addresses *addresses, const struct hpkv_error *error);
@@ -48,7 +49,8 @@ static void lookup_work(struct job *job)
 	for (struct addrinfo *a = found; a && lookup->addresses.count < RESOLVER_MAX; a = a->ai_next) {
 		char text[NI_MAXHOST];
 
-		if (getnameinfo(a->ai_addr, a->ai_addrlen, text, sizeof(text), NULL, 0, NI_NUMERICHOST) != 0)
+		if (getnameinfo(a->ai_addr, a->ai_addrlen, text, sizeof(text), NULL, 0, NI_NUMERICHOST) != 0 ||
+		    (lookup->loopback_only && !url_address_is_loopback(text)))
 			continue;
 		lookup->addresses.list[lookup->addresses.count] = strdup(text);
 		if (lookup->addresses.list[lookup->addresses.count])
@@ -56,7 +58,8 @@ static void lookup_work(struct job *job)
 	}
 	freeaddrinfo(found);
 	if (lookup->addresses.count == 0)
-		error_set(&lookup->error, -EHOSTUNREACH, 0, "the host %s has no address", lookup->host);
+		error_set(&lookup->error, -EHOSTUNREACH, 0, "the host %s has no %saddress", lookup->host,
+			  lookup->loopback_only ? "loopback " : "");
 }
 
 static void lookup_done(struct job *job)
@@ -81,7 +84,7 @@ static const struct job_type lookup_type = {
 	.free = lookup_free,
 };
 
-int resolver_start(struct loop *loop, const char *host,
+int resolver_start(struct loop *loop, const struct url *url,
 		   void (*done)(void *arg, struct addresses *addresses, const struct hpkv_error *error), void *arg,
 		   struct job **out)
 {
@@ -92,7 +95,8 @@ int resolver_start(struct loop *loop, const char *host,
 		return -ENOMEM;
 	lookup->done = done;
 	lookup->arg = arg;
-	lookup->host = strdup(host);
+	lookup->host = strdup(url->host);
+	lookup->loopback_only = url->loopback_only;
 	r = lookup->host ? job_start(&lookup->job, &lookup_type, loop) : -ENOMEM;
 	if (r) {
 		lookup_free(&lookup->job);

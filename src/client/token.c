@@ -204,17 +204,9 @@ static void resolved(void *arg, struct addresses *addresses, const struct hpkv_e
 		finish(call, NULL, error);
 		return;
 	}
-	for (size_t i = 0; i < addresses->count; i++) {
-		/* "localhost" was allowed to go without TLS; what it resolves to must be that */
-		if (call->url.loopback_only && !url_address_is_loopback(addresses->list[i]))
-			continue;
-		call->addresses.list[call->addresses.count++] = addresses->list[i];
-		addresses->list[i] = NULL;
-	}
-	if (call->addresses.count)
-		try_next(call);
-	else
-		fail(call, -EHOSTUNREACH, "the host has no loopback address");
+	call->addresses = *addresses;
+	*addresses = (struct addresses){ 0 };
+	try_next(call);
 }
 
 static void local_found(void *arg, struct local_server *server, const struct hpkv_error *error)
@@ -250,7 +242,7 @@ static void find(struct token_call *call)
 		call->rounds++;
 		r = local_start(call->loop->base, call->url.path, call->deadline_us, local_found, call, &call->job);
 	} else if (call->url.kind == URL_TCP) {
-		r = resolver_start(call->loop->base, call->url.host, resolved, call, &call->job);
+		r = resolver_start(call->loop->base, &call->url, resolved, call, &call->job);
 		if (r == 0)
 			loop_timer_set(call->loop->base, &call->timer, time_left(call), find_timed_out);
 	} else {

@@ -94,6 +94,20 @@ def test_an_upgrade_that_makes_no_sense(head):
         assert outcome["err"] in (-errno.EPROTO, -errno.ECONNRESET, -errno.ETIMEDOUT)
 
 
+@pytest.mark.parametrize("line", [b"HTTP/1.1 102 Processing\r\n\r\n", b"X-Filler: " + b"v" * 1000 + b"\r\n"])
+def test_a_head_without_end(line):
+    def serve(connection):
+        read_head(connection)
+        if line.startswith(b"X"):
+            connection.sendall(b"HTTP/1.1 101 Switching Protocols\r\n")
+        for _ in range(1000):
+            connection.sendall(line)
+        drain(connection)
+
+    with RawServer(serve) as server:
+        assert connect_error(server.url)["err"] == -errno.EPROTO
+
+
 @pytest.mark.parametrize("credential", ["api_key", "token"])
 def test_a_credential_that_is_too_long_for_a_request(credential):
     """libwebsockets would cut the request off in the middle of it."""
