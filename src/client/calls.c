@@ -151,11 +151,35 @@ static void start_time(struct request_table *table, struct hpkv_request *request
 		request_set_deadline(table, request, now_us + request->timeout_ms * (uint64_t)CLOCK_US_PER_MS);
 }
 
+/* The time of what was never sent runs while that is nobody's wish: there is no connection, or the server refuses all. */
+static void start_fresh_times(struct hpkv_client *client, uint64_t now_us)
+{
+	struct request_table *table = &client->calls.table;
+
+	for (int i = 0; i < REQUEST_PRIORITIES; i++) {
+		struct hpkv_request *request;
+
+		for (request = table->fresh[i]; request; request = request->next)
+			start_time(table, request, now_us);
+	}
+	deadline_arm(client);
+}
+
+static void stop_fresh_times(struct request_table *table)
+{
+	for (int i = 0; i < REQUEST_PRIORITIES; i++) {
+		struct hpkv_request *request;
+
+		for (request = table->fresh[i]; request; request = request->next)
+			request_set_deadline(table, request, 0);
+	}
+}
+
 static void time_out(struct hpkv_request *request, bool connected, bool in_flight)
 {
 	struct hpkv_error error;
 
-	if (request->refused) {
+	if (request->refused || (!in_flight && request->client->calls.refusing)) {
 		error_set(&error, -ETIMEDOUT, 429, "the server refused too many requests for too long (429)");
 	} else if (in_flight || connected) {
 		error_set(&error, -ETIMEDOUT, 0, "the server did not answer within %u ms", request->timeout_ms);
@@ -253,7 +277,7 @@ void calls_queued(struct hpkv_client *client, struct hpkv_request *request)
 	struct request_table *table = &client->calls.table;
 
 	request_queue(table, request, client->draining);
-	if (client->state != HPKV_CONNECTED) {
+	if (client->state != HPKV_CONNECTED || client->calls.refusing) {
 		start_time(table, request, clock_now_us());
 		deadline_arm(client);
 	}
@@ -333,12 +357,18 @@ static bool refused(struct hpkv_client *client, struct hpkv_request *request, ui
 	struct calls *calls = &client->calls;
 
 	if (calls->message.code != 429) {
+		if (calls->refusing)
+			stop_fresh_times(&calls->table);
+		calls->refusing = false;
 		if (throttle_succeeded(&calls->throttle, request->sent_us, now))
 			calls_pace_anew(client);
 		return false;
 	}
 	client->stats.rate_limited++;
 	throttle_refused(&calls->throttle, request->sent_us, now);
+	if (!calls->refusing)
+		start_fresh_times(client, now);
+	calls->refusing = true;
 	return repeat_after_refusal(calls, request);
 }
 
@@ -397,13 +427,8 @@ void calls_connected(struct hpkv_client *client)
 	struct request_table *table = &client->calls.table;
 
 	request_release(table);
-	for (int i = 0; i < REQUEST_PRIORITIES; i++) {
-		struct hpkv_request *request;
-
-		/* their time ran because there was no connection */
-		for (request = table->fresh[i]; request; request = request->next)
-			request_set_deadline(table, request, 0);
-	}
+	client->calls.refusing = false;
+	stop_fresh_times(table);
 	kick(client);
 }
 
@@ -425,22 +450,13 @@ static void repeat_or_end(struct hpkv_client *client, const struct hpkv_error *e
 
 void calls_lost(struct hpkv_client *client, const struct hpkv_error *error, bool reconnecting)
 {
-	struct request_table *table = &client->calls.table;
-	uint64_t now = clock_now_us();
-
 	repeat_or_end(client, error, reconnecting, false);
 	client->calls.lost = *error;
 	if (!reconnecting) {
 		calls_end_all(client, error);
 		return;
 	}
-	for (int i = 0; i < REQUEST_PRIORITIES; i++) {
-		struct hpkv_request *request;
-
-		for (request = table->fresh[i]; request; request = request->next)
-			start_time(table, request, now);
-	}
-	deadline_arm(client);
+	start_fresh_times(client, clock_now_us());
 	client_soon(client);
 }
 

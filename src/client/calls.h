@@ -16,6 +16,7 @@ struct calls {
 	uint64_t deadline_us;       /* when it fires; 0: not set */
 	struct loop_timer pace;     /* when the throttle lets the next one go */
 	bool paced;                 /* it is set */
+	bool refusing;              /* a 429 came, and no other answer since */
 	struct buf out;             /* the frame being sent */
 	struct message message;
 	struct hpkv_error lost; /* why requests of `ended` end */

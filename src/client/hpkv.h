@@ -279,7 +279,7 @@ enum hpkv_repeat {
 /* How one request is made. {0}, or NULL instead, is the default. */
 struct hpkv_options {
 	/* 0: the client's. It is counted from the first sending, repetitions included; for what waits to be sent, only while there is no
-	 * connection. Waiting for the rate, or for others in flight, is not counted. */
+	 * connection, or nothing but 429 comes. Waiting for the rate, or for others in flight, is not counted. */
 	unsigned timeout_ms;
 	enum hpkv_priority priority;
 	enum hpkv_repeat repeat;

@@ -45,6 +45,23 @@ def keys(pyserver):
 # --- 429 ---
 
 
+def test_a_server_that_refuses_everything_keeps_nobody_waiting_for_his_turn(pyserver):
+    """One request after the other is sent to see whether it is over; the others' time must not begin with their turn."""
+    with driver_of(pyserver, operation_timeout_ms=500) as driver:
+        assert "err" not in driver.connect()
+        pyserver.fault(code=429, text="slow down")
+        first = driver.start("get", "first")
+        wait_for(lambda: ask(driver, "stats")["rate_limited"], "the first 429")
+        others = [driver.start("get", f"k{number}") for number in range(30)]
+        for number in [first, *others]:
+            reply = driver.reply(number)
+            assert (reply["err"], reply["code"]) == (-errno.ETIMEDOUT, 429)
+        assert len(set(keys(pyserver))) < 10, "each had a time of its own, and its turn"
+        pyserver.clear_faults()
+        pyserver.set("a", "1")
+        assert driver.request("get", "a", {"timeout_ms": 60000})["value"] == "1"
+
+
 @pytest.mark.parametrize("repeat", ["safe", "overwrite", "refused"])
 @pytest.mark.parametrize(
     "command", [["get", "a"], ["set", "a", "1"], ["patch", "a", "1"], ["delete", "a"], ["range", "a", "b", 1], ["atomic", "n", "1"]]
