@@ -105,6 +105,7 @@ static void process(struct conn *conn)
 
 	while (more && conn->state != CONN_CLOSING && !conn_is_busy(conn))
 		more = conn->state == CONN_HTTP ? rest_input(conn) : session_input(conn);
+	engine_flush(conn->server->engine);
 	if (conn->state != CONN_CLOSING && !conn_is_busy(conn)) {
 		if (stream_eof(conn->stream))
 			conn_finish(conn, WS_STATUS_NORMAL, "");

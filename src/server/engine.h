@@ -70,6 +70,7 @@ void engine_request_deinit(struct engine_request *request);
 struct engine;
 struct engine_ops {
 	void (*submit)(struct engine *engine, struct engine_request *request);
+	void (*flush)(struct engine *engine);
 	uint64_t (*transactions)(const struct engine *engine);
 	void (*free)(struct engine *engine);
 };
@@ -78,10 +79,16 @@ struct engine {
 	const struct engine_ops *ops;
 };
 
-/* Starts a request; `done` runs later, never before this returns. */
+/* Takes a request, which may wait for engine_flush. `done` runs later, never before this returns. */
 static inline void engine_submit(struct engine *engine, struct engine_request *request)
 {
 	engine->ops->submit(engine, request);
+}
+
+/* Starts what was submitted: once for all the requests that came together. */
+static inline void engine_flush(struct engine *engine)
+{
+	engine->ops->flush(engine);
 }
 
 /* How many commits there were: many writes may share one. */

@@ -21,6 +21,9 @@
 /* Bounds how long the first of a batch waits for the last. */
 #define BATCH_REQUESTS 4096
 
+/* So many do not wait for the rest of what was received with them: a thread can work on them meanwhile. */
+#define FLUSH_REQUESTS 8
+
 /* What a record of a range takes besides its key and value. */
 #define RECORD_BYTES 25
 
@@ -76,6 +79,9 @@ struct worker {
 	struct store *store;
 	pthread_t thread;
 	bool started;
+	/* the loop's thread: to wake the worker for each request would cost more than most requests do */
+	struct queue submitted;
+	unsigned unflushed;   /* how many */
 	pthread_mutex_t lock; /* guards what follows */
 	pthread_cond_t wake;
 	struct queue waiting;
@@ -164,12 +170,26 @@ static void *worker_main(void *arg)
 	return NULL;
 }
 
+static void worker_flush(struct worker *worker)
+{
+	bool idle;
+
+	if (!worker->submitted.first)
+		return;
+	worker->unflushed = 0;
+	pthread_mutex_lock(&worker->lock);
+	idle = !worker->waiting.first;
+	queue_join(&worker->waiting, &worker->submitted);
+	pthread_mutex_unlock(&worker->lock);
+	if (idle)
+		pthread_cond_signal(&worker->wake);
+}
+
 static void worker_submit(struct worker *worker, struct engine_request *request)
 {
-	pthread_mutex_lock(&worker->lock);
-	queue_add(&worker->waiting, request);
-	pthread_cond_signal(&worker->wake);
-	pthread_mutex_unlock(&worker->lock);
+	queue_add(&worker->submitted, request);
+	if (++worker->unflushed == FLUSH_REQUESTS)
+		worker_flush(worker);
 }
 
 static int worker_start(struct worker *worker, struct engine_sqlite *engine,
@@ -177,6 +197,7 @@ static int worker_start(struct worker *worker, struct engine_sqlite *engine,
 {
 	worker->engine = engine;
 	worker->run = run;
+	queue_init(&worker->submitted);
 	queue_init(&worker->waiting);
 	pthread_mutex_init(&worker->lock, NULL);
 	pthread_cond_init(&worker->wake, NULL);
@@ -460,6 +481,7 @@ static void release_held(struct engine_sqlite *engine)
 		else
 			queue_add(&engine->held, request);
 	}
+	worker_flush(&engine->reader);
 }
 
 static void completed(void *arg)
@@ -514,6 +536,14 @@ static void sqlite_submit(struct engine *base, struct engine_request *request)
 		worker_submit(&engine->reader, request);
 }
 
+static void sqlite_flush(struct engine *base)
+{
+	struct engine_sqlite *engine = lws_container_of(base, struct engine_sqlite, engine);
+
+	worker_flush(&engine->writer);
+	worker_flush(&engine->reader);
+}
+
 static uint64_t sqlite_transactions(const struct engine *base)
 {
 	const struct engine_sqlite *engine = lws_container_of(base, struct engine_sqlite, engine);
@@ -534,6 +564,7 @@ static void sqlite_free(struct engine *base)
 
 static const struct engine_ops sqlite_ops = {
 	.submit = sqlite_submit,
+	.flush = sqlite_flush,
 	.transactions = sqlite_transactions,
 	.free = sqlite_free,
 };

@@ -23,7 +23,7 @@ void request_free(struct request *request);
 CHECKED int request_check_rate(struct server *server, const char **error);
 CHECKED int request_check_access(const struct request *request, const char **error);
 
-/* Starts it; takes it over. Its answer goes to session_reply or rest_reply. */
+/* Gives it to the engine, which is to be flushed; takes it over. Its answer goes to session_reply or rest_reply. */
 void request_submit(struct request *request);
 
 /* The connection goes: its requests live on without it. */

@@ -4,7 +4,8 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#define READ_BYTES (64 * 1024)
+/* At least so much room for each recv(); with it, the buffer is as large as one that is kept. */
+#define READ_BYTES (KEEP_BYTES - 1)
 /* In one go; then others get their turn. */
 #define READ_ROUND_BYTES (256 * 1024)
 /* At shutdown: a sender that never stops must not keep the server from ending. */
@@ -92,13 +93,15 @@ static void receive(struct stream *stream)
 		stream->consumed = 0;
 	}
 	while (round < READ_ROUND_BYTES && !stream->eof && !stream->failed) {
+		size_t room;
 		ssize_t n;
 
 		if (buf_reserve(&stream->in, READ_BYTES)) {
 			stream->failed = true;
 			break;
 		}
-		n = recv(stream->fd, stream->in.p + stream->in.len, READ_BYTES, 0);
+		room = stream->in.capacity - stream->in.len - 1;
+		n = recv(stream->fd, stream->in.p + stream->in.len, room, 0);
 		if (n < 0 && errno == EINTR)
 			continue;
 		if (n < 0 && (errno == EAGAIN || errno == EWOULDBLOCK))
@@ -109,6 +112,9 @@ static void receive(struct stream *stream)
 			stream->in.len += (size_t)n;
 			round += (size_t)n;
 			*stream->received += (uint64_t)n;
+			/* most likely that was all, and if not, the loop will say so */
+			if ((size_t)n < room)
+				break;
 		}
 	}
 }
