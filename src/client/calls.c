@@ -23,6 +23,7 @@ int calls_init(struct hpkv_client *client, const struct hpkv_config *config, str
 	if (getrandom(&seed, sizeof(seed), GRND_NONBLOCK) < 0)
 		seed = now;
 	throttle_init(&calls->throttle, &config->throttle, seed, now);
+	throttle_bound_pause(&calls->throttle, config->operation_timeout_ms * (uint64_t)CLOCK_US_PER_MS / 4);
 	calls->timeout_ms = config->operation_timeout_ms;
 	calls->max_in_flight = config->max_in_flight;
 	calls->max_queued = config->max_queued;

@@ -48,6 +48,7 @@ void throttle_init(struct throttle *throttle, const struct hpkv_throttle *config
 	*throttle = (struct throttle){ .random = seed };
 	throttle_set(throttle, config, now_us);
 	throttle->tokens = 1;
+	throttle->pause_most_us = PAUSE_MOST_US;
 }
 
 void throttle_set(struct throttle *throttle, const struct hpkv_throttle *config, uint64_t now_us)
@@ -190,6 +191,11 @@ static uint64_t wait_for(double seconds)
 				     : WAIT_MOST_S * (uint64_t)CLOCK_US_PER_S;
 }
 
+void throttle_bound_pause(struct throttle *throttle, uint64_t most_us)
+{
+	throttle->pause_most_us = most_us < PAUSE_MOST_US ? most_us : PAUSE_MOST_US;
+}
+
 uint64_t throttle_take(struct throttle *throttle, uint64_t now_us)
 {
 	uint64_t pause_us = throttle_pause_us(throttle, now_us);
@@ -261,8 +267,8 @@ void throttle_refused(struct throttle *throttle, uint64_t sent_us, uint64_t now_
 		cut(throttle, now_us);
 	throttle->refused_us = now_us;
 	throttle->delay_us = throttle->delay_us ? 2 * throttle->delay_us : PAUSE_FIRST_US;
-	if (throttle->delay_us > PAUSE_MOST_US)
-		throttle->delay_us = PAUSE_MOST_US;
+	if (throttle->delay_us > throttle->pause_most_us)
+		throttle->delay_us = throttle->pause_most_us;
 	throttle->pause_us = now_us + with_jitter(throttle, throttle->delay_us);
 	throttle->looked = false;
 	throttle->since = 0;

@@ -31,10 +31,11 @@ struct throttle {
 	uint64_t step_us;    /* the rate grows a step after this */
 	uint64_t pause_us;   /* nothing goes out before */
 	uint64_t refused_us; /* the last 429 that counted; 0: none */
-	uint64_t delay_us;   /* of the last pause; 0: a success came since */
-	bool looked;         /* the one request that goes out after that pause has gone */
-	unsigned since;      /* requests sent after refused_us that the server took */
-	bool slack;          /* since then some could have gone out that did not */
+	uint64_t pause_most_us;
+	uint64_t delay_us; /* of the last pause; 0: a success came since */
+	bool looked;       /* the one request that goes out after that pause has gone */
+	unsigned since;    /* requests sent after refused_us that the server took */
+	bool slack;        /* since then some could have gone out that did not */
 	uint64_t random;
 	uint64_t slot;                  /* number of the newest tenth of a second in `taken` */
 	unsigned taken[THROTTLE_SLOTS]; /* requests that the server took, by slot % THROTTLE_SLOTS */
@@ -45,6 +46,9 @@ CHECKED int throttle_check(const struct hpkv_throttle *config);
 
 /* `config` was checked. Any seed. */
 void throttle_init(struct throttle *throttle, const struct hpkv_throttle *config, uint64_t seed, uint64_t now_us);
+
+/* Pauses are at most so long, so that a request with little time is sent within it. */
+void throttle_bound_pause(struct throttle *throttle, uint64_t most_us);
 
 /* The new rate holds from now on, as if no 429 had come; a pause goes on. */
 void throttle_set(struct throttle *throttle, const struct hpkv_throttle *config, uint64_t now_us);
