@@ -51,6 +51,9 @@ static void be_silent(struct lws_context_creation_info *info, struct loop_log *l
 #endif
 }
 
+/* Since 4.2 each context opens a netlink socket, and forgets to mark it. */
+static const bool opens_netlink = LWS_LIBRARY_VERSION_NUMBER >= 4002000;
+
 static bool is_netlink(int fd)
 {
 	int domain = 0;
@@ -90,7 +93,7 @@ static void close_on_exec(int fd, void *arg)
 }
 
 /* Making a context makes the process ignore SIGPIPE, writes at the default log level what libwebsockets was built with, and
- * since 4.3 opens a netlink socket that is inherited. None of that is a library's to do. */
+ * since 4.2 opens a netlink socket that is inherited. None of that is a library's to do. */
 struct lws_context *loop_context_create(const struct lws_context_creation_info *from, struct loop_log *log)
 {
 	struct lws_context_creation_info info = *from;
@@ -108,9 +111,11 @@ struct lws_context *loop_context_create(const struct lws_context_creation_info *
 		lws_set_log_level(level & ~LLL_NOTICE, NULL);
 	be_silent(&info, log, level);
 	sigaction(SIGPIPE, NULL, &before);
-	each_inherited_netlink(mark, &others);
+	if (opens_netlink)
+		each_inherited_netlink(mark, &others);
 	context = lws_create_context(&info);
-	each_inherited_netlink(close_on_exec, &others);
+	if (opens_netlink)
+		each_inherited_netlink(close_on_exec, &others);
 	sigaction(SIGPIPE, &before, NULL);
 	if (quiet)
 		lws_set_log_level(level, NULL);
