@@ -389,3 +389,10 @@ void co_group_wait(struct co_group *group)
 	group->waiter = NULL;
 	co_uninterruptible(former);
 }
+
+void co_start_beside(struct loop *loop, struct co_group *group, void (*fn)(void *arg), void *arg)
+{
+	co_group_add(group);
+	if (co_start(loop, fn, arg) < 0)
+		fn(arg);
+}

@@ -74,6 +74,10 @@ void co_group_add(struct co_group *group);
 void co_group_done(struct co_group *group);
 co_fn void co_group_wait(struct co_group *group);
 
+/* Adds one to the group and starts fn(arg), which ends with co_group_done, in a new coroutine; without memory for one it runs
+ * in the present one, before this returns. */
+co_fn void co_start_beside(struct loop *loop, struct co_group *group, void (*fn)(void *arg), void *arg);
+
 /* Frees the pool of unused stacks (before a leak check). */
 void co_pool_free(void);
 

@@ -8,6 +8,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "fs/listing.h"
+#include "fs/removal.h"
 
 /* Nodes that nobody needs are looked for this often, and not before twice the ttl. */
 #define SWEEP_US (10 * CLOCK_US_PER_S)
@@ -40,6 +41,12 @@ static int make_root(struct fs *fs)
 	return 0;
 }
 
+static void set_default(uint64_t *us, uint64_t value)
+{
+	if (*us == 0)
+		*us = value;
+}
+
 int fs_new(struct loop *loop, struct store *store, const struct fs_config *config, const struct fs_notify *notify,
 	   struct fs **out)
 {
@@ -51,12 +58,21 @@ int fs_new(struct loop *loop, struct store *store, const struct fs_config *confi
 	fs->loop = loop;
 	fs->store = store;
 	fs->config = *config;
+	set_default(&fs->config.grace_us, FS_GRACE_US);
+	set_default(&fs->config.beat_us, FS_BEAT_US);
+	set_default(&fs->config.announce_us, FS_ANNOUNCE_US);
 	fs->notify = *notify;
 	fs->tree_generation = 1;
 	fs->rules = (struct names_rules){
 		.delimiter = config->delimiter,
 		.prefix = config->prefix,
 		.max_key = config->max_key,
+	};
+	fs->layout = (struct layout){
+		.loop = loop,
+		.store = store,
+		.rules = &fs->rules,
+		.max_value = config->max_value,
 	};
 	fs->existing = fs->rules;
 	fs->existing.max_key = SIZE_MAX / 2;
@@ -87,6 +103,7 @@ void fs_free(struct fs *fs)
 	if (!fs)
 		return;
 	loop_timer_cancel(&fs->sweep);
+	removal_free(fs);
 	/* the kernel has closed and forgotten everything, whether it said so or not */
 	DL_FOREACH_SAFE(fs->open, handle, next) {
 		loop_timer_cancel(&handle->copy_expiry);
@@ -294,6 +311,37 @@ int fs_sync(struct fs *fs)
 		node_unref(node);
 	}
 	return first;
+}
+
+int fs_background_start(struct fs *fs, void (*fn)(void *arg))
+{
+	int r;
+
+	if (fs->ending)
+		return -ESHUTDOWN;
+	fs->background++;
+	r = co_start(fs->loop, fn, fs);
+	if (r < 0)
+		fs->background--;
+	return r;
+}
+
+void fs_background_end(struct fs *fs)
+{
+	fs->background--;
+	co_queue_wake_all(&fs->background_ended);
+}
+
+int fs_end(struct fs *fs)
+{
+	int r = fs_sync(fs);
+
+	fs->ending = true;
+	loop_timer_cancel(&fs->removal_timer);
+	while (fs->background)
+		queue_wait(&fs->background_ended);
+	removal_leave(fs);
+	return r;
 }
 
 void fs_set_read_only(struct fs *fs, bool on)

@@ -31,7 +31,17 @@ struct fs_config {
 	mode_t umask;
 	bool read_only;
 	struct state *state; /* borrowed; may be NULL */
+
+	/* For tests; 0: as below. */
+	uint64_t
+		grace_us; /* chunks that nothing needs, and what another mount has begun and not finished, are left so long */
+	uint64_t beat_us;     /* how often a mount shows that it is at work on something */
+	uint64_t announce_us; /* after this ids that no key names are announced */
 };
+
+#define FS_GRACE_US (60 * 1000000ull)
+#define FS_BEAT_US (10 * 1000000ull)
+#define FS_ANNOUNCE_US (600 * 1000000ull)
 
 /* What the filesystem tells the kernel, outside of replies. Called on the loop; must not block. */
 struct fs_notify {
@@ -63,10 +73,14 @@ CHECKED int fs_new(struct loop *loop, struct store *store, const struct fs_confi
  * `why` then holds one line. Other errors: the store's. */
 co_fn CHECKED int fs_start(struct fs *fs, struct buf *why);
 
-/* Sends what waits in memory, as an unmount does. The first error. */
+/* Sends what waits in memory. The first error. */
 co_fn CHECKED int fs_sync(struct fs *fs);
 
-/* Frees everything; no coroutine of this fs may be left. */
+/* The end of a mount: the same, then waits for what goes on in the background and leaves what is to be done later to the next
+ * mount. No other call may be under way, and only fs_free may follow. */
+co_fn CHECKED int fs_end(struct fs *fs);
+
+/* Frees everything; no coroutine of this fs may be left: after fs_end, or where fs_start was the last call. */
 void fs_free(struct fs *fs);
 
 void fs_set_read_only(struct fs *fs, bool on);

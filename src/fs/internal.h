@@ -19,6 +19,7 @@
 #include "base/tree.h"
 #include "fs/content.h"
 #include "fs/fs.h"
+#include "fs/layout.h"
 #include "fs/names.h"
 #include "fs/record.h"
 
@@ -176,6 +177,15 @@ struct fs {
 	uint64_t handles;
 	struct fs_handle *open; /* the same as a list */
 	struct loop_timer sweep;
+
+	struct layout layout;     /* the store, for what works without nodes */
+	struct removal *removals; /* in the order in which they are due */
+	struct loop_timer removal_timer;
+	bool removing;
+
+	bool ending;         /* nothing is begun any more */
+	unsigned background; /* coroutines that serve no request */
+	struct co_queue background_ended;
 };
 
 struct fs_handle {
@@ -323,6 +333,11 @@ void node_unlock(struct node *node);
 
 /* 0, or -EPROTONOSUPPORT and one line why this value of the layout's key is not ours; -ENOMEM. */
 CHECKED int layout_check(struct fs *fs, struct str value, struct buf *why);
+
+/* Starts fn(fs) in a coroutine that serves no request; it ends with fs_background_end. -ENOMEM, or -ESHUTDOWN after fs_end was
+ * called. */
+CHECKED int fs_background_start(struct fs *fs, void (*fn)(void *arg));
+void fs_background_end(struct fs *fs);
 
 /* The end of a handle's part in its directory's copy. */
 void copy_end(struct fs_handle *handle);

@@ -273,9 +273,7 @@ static void get_own_value(void *arg)
 
 co_fn void start_beside(struct fs *fs, struct co_group *group, void (*fn)(void *arg), void *arg)
 {
-	co_group_add(group);
-	if (co_start(fs->loop, fn, arg) < 0)
-		fn(arg); /* no memory for another: one after the other */
+	co_start_beside(fs->loop, group, fn, arg);
 }
 
 static void apply_records(struct listing *listing)

@@ -8,6 +8,7 @@
 #include <sys/stat.h>
 
 #include "base/clock.h"
+#include "base/json_depth.h"
 #include "base/utf8.h"
 #include "fs/base64.h"
 
@@ -223,31 +224,6 @@ static bool parse_time(const char *text, struct timespec *time)
 
 /* --- decoding --- */
 
-static bool nests_too_deep(struct str value)
-{
-	unsigned depth = 0;
-	bool in_string = false;
-
-	for (size_t i = 0; i < value.len; i++) {
-		char c = value.p[i];
-
-		if (in_string) {
-			if (c == '\\')
-				i++;
-			else if (c == '"')
-				in_string = false;
-		} else if (c == '"') {
-			in_string = true;
-		} else if (c == '[' || c == '{') {
-			if (++depth > MAX_NESTING)
-				return true;
-		} else if ((c == ']' || c == '}') && depth > 0) {
-			depth--;
-		}
-	}
-	return false;
-}
-
 /* A member, or NULL where it is absent or null. */
 static const json_t *member(const json_t *object, const char *name)
 {
@@ -364,7 +340,7 @@ int record_decode(struct str value, struct record *out)
 	json_t *object;
 	int rc;
 
-	if (value.len == 0 || nests_too_deep(value))
+	if (value.len == 0 || json_nests_deeper(value, MAX_NESTING))
 		return -EINVAL;
 	object = json_loadb(value.p, value.len, 0, &error);
 	/* A fault of syntax always has a text; lack of memory mostly has none, but jansson calls some of it an invalid token. */

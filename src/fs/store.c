@@ -1,6 +1,8 @@
 #include "fs/store.h"
 
 #include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
 
 /* How often a change whose connection was lost is repeated. */
 #define STORE_REPEATS 3
@@ -164,4 +166,34 @@ int store_patch(struct store *store, struct str key, struct str value)
 	struct store_request patch = { .op = STORE_PATCH, .key = key, .value = value };
 
 	return request(store, &patch, NULL, NULL);
+}
+
+int store_merge(struct store *store, struct str key, struct str patch)
+{
+	int r = -ECONNRESET;
+
+	for (int i = 0; i < STORE_REPEATS && r == -ECONNRESET; i++)
+		r = store_patch(store, key, patch);
+	return r == -ECONNRESET ? -EIO : r;
+}
+
+int store_atomic(struct store *store, struct str key, int64_t increment, int64_t *sum)
+{
+	CLEANUP(buf_free) struct buf value = BUF_INIT;
+	char text[24], *end;
+	struct store_request atomic = { .op = STORE_ATOMIC, .key = key };
+	int64_t number;
+	int r;
+
+	snprintf(text, sizeof(text), "%" PRId64, increment);
+	atomic.value = str_c(text);
+	r = request(store, &atomic, &value, NULL);
+	if (r < 0)
+		return r;
+	errno = 0;
+	number = strtoll(buf_str(&value).p, &end, 10);
+	if (value.len == 0 || *end || errno)
+		return -EPROTO;
+	*sum = number;
+	return 0;
 }

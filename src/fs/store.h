@@ -8,6 +8,7 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
 #include "base/buf.h"
 #include "base/coroutine.h"
@@ -95,5 +96,11 @@ co_fn CHECKED int store_delete(struct store *store, struct str key, struct store
 
 /* Never repeated: -ECONNRESET where its outcome is unknown. */
 co_fn CHECKED int store_patch(struct store *store, struct str key, struct str value);
+
+/* A PATCH with a JSON merge patch, which says the same however often it is sent: repeated after a lost connection. */
+co_fn CHECKED int store_merge(struct store *store, struct str key, struct str patch);
+
+/* Adds to the number at the key, which counts from 0 where it is absent, and answers the sum. Never repeated, as above. */
+co_fn CHECKED int store_atomic(struct store *store, struct str key, int64_t increment, int64_t *sum);
 
 #endif

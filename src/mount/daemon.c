@@ -128,7 +128,7 @@ static co_fn void detach(struct daemon *daemon)
 
 static co_fn void send_the_rest(struct daemon *daemon)
 {
-	int r = fs_sync(daemon->context.fs);
+	int r = fs_end(daemon->context.fs);
 
 	if (r)
 		fail(daemon, MOUNT_FAILURE, "changes were lost at the end of %s: %s", daemon->config->mountpoint,

@@ -179,6 +179,11 @@ int op_sync(struct call *call)
 	return fs_sync(call->rig->fs);
 }
 
+int op_end(struct call *call)
+{
+	return fs_end(call->rig->fs);
+}
+
 int op_start(struct call *call)
 {
 	return fs_start(call->rig->fs, &call->out);

@@ -92,6 +92,7 @@ int op_fsync(struct call *call);
 int op_release(struct call *call);
 int op_readdir(struct call *call);
 int op_sync(struct call *call);
+int op_end(struct call *call);
 int op_start(struct call *call);
 
 int run_call(struct rig *rig, int (*op)(struct call *), struct args args);

@@ -215,27 +215,54 @@ static bool is_json_object(struct str value)
 	return object;
 }
 
-/* RFC 7396, of objects whose members are changed as a whole: the only ones that a record's patch has in these tests. */
-static void merge(struct pair *pair, struct str patch)
+/* RFC 7396. */
+static void merge_object(json_t *target, json_t *change)
 {
-	json_t *target = json_loadb(pair->value.p, pair->value.len, 0, NULL);
-	json_t *change = json_loadb(patch.p, patch.len, 0, NULL);
 	json_t *member;
 	const char *name;
-	char *text;
 
 	json_object_foreach(change, name, member) {
-		must(!json_is_object(member), "a merge of nested objects, which no test is meant to cause");
-		if (json_is_null(member))
+		json_t *there = json_object_get(target, name);
+
+		if (json_is_null(member)) {
 			json_object_del(target, name);
-		else
+		} else if (json_is_object(member)) {
+			json_t *merged = json_is_object(there) ? json_incref(there) : json_object();
+
+			merge_object(merged, member);
+			must(json_object_set_new(target, name, merged) == 0, "no memory");
+		} else {
 			must(json_object_set(target, name, member) == 0, "no memory");
+		}
 	}
+}
+
+static void merge(struct memstore *memstore, struct pair *pair, struct travel *travel)
+{
+	json_t *target = json_loadb(pair->value.p, pair->value.len, JSON_ALLOW_NUL, NULL);
+	json_t *change = json_loadb(travel->value.p, travel->value.len, JSON_ALLOW_NUL, NULL);
+	char *text;
+
+	merge_object(target, change);
 	text = json_dumps(target, JSON_COMPACT);
-	must(text && buf_set(&pair->value, str_c(text)) == 0, "no memory");
+	must(text, "no memory");
+	if (memstore->max_value && strlen(text) > memstore->max_value)
+		travel->reply.err = -EFBIG;
+	else
+		copy(&pair->value, str_c(text));
 	free(text);
 	json_decref(target);
 	json_decref(change);
+}
+
+static void atomic(struct memstore *memstore, struct travel *travel)
+{
+	struct pair *pair = find(memstore, buf_str(&travel->key));
+	long long sum = strtoll(travel->value.p, NULL, 10) + (pair ? strtoll(pair->value.p, NULL, 10) : 0);
+
+	must(buf_printf(&travel->reply_value, "%lld", sum) == 0, "no memory");
+	memstore_put_str(memstore, buf_str(&travel->key), buf_str(&travel->reply_value));
+	travel->reply.value = buf_str(&travel->reply_value);
 }
 
 static void patch(struct memstore *memstore, struct travel *travel)
@@ -247,7 +274,7 @@ static void patch(struct memstore *memstore, struct travel *travel)
 		return;
 	}
 	if (is_json_object(buf_str(&pair->value)) && is_json_object(buf_str(&travel->value)))
-		merge(pair, buf_str(&travel->value));
+		merge(memstore, pair, travel);
 	else if (memstore->max_value && pair->value.len + travel->value.len > memstore->max_value)
 		travel->reply.err = -EFBIG;
 	else
@@ -352,7 +379,7 @@ static void carry_out(struct memstore *memstore, struct travel *travel)
 			range(memstore, travel);
 		return;
 	case STORE_ATOMIC:
-		travel->reply.err = -EINVAL;
+		atomic(memstore, travel);
 		return;
 	}
 }

@@ -1,0 +1,139 @@
+#include "fs/removal.h"
+
+#include <errno.h>
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "fs/internal.h"
+
+struct removal {
+	struct removal *prev, *next;
+	struct content_id id;
+	uint32_t chunk_count;
+	uint64_t due_us;
+	struct buf key;
+};
+
+static void removal_drop(struct removal *removal)
+{
+	buf_free(&removal->key);
+	free(removal);
+}
+
+static co_fn int remove_now(struct fs *fs, const struct removal *removal)
+{
+	struct id_holders holders;
+	int r = id_find_holders(&fs->layout, &removal->id, buf_str(&removal->key), STR(""), &holders);
+
+	if (r < 0 || holders.held)
+		return r;
+	return id_remove(&fs->layout, &removal->id, removal->chunk_count, holders.listed, &fs->ending);
+}
+
+static void timer_fired(struct loop_timer *timer);
+
+static void wait_for_first(struct fs *fs)
+{
+	uint64_t now = clock_now_us();
+
+	if (!fs->removals || fs->ending)
+		return;
+	loop_timer_set(fs->loop, &fs->removal_timer, fs->removals->due_us > now ? fs->removals->due_us - now : 0,
+		       timer_fired);
+}
+
+/* One at a time. What the store did not answer for is tried again after as long a time. */
+static void remove_due(void *arg)
+{
+	struct fs *fs = arg;
+
+	while (fs->removals && !fs->ending && fs->removals->due_us <= clock_now_us()) {
+		struct removal *removal = fs->removals;
+		int r;
+
+		DL_DELETE(fs->removals, removal);
+		r = remove_now(fs, removal);
+		if (r == 0) {
+			removal_drop(removal);
+			continue;
+		}
+		if (r == -EUCLEAN) {
+			log_warning("chunks that nothing needs stay in the store: who holds id %s cannot be read",
+				    removal->id.hex);
+			removal_drop(removal);
+			continue;
+		}
+		removal->due_us = clock_now_us() + fs->config.grace_us;
+		DL_APPEND(fs->removals, removal);
+	}
+	fs->removing = false;
+	wait_for_first(fs);
+	fs_background_end(fs);
+}
+
+static void timer_fired(struct loop_timer *timer)
+{
+	struct fs *fs = lws_container_of(timer, struct fs, removal_timer);
+
+	if (fs->removing)
+		return; /* at its end it sets the timer again */
+	fs->removing = true;
+	if (fs_background_start(fs, remove_due) == 0)
+		return;
+	fs->removing = false;
+	loop_timer_set(fs->loop, timer, fs->config.grace_us, timer_fired);
+}
+
+void removal_later(struct fs *fs, const struct content_id *id, uint32_t chunk_count, struct str key)
+{
+	struct removal *removal = calloc(1, sizeof(*removal));
+	bool first = !fs->removals;
+
+	if (!removal || buf_set(&removal->key, key) < 0) {
+		free(removal);
+		return;
+	}
+	removal->id = *id;
+	removal->chunk_count = chunk_count;
+	removal->due_us = clock_now_us() + fs->config.grace_us;
+	DL_APPEND(fs->removals, removal);
+	if (first)
+		wait_for_first(fs);
+}
+
+struct destroyed {
+	struct fs *fs;
+	struct str key;
+};
+
+static int visit_destroyed(void *arg, const struct content_id *id, uint32_t chunk_count)
+{
+	struct destroyed *destroyed = arg;
+
+	removal_later(destroyed->fs, id, chunk_count, destroyed->key);
+	return 0;
+}
+
+void removal_of_value(struct fs *fs, struct str value, struct str key)
+{
+	struct destroyed destroyed = { fs, key };
+
+	if (ids_in_value(value, visit_destroyed, &destroyed) < 0)
+		log_warning("out of memory: chunks that nothing needs are left to fsck.hpkvfs");
+}
+
+void removal_free(struct fs *fs)
+{
+	struct removal *removal, *next;
+
+	loop_timer_cancel(&fs->removal_timer);
+	DL_FOREACH_SAFE(fs->removals, removal, next)
+		removal_drop(removal);
+	fs->removals = NULL;
+}
+
+void removal_leave(struct fs *fs)
+{
+	if (fs->removals)
+		log_info("chunks that nothing needs any more stay in the store: fsck.hpkvfs removes them");
+}

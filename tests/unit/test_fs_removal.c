@@ -1,0 +1,312 @@
+/* Chunks that nothing names any more: when they go, and what keeps them. */
+#include "fs_rig.h"
+
+#include <inttypes.h>
+
+#include "base/clock.h"
+#include "fs/ids.h"
+#include "fs/removal.h"
+
+#define ID "1a0c4506c000123456789abcdef0123456789abcdef"
+#define OTHER_ID "1a0c4506c001123456789abcdef0123456789abcdef"
+#define LIST ".hpkvfs/i/" ID
+
+/* Stubs of 10000 bytes in five chunks. */
+#define STUB "hpkvfs1 fe19008925f555ca " ID ":10000:2280:b64\n"
+#define CHUNKS 5
+
+/* Long enough for what a test does first, short enough to wait for. */
+#define GRACE_US 20000
+
+/* How long it is watched that something does not happen. */
+#define QUIET_US 100000
+
+static struct content_id parse_id(const char *text)
+{
+	struct content_id id;
+	int64_t created;
+
+	assert_true(content_id_parse(str_c(text), &id, &created));
+	return id;
+}
+
+static int setup(void **state)
+{
+	struct rig *rig;
+
+	assert_int_equal(rig_setup(state), 0);
+	rig = *state;
+	rig->config.grace_us = GRACE_US;
+	rig_restart(rig);
+	return 0;
+}
+
+static void put_chunk(struct rig *rig, uint32_t index)
+{
+	char key[128];
+
+	snprintf(key, sizeof(key), ".hpkvfs/c/" ID "/%08" PRIx32, index);
+	memstore_put(rig->ms, key, "MDEyMzQ1Njc4OWFiY2RlZg==");
+}
+
+static void put_chunks(struct rig *rig)
+{
+	for (uint32_t i = 0; i < CHUNKS; i++)
+		put_chunk(rig, i);
+}
+
+static void remove_id(struct rig *rig, uint32_t count, const char *key)
+{
+	struct content_id id = parse_id(ID);
+
+	removal_later(rig->fs, &id, count, str_c(key));
+}
+
+struct alarm {
+	struct loop_timer timer;
+	bool fired;
+};
+
+static void fired(struct loop_timer *timer)
+{
+	lws_container_of(timer, struct alarm, timer)->fired = true;
+}
+
+static void serve(struct rig *rig, uint64_t us)
+{
+	struct alarm alarm = { 0 };
+
+	loop_timer_set(rig->loop, &alarm.timer, us, fired);
+	while (!alarm.fired)
+		loop_once(rig->loop);
+}
+
+static void until_size(struct rig *rig, size_t size)
+{
+	while (memstore_size(rig->ms) != size)
+		serve(rig, 1000);
+	serve(rig, 1000); /* the last answer */
+}
+
+static void chunks_go_after_the_grace(void **state)
+{
+	struct rig *rig = *state;
+
+	rig->config.grace_us = FS_GRACE_US;
+	rig_restart(rig);
+	put_chunks(rig);
+	remove_id(rig, CHUNKS, "f");
+	serve(rig, QUIET_US);
+	assert_no_requests(rig);
+	rig->config.grace_us = GRACE_US;
+	rig_restart(rig); /* as a crash would: forgotten */
+	serve(rig, QUIET_US);
+	assert_no_requests(rig);
+	remove_id(rig, CHUNKS, "f");
+	until_size(rig, 0);
+	assert_requests(rig, 2, 0, 0, CHUNKS, 0);
+}
+
+static void the_list_of_names_goes_with_them(void **state)
+{
+	struct rig *rig = *state;
+
+	put_chunks(rig);
+	memstore_put(rig->ms, LIST, "{\"v\":1,\"names\":{\"f\":true,\"d/%=\":true,\"gone\":true}}");
+	memstore_put(rig->ms, "d", "plain now");
+	remove_id(rig, CHUNKS, "f");
+	until_size(rig, 1);
+	assert_stored(rig, "d", "plain now");
+}
+
+static void what_a_key_holds_stays(void **state)
+{
+	struct rig *rig = *state;
+
+	put_chunks(rig);
+	memstore_put(rig->ms, "f", STUB);
+	remove_id(rig, CHUNKS, "f");
+	serve(rig, QUIET_US);
+	assert_requests(rig, 1, 0, 0, 0, 0);
+	assert_int_equal(memstore_size(rig->ms), CHUNKS + 1);
+}
+
+static void what_another_name_holds_stays(void **state)
+{
+	struct rig *rig = *state;
+
+	put_chunks(rig);
+	memstore_put(rig->ms, LIST, "{\"v\":1,\"names\":{\"f\":true,\"d/g\":true}}");
+	memstore_put(rig->ms, "d/g", STUB "and appended");
+	remove_id(rig, CHUNKS, "f");
+	serve(rig, QUIET_US);
+	assert_int_equal(memstore_size(rig->ms), CHUNKS + 2);
+	assert_int_equal(memstore_count(rig->ms, STORE_DELETE), 0);
+}
+
+/* A stub with a wrong checksum is a plain value; someone may mend it. */
+static void what_a_damaged_stub_names_stays(void **state)
+{
+	struct rig *rig = *state;
+
+	put_chunks(rig);
+	memstore_put(rig->ms, "f", "hpkvfs1 0000000000000000 " ID ":10000:2280:b64\n");
+	remove_id(rig, CHUNKS, "f");
+	serve(rig, QUIET_US);
+	assert_int_equal(memstore_size(rig->ms), CHUNKS + 1);
+}
+
+static void a_list_that_cannot_be_read_keeps_the_chunks(void **state)
+{
+	static const char *const lists[] = { "x", "{}", "{\"v\":2,\"names\":{}}", "{\"v\":1,\"names\":[]}",
+					     "{\"v\":1,\"names\":{\"a\":[[[[[[1]]]]]]}}" };
+	struct rig *rig = *state;
+
+	put_chunks(rig);
+	for (size_t i = 0; i < sizeof(lists) / sizeof(lists[0]); i++) {
+		memstore_put(rig->ms, LIST, lists[i]);
+		remove_id(rig, CHUNKS, "f");
+		serve(rig, QUIET_US);
+		assert_int_equal(memstore_size(rig->ms), CHUNKS + 1);
+	}
+}
+
+static void holes_cost_next_to_nothing(void **state)
+{
+	struct rig *rig = *state;
+
+	put_chunk(rig, 3);
+	put_chunk(rig, 2000000);
+	put_chunk(rig, 4000000000u - 1);
+	remove_id(rig, 4000000000u, "f");
+	until_size(rig, 0);
+	assert_true(memstore_requests(rig->ms) < 200);
+}
+
+static void a_store_that_fails_is_asked_again(void **state)
+{
+	struct rig *rig = *state;
+
+	put_chunks(rig);
+	memstore_add_fault(rig->ms, (struct memstore_fault){ .op = STORE_GET, .times = 1, .err = -ETIMEDOUT });
+	memstore_add_fault(rig->ms, (struct memstore_fault){ .op = STORE_DELETE, .times = 3, .err = -EIO });
+	remove_id(rig, CHUNKS, "f");
+	until_size(rig, 0);
+}
+
+static int visit_count(void *arg, const struct content_id *id, uint32_t chunk_count)
+{
+	assert_string_equal(id->hex, ID);
+	assert_int_equal(chunk_count, CHUNKS);
+	++*(unsigned *)arg;
+	return 0;
+}
+
+static void ids_of_a_value(void **state)
+{
+	struct rig *rig = *state;
+	struct content_id id = parse_id(ID), other = parse_id(OTHER_ID);
+	unsigned count = 0;
+
+	assert_int_equal(ids_in_value(STR("plain " ID), visit_count, &count), 0);
+	assert_int_equal(ids_in_value(STR("hpkvfs1 380918b946a52664 =\n" ID), visit_count, &count), 0);
+	assert_int_equal(count, 0);
+	assert_int_equal(ids_in_value(STR(STUB), visit_count, &count), 0);
+	assert_int_equal(count, 1);
+	assert_true(id_is_in(STR(STUB), &id));
+	assert_false(id_is_in(STR(STUB), &other));
+	assert_false(id_is_in(STR("plain " ID), &id));
+	put_chunks(rig);
+	removal_of_value(rig->fs, STR(STUB), STR("f"));
+	until_size(rig, 0);
+}
+
+/* --- names of an id --- */
+
+struct naming {
+	struct layout layout;
+	const char *a, *b;
+	int r;
+	bool done;
+};
+
+static void name_run(void *arg)
+{
+	struct naming *naming = arg;
+	struct content_id id = parse_id(ID);
+
+	naming->r = id_name(&naming->layout, &id, str_c(naming->a), str_c(naming->b));
+	naming->done = true;
+}
+
+static int name(struct rig *rig, const char *a, const char *b)
+{
+	struct names_rules rules = { .delimiter = '/', .prefix = rig->config.prefix, .max_key = RIG_MAX_KEY };
+	struct naming naming = {
+		.layout = { .loop = rig->loop,
+			    .store = memstore_store(rig->ms),
+			    .rules = &rules,
+			    .max_value = RIG_MAX_VALUE },
+		.a = a,
+		.b = b,
+	};
+
+	assert_int_equal(co_start(rig->loop, name_run, &naming), 0);
+	while (!naming.done)
+		loop_once(rig->loop);
+	return naming.r;
+}
+
+static void names_are_added(void **state)
+{
+	struct rig *rig = *state;
+
+	assert_int_equal(name(rig, "a", "d//x"), 0);
+	assert_stored(rig, LIST, "{\"v\":1,\"names\":{\"a\":true,\"d/%-/x\":true}}");
+	assert_int_equal(name(rig, "b", ""), 0);
+	assert_stored(rig, LIST, "{\"v\":1,\"names\":{\"a\":true,\"d/%-/x\":true,\"b\":true}}");
+	assert_requests(rig, 0, 0, 2, 0, 0);
+	put_chunks(rig);
+	memstore_put(rig->ms, "d//x", STUB);
+	remove_id(rig, CHUNKS, "a");
+	serve(rig, QUIET_US);
+	assert_int_equal(memstore_size(rig->ms), CHUNKS + 2);
+}
+
+static void a_list_too_long_loses_the_names_that_hold_nothing(void **state)
+{
+	struct rig *rig = *state;
+	char key[64];
+
+	memstore_limit_value(rig->ms, 300);
+	memstore_put(rig->ms, "held", STUB);
+	assert_int_equal(name(rig, "held", "never there"), 0);
+	for (int i = 0; i < 40; i++) {
+		snprintf(key, sizeof(key), "a/name/that/takes/room/%d", i);
+		assert_int_equal(name(rig, key, ""), 0);
+	}
+	assert_non_null(strstr(memstore_value(rig->ms, LIST), "\"held\":true"));
+	assert_non_null(strstr(memstore_value(rig->ms, LIST), key));
+	assert_null(strstr(memstore_value(rig->ms, LIST), "never there"));
+}
+
+#define removal_test(name) cmocka_unit_test_setup_teardown(name, setup, rig_teardown)
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		removal_test(chunks_go_after_the_grace),
+		removal_test(the_list_of_names_goes_with_them),
+		removal_test(what_a_key_holds_stays),
+		removal_test(what_another_name_holds_stays),
+		removal_test(what_a_damaged_stub_names_stays),
+		removal_test(a_list_that_cannot_be_read_keeps_the_chunks),
+		removal_test(holes_cost_next_to_nothing),
+		removal_test(a_store_that_fails_is_asked_again),
+		removal_test(ids_of_a_value),
+		removal_test(names_are_added),
+		removal_test(a_list_too_long_loses_the_names_that_hold_nothing),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
