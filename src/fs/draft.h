@@ -1,0 +1,110 @@
+/* What programs here see of a file that they have changed and the store does not hold yet: a pure structure, without access to
+ * the store.
+ *
+ * The content is an array of chunks. What was changed lies in slots; a chunk without a slot is as in the content that the draft
+ * was made from (its base), as far as that is still valid, and zeros behind it. Chunks that are sent before the commit are
+ * stored under the draft's own id. Where that is the id of the base (in place), those of the base are stored under it already.
+ *
+ * Shared by reference: who waits for the store with one holds it, while the file may have got another. */
+#ifndef HPKVFS_FS_DRAFT_H
+#define HPKVFS_FS_DRAFT_H
+
+#include "base/tree.h"
+#include "fs/body.h"
+
+enum slot_state {
+	SLOT_DIRTY,   /* bytes in memory; zeros behind them */
+	SLOT_OUT,     /* `valid` bytes stored under the draft's id; zeros behind them */
+	SLOT_FOREIGN, /* the same under the base's id, which the draft has left */
+	SLOT_HOLE,
+};
+
+struct slot {
+	RB_ENTRY(slot) by_index;
+	uint32_t index;
+	enum slot_state state;
+	uint64_t changed; /* the draft's `changes` when it last was */
+	struct buf bytes; /* SLOT_DIRTY */
+	uint64_t valid;   /* SLOT_OUT, SLOT_FOREIGN */
+};
+
+RB_HEAD(slot_tree, slot);
+
+struct draft {
+	unsigned refs;
+	uint64_t size;
+	uint64_t chunk_size;
+	struct slot_tree slots;
+	struct body *base;   /* NULL: empty, or all of it was in memory and became slots */
+	uint64_t base_limit; /* of the base so many bytes are still content */
+	uint64_t lowest;     /* the least size since draft_capture */
+	bool in_place;
+	bool has_id;
+	struct content_id id; /* of chunks that are sent */
+	uint64_t changes;     /* grows with every change */
+	uint64_t dirty_bytes; /* in memory */
+	uint32_t last;        /* the chunk that was last written */
+};
+
+/* What a commit as chunks does with one. */
+enum draft_plan {
+	DRAFT_HOLE,
+	DRAFT_STORED, /* nothing: it is stored under the draft's id */
+	DRAFT_SEND,   /* from memory */
+	DRAFT_COPY,   /* read it, then send it */
+};
+
+/* An empty draft. `chunk_size` is what the chunks of a new id have. NULL: no memory. */
+struct draft *draft_new(uint64_t chunk_size);
+/* One with the content of `base`, of which it takes a reference: in place, and with its chunk size, where its first part is
+ * chunked. */
+struct draft *draft_new_on(struct body *base, uint64_t chunk_size);
+struct draft *draft_ref(struct draft *draft);
+void draft_unref(struct draft *draft); /* NULL: nothing */
+
+/* Chunks, holes counted. */
+uint32_t draft_chunks(const struct draft *draft);
+/* The most bytes that it may have. */
+uint64_t draft_size_limit(const struct draft *draft);
+/* Bytes of content in a chunk; 0 behind the end. */
+uint64_t draft_chunk_len(const struct draft *draft, uint32_t index);
+
+/* What lies at `offset`, which is below the size; never beyond the end of its chunk. */
+void draft_piece(const struct draft *draft, uint64_t offset, struct piece *out);
+
+/* True, and the first such chunk, if a change of these bytes needs the content of a chunk in memory. */
+bool draft_needs(const struct draft *draft, uint64_t offset, uint64_t len, uint32_t *index);
+/* The chunk's whole content, as it was read while `changes` stayed the same. -ENOMEM. */
+CHECKED int draft_fill(struct draft *draft, uint32_t index, struct str bytes);
+
+/* After draft_needs has answered false for the same bytes. Writes grow the draft; zeros are made of what is within its size,
+ * whole chunks as holes. -ENOMEM: some of it may be done. */
+CHECKED int draft_write(struct draft *draft, uint64_t offset, struct str bytes);
+CHECKED int draft_zero(struct draft *draft, uint64_t offset, uint64_t len);
+void draft_resize(struct draft *draft, uint64_t size);
+
+/* The first chunk from `from` on that is no hole; draft_chunks where there is none. */
+uint32_t draft_next_data(const struct draft *draft, uint32_t from);
+enum draft_plan draft_plan(const struct draft *draft, uint32_t index);
+/* In memory; NULL: not. */
+const struct slot *draft_dirty_slot(const struct draft *draft, uint32_t index);
+/* The next one in memory from `from` on; NULL: none. */
+const struct slot *draft_next_dirty(const struct draft *draft, uint32_t from);
+/* True if a commit in place changes nothing but chunks: the stub stays as it is. */
+bool draft_keeps_stub(const struct draft *draft);
+/* True if all of the content can be had without the store. */
+bool draft_in_memory(const struct draft *draft);
+
+/* `valid` bytes of the chunk were stored under the draft's id, as they were when `changes` was `changed`, at draft_capture or
+ * later. What was in memory goes to *bytes, if nobody changed it since. -ENOMEM. */
+CHECKED int draft_sent(struct draft *draft, uint32_t index, uint64_t valid, uint64_t changed, struct buf *bytes);
+
+/* The base's id is left: what is stored under it must be sent again under a new one. */
+void draft_leave_place(struct draft *draft);
+
+/* Before chunks are sent: the number for draft_rebase. What is sent and committed is the content of this moment or later. */
+uint64_t draft_capture(struct draft *draft);
+/* The content captured is stored now, and `base` says how. Changes since stay. False: there were none. */
+bool draft_rebase(struct draft *draft, struct body *base, uint64_t captured);
+
+#endif
