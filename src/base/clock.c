@@ -10,6 +10,14 @@ uint64_t clock_now_us(void)
 	return (uint64_t)t.tv_sec * CLOCK_US_PER_S + (uint64_t)t.tv_nsec / 1000;
 }
 
+uint64_t clock_boot_us(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_BOOTTIME, &t);
+	return (uint64_t)t.tv_sec * CLOCK_US_PER_S + (uint64_t)t.tv_nsec / 1000;
+}
+
 int64_t clock_real_ns(void)
 {
 	struct timespec t;

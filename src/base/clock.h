@@ -11,6 +11,9 @@
 /* CLOCK_MONOTONIC in microseconds: for timeouts and ages. */
 uint64_t clock_now_us(void);
 
+/* CLOCK_BOOTTIME in microseconds: it goes on while the machine is suspended. */
+uint64_t clock_boot_us(void);
+
 /* CLOCK_REALTIME in nanoseconds since the epoch: for file times. */
 int64_t clock_real_ns(void);
 

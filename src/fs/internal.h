@@ -22,6 +22,7 @@
 #include "fs/layout.h"
 #include "fs/names.h"
 #include "fs/record.h"
+#include "fs/walk.h"
 
 /* The layout that hpkvfs-layout(7) describes. */
 #define FS_LAYOUT_VERSION 1
@@ -34,9 +35,6 @@
 
 /* The longest name that the kernel takes from a FUSE filesystem. */
 #define NAME_BYTES_MAX 1024
-
-/* A range's page; the server's most. */
-#define PAGE_RECORDS 1000
 
 /* Processes that opened or wrote a handle, and so commit when they close it. */
 #define HANDLE_MAX_PIDS 8
@@ -300,12 +298,6 @@ co_fn CHECKED int lookup_path(struct fs *fs, uint64_t parent, struct str name, s
 co_fn CHECKED int node_refresh(struct node *node);
 /* All children, as of at most ttl ago. */
 co_fn CHECKED int dir_list(struct node *dir, bool whole);
-
-/* Walks every key that begins with `prefix` (a dir_key or dir_record), subdirectories' keys skipped where that saves
- * pages, unless `deep`. *whole is false where it stopped after the first page because `first_page_only` and more was there. */
-typedef int walk_visit(void *arg, struct str key, struct str value);
-co_fn CHECKED int walk_range(struct fs *fs, struct str prefix, bool deep, bool first_page_only, walk_visit *visit,
-			     void *arg, bool *whole);
 
 /* --- file.c --- */
 co_fn CHECKED int file_commit(struct node *node);

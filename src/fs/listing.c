@@ -243,8 +243,8 @@ static void walk_values(void *arg)
 {
 	struct listing *listing = arg;
 
-	listing->values_err = walk_range(listing->dir->fs, buf_str(&listing->key), false, listing->first_page_only,
-					 visit_value, listing, &listing->values_whole);
+	listing->values_err = walk_range(&listing->dir->fs->layout, buf_str(&listing->key), false,
+					 listing->first_page_only, visit_value, listing, &listing->values_whole);
 	co_group_done(&listing->group);
 }
 
@@ -252,8 +252,8 @@ static void walk_records(void *arg)
 {
 	struct listing *listing = arg;
 
-	listing->records_err = walk_range(listing->dir->fs, buf_str(&listing->record), false, listing->first_page_only,
-					  visit_record, listing, &listing->records_whole);
+	listing->records_err = walk_range(&listing->dir->fs->layout, buf_str(&listing->record), false,
+					  listing->first_page_only, visit_record, listing, &listing->records_whole);
 	co_group_done(&listing->group);
 }
 

@@ -352,7 +352,7 @@ int names_last(struct str prefix, size_t max_key, struct buf *out)
 	return finish(rc, &made, out);
 }
 
-static int add_path(const struct names_rules *rules, struct str key, struct buf *path)
+static int add_path(const struct names_rules *rules, struct str key, char separator, struct buf *path)
 {
 	struct names_split part = { .rest = key };
 	int rc;
@@ -364,7 +364,7 @@ static int add_path(const struct names_rules *rules, struct str key, struct buf 
 		if (rc == 0)
 			rc = add_name(rules, part.segment, path);
 		if (rc == 0 && part.deeper)
-			rc = buf_add_char(path, '/');
+			rc = buf_add_char(path, separator);
 	} while (rc == 0 && part.deeper);
 	return rc;
 }
@@ -376,7 +376,7 @@ int names_path_from_key(const struct names_rules *rules, struct str key, bool al
 
 	if (key.len == 0 || !str_starts(key, rules->prefix))
 		return -EINVAL;
-	rc = add_path(rules, str_skip(key, rules->prefix.len), &made);
+	rc = add_path(rules, str_skip(key, rules->prefix.len), '/', &made);
 	if (rc == 0 && also_directory)
 		rc = buf_add_str(&made, STR("/" NAMES_VALUE));
 	return finish(rc, &made, path);
@@ -402,4 +402,29 @@ int names_key_from_path(const struct names_rules *rules, struct str path, struct
 			path = str_skip(path, name.len + 1);
 	}
 	return finish(rc, &at_key, key);
+}
+
+int names_record_of_file(const struct names_rules *rules, struct str key, struct buf *record)
+{
+	struct buf made = BUF_INIT;
+	int rc = str_starts(key, rules->prefix) ? names_root_record(rules, &made) : -EINVAL;
+
+	if (rc == 0)
+		rc = add_path(rules, str_skip(key, rules->prefix.len), rules->delimiter, &made);
+	return finish(rc, &made, record);
+}
+
+int names_record_of_dir(const struct names_rules *rules, struct str dir_key, struct buf *dir_record)
+{
+	struct buf made = BUF_INIT;
+	int rc;
+
+	if (str_equal(dir_key, rules->prefix))
+		return names_root_record(rules, dir_record);
+	if (dir_key.len == 0 || dir_key.p[dir_key.len - 1] != rules->delimiter)
+		return -EINVAL;
+	rc = names_record_of_file(rules, str_of(dir_key.p, dir_key.len - 1), &made);
+	if (rc == 0)
+		rc = buf_add_char(&made, rules->delimiter);
+	return finish(rc, &made, dir_record);
 }

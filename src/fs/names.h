@@ -88,6 +88,14 @@ bool names_is_reserved(const struct names_rules *rules, struct str dir_key, stru
  * Check listed keys with this one: with the delimiter `.` the reserved keys lie in the directory `%-`. */
 bool names_key_is_reserved(const struct names_rules *rules, struct str key);
 
+/* Replaces *record by that of the file whose value is at `key`. -EINVAL where the key does not begin with the prefix; -EILSEQ;
+ * -ENOMEM. On error *record is unchanged. */
+CHECKED int names_record_of_file(const struct names_rules *rules, struct str key, struct buf *record);
+
+/* Replaces *dir_record by that of the directory whose dir_key this is. -EINVAL where it is none; -EILSEQ; -ENOMEM. On error
+ * *dir_record is unchanged. */
+CHECKED int names_record_of_dir(const struct names_rules *rules, struct str dir_key, struct buf *dir_record);
+
 /* --- listings --- */
 
 /* A listed key, taken apart below its directory. Everything is borrowed from the key. */

@@ -352,7 +352,7 @@ static int visit_length(void *arg, struct str key, struct str value)
 static co_fn int move_range(struct dir_move *move, walk_visit *visit)
 {
 	bool whole;
-	int r = walk_range(move->fs, move->from, true, false, visit, move, &whole);
+	int r = walk_range(&move->fs->layout, move->from, true, false, visit, move, &whole);
 
 	while (move->under_way)
 		queue_wait(&move->changed);

@@ -1,23 +1,24 @@
-/* Ranges of keys, page by page. */
+#include "fs/walk.h"
+
 #include <errno.h>
 
 #include "base/log.h"
-#include "fs/internal.h"
 
 /* A server that never comes to an end is not believed for ever. */
 #define WALK_MAX_PAGES 100000
 
 struct walk {
-	struct fs *fs;
+	const struct layout *layout;
 	struct str prefix;
 	bool deep;
+	struct buf reserved;
 	struct buf start, end;
 	struct buf last; /* the last key of the page before */
 };
 
 static int skip_to_end_of(struct walk *walk, struct str prefix)
 {
-	return names_last(prefix, walk->fs->config.max_key, &walk->start);
+	return names_last(prefix, walk->layout->rules->max_key, &walk->start);
 }
 
 /* Where the next page begins. A page continues from its last key, inclusive, since a longer one could pass the
@@ -29,10 +30,10 @@ static int next_start(struct walk *walk, struct str last, bool stuck, bool *skip
 	int r;
 
 	*skipped = true;
-	if (!walk->deep && str_starts(last, buf_str(&walk->fs->reserved)) &&
-	    !str_starts(walk->prefix, buf_str(&walk->fs->reserved)))
-		return skip_to_end_of(walk, buf_str(&walk->fs->reserved));
-	r = names_split(&walk->fs->rules, walk->prefix, last, &split);
+	if (!walk->deep && str_starts(last, buf_str(&walk->reserved)) &&
+	    !str_starts(walk->prefix, buf_str(&walk->reserved)))
+		return skip_to_end_of(walk, buf_str(&walk->reserved));
+	r = names_split(walk->layout->rules, walk->prefix, last, &split);
 	if (r == 0 && split.deeper && !walk->deep) {
 		r = buf_set(&below, str_of(last.p, walk->prefix.len + split.segment.len + 1));
 		return r < 0 ? r : skip_to_end_of(walk, buf_str(&below));
@@ -70,7 +71,8 @@ static co_fn int walk_pages(struct walk *walk, bool first_page_only, walk_visit 
 		CLEANUP(store_page_deinit) struct store_page page = { 0 };
 		struct str last;
 		bool skipped, same;
-		int r = store_range(walk->fs->store, buf_str(&walk->start), buf_str(&walk->end), PAGE_RECORDS, &page);
+		int r = store_range(walk->layout->store, buf_str(&walk->start), buf_str(&walk->end), PAGE_RECORDS,
+				    &page);
 
 		if (r == -ENOENT)
 			break; /* no range is absent: it would be empty */
@@ -99,19 +101,29 @@ static co_fn int walk_pages(struct walk *walk, bool first_page_only, walk_visit 
 	return -EIO;
 }
 
-int walk_range(struct fs *fs, struct str prefix, bool deep, bool first_page_only, walk_visit *visit, void *arg,
-	       bool *whole)
+int walk_range(const struct layout *layout, struct str prefix, bool deep, bool first_page_only, walk_visit *visit,
+	       void *arg, bool *whole)
 {
-	struct walk walk = { .fs = fs, .prefix = prefix, .deep = deep };
-	int r = names_first(prefix, &walk.start);
+	struct walk walk = { .layout = layout, .prefix = prefix, .deep = deep };
+	int r = layout_key(layout, &walk.reserved, "%s", "");
 
 	*whole = true;
 	if (r == 0)
-		r = names_last(prefix, fs->config.max_key, &walk.end);
+		r = names_first(prefix, &walk.start);
+	if (r == 0)
+		r = names_last(prefix, layout->rules->max_key, &walk.end);
 	if (r == 0)
 		r = walk_pages(&walk, first_page_only, visit, arg, whole);
+	buf_free(&walk.reserved);
 	buf_free(&walk.start);
 	buf_free(&walk.end);
 	buf_free(&walk.last);
 	return r;
+}
+
+int walk_all(const struct layout *layout, struct str prefix, walk_visit *visit, void *arg)
+{
+	bool whole;
+
+	return walk_range(layout, prefix, true, false, visit, arg, &whole);
 }
