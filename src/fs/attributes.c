@@ -1,96 +1,395 @@
-/* Attributes that programs set. Mode and owner of what has a record are changed in it, by PATCH, so that another mount's
- * change of another member stays; of what has none they hold in memory, and times in the state file. */
+#include "fs/attr.h"
+
 #include <errno.h>
 
 #include "base/clock.h"
+#include "base/log.h"
+#include "fs/acl.h"
 #include "fs/internal.h"
 
-/* A merge patch says the same however often it is sent. */
-#define RECORD_REPEATS 3
+#define SET_ID ((mode_t)(S_ISUID | S_ISGID))
 
-static co_fn int patch_record(struct fs *fs, struct str key, struct str patch)
+/* What the mount shows by default. */
+static mode_t default_mode(const struct node *node)
 {
-	int r = -ECONNRESET;
+	mode_t umask = node->fs->config.umask;
 
-	for (int i = 0; i < RECORD_REPEATS && r == -ECONNRESET; i++)
-		r = store_patch(fs->store, key, patch);
-	return r == -ECONNRESET ? -EIO : r;
+	if (node->dir)
+		return S_IFDIR | (0777 & ~umask);
+	return node->file ? S_IFREG | (0666 & ~umask) : node->mode;
 }
 
-static void change_record(const struct fs_attr_change *change, struct record *record)
+/* --- from the record --- */
+
+static int64_t ns_of(const struct timespec *time)
 {
-	if (change->set_mode) {
-		record->mode = (record->mode & S_IFMT) | (change->mode & 07777);
-		record->has |= RECORD_MODE;
-	}
-	if (change->set_uid) {
-		record->uid = change->uid;
-		record->has |= RECORD_UID;
-	}
-	if (change->set_gid) {
-		record->gid = change->gid;
-		record->has |= RECORD_GID;
-	}
+	return (int64_t)time->tv_sec * CLOCK_NS_PER_S + time->tv_nsec;
 }
 
-static co_fn int store_changed(struct node *node, const struct record *from, struct record *to)
+static struct timespec time_of(int64_t ns)
 {
-	CLEANUP(buf_free) struct buf key = BUF_INIT;
-	CLEANUP(buf_free) struct buf patch = BUF_INIT;
-	CLEANUP(buf_free) struct buf value = BUF_INIT;
-	int r = node_keys(node, NULL, &key);
+	int64_t rest = ns % CLOCK_NS_PER_S;
 
-	if (r == 0)
-		r = record_encode_patch(from, to, 0, &patch);
-	if (r == 0)
-		r = record_encode(to, &value);
-	if (r == 0 && patch.len)
-		r = patch_record(node->fs, buf_str(&key), buf_str(&patch));
-	if (r == 0)
-		r = buf_set(&node->record_value, buf_str(&value));
+	if (rest < 0)
+		rest += CLOCK_NS_PER_S;
+	return (struct timespec){ .tv_sec = (ns - rest) / CLOCK_NS_PER_S, .tv_nsec = rest };
+}
+
+/* Changes below a directory are remembered on this machine, bound to the time that its record had then: whichever is later
+ * holds. */
+static void apply_dir_time(struct node *node, const struct record *record)
+{
+	struct state *state = node->fs->config.state;
+	char text[RECORD_TIME_SIZE] = "", base[CONTENT_HASH_LEN + 1] = "";
+
+	if ((record->has & RECORD_MTIME) &&
+	    (!record_format_time(&record->mtime, text) || content_hash(str_c(text), base) < 0))
+		return;
+	if (strcmp(base, node->dir->time_base) == 0)
+		return;
+	memcpy(node->dir->time_base, base, sizeof(base));
+	if (node->wait.members & RECORD_MTIME)
+		return;
+	if (state && node_dir_keys(node) == 0 && state_find(state, buf_str(&node->dir->key), base, &node->mtime_ns))
+		return;
+	if (record->has & RECORD_MTIME)
+		node->mtime_ns = ns_of(&record->mtime);
+}
+
+static void apply_time(struct node *node, const struct record *record)
+{
+	if (node->dir) {
+		apply_dir_time(node, record);
+		return;
+	}
+	/* the mtime belongs to one value; of another, written since by who knows no records, it is not the time */
+	if (!(record->has & RECORD_MTIME) || !node->own || node->wait.members & RECORD_MTIME || node->wait.bind)
+		return;
+	if (node->file && node->file->dirty)
+		node->file->stored_mtime_ns = ns_of(&record->mtime);
+	else
+		node->mtime_ns = ns_of(&record->mtime);
+}
+
+static void decode(const struct node *node, struct record *record)
+{
+	int r = node->record_value.len ? record_decode(buf_str(&node->record_value), record) : 0;
+
+	if (r < 0)
+		log_warning("the attributes of %s cannot be read (%s): it is shown with the defaults",
+			    node->name.p ? node->name.p : "the root", strerror(-r));
+}
+
+void node_apply_attributes(struct node *node)
+{
+	struct fs *fs = node->fs;
+	unsigned waiting = node->wait.members;
+	struct record record;
+	mode_t mode;
+
+	record_init(&record);
+	decode(node, &record);
+	if (!node->wait.bind)
+		node->own = !node->file || ((record.has & RECORD_HASH) && strcmp(record.hash, node->file->hash) == 0);
+	node->record_has = record.has;
+	node->record_mode = 0;
+	mode = default_mode(node);
+	if ((record.has & RECORD_MODE) && (record.mode & S_IFMT) == (node->mode & S_IFMT))
+		node->record_mode = mode = record.mode;
+	if (!node->own)
+		mode &= ~SET_ID;
+	if (!(waiting & RECORD_MODE))
+		node->mode = mode;
+	if (!(waiting & RECORD_UID))
+		node->uid = record.has & RECORD_UID ? record.uid : fs->config.uid;
+	if (!(waiting & RECORD_GID))
+		node->gid = record.has & RECORD_GID ? record.gid : fs->config.gid;
+	apply_time(node, &record);
+	xattrs_apply(node, &record, node->own);
+	record_deinit(&record);
+}
+
+void node_apply_record(struct node *node, struct str value)
+{
+	node->record_known = true;
+	if (str_equal(buf_str(&node->record_value), value))
+		return;
+	if (buf_set(&node->record_value, value) < 0)
+		buf_clear(&node->record_value);
+	node_apply_attributes(node);
+}
+
+void attr_foreign_value(struct node *node)
+{
+	node->wait.bind = false;
+	node->wait.members &= ~(unsigned)RECORD_MTIME;
+	node->mode &= ~SET_ID;
+	if (node->record_value.len)
+		node_apply_attributes(node);
+}
+
+/* --- something new --- */
+
+static int make_acls(const struct node *dir, const struct fs_maker *maker, struct record *made)
+{
+	CLEANUP(buf_free) struct buf acl = BUF_INIT;
+	const struct buf *inherited = xattr_find(dir, STR(XATTR_ACL_DEFAULT));
+	int r;
+
+	if (S_ISLNK(made->mode))
+		return 0;
+	if (!inherited || acl_check(buf_str(inherited)) < 0) {
+		made->mode &= ~maker->umask;
+		return 0;
+	}
+	r = buf_set(&acl, buf_str(inherited));
+	if (r == 0 && !acl_create(&acl, &made->mode))
+		r = record_xattr_set(made, STR(XATTR_ACL_ACCESS), buf_str(&acl));
+	if (r == 0 && S_ISDIR(made->mode))
+		r = record_xattr_set(made, STR(XATTR_ACL_DEFAULT), buf_str(inherited));
 	return r;
 }
 
-/* With the node locked. What cannot be read is not touched: then the change holds in memory only. */
-static co_fn int record_change(struct node *node, const struct fs_attr_change *change)
+int attr_make(const struct node *dir, mode_t mode, const struct fs_maker *maker, struct record *made)
+{
+	made->has = RECORD_MODE | RECORD_UID | RECORD_GID;
+	made->mode = mode & (S_IFMT | 07777);
+	made->uid = maker->uid;
+	made->gid = maker->gid;
+	if (dir->mode & S_ISGID) {
+		made->gid = dir->gid;
+		if (S_ISDIR(mode))
+			made->mode |= S_ISGID;
+	}
+	return make_acls(dir, maker, made);
+}
+
+int attr_new_file(struct node *node, const struct node *dir, mode_t mode, const struct fs_maker *maker)
+{
+	struct record made;
+	int r;
+
+	record_init(&made);
+	r = attr_make(dir, S_IFREG | (mode & 07777), maker, &made);
+	if (r == 0) {
+		node->record_known = true;
+		node->mode = made.mode;
+		node->uid = made.uid;
+		node->gid = made.gid;
+		attr_changed(node, RECORD_MODE | RECORD_UID | RECORD_GID);
+	}
+	for (size_t i = 0; r == 0 && i < made.xattr_count; i++)
+		r = xattr_put(node, buf_str(&made.xattrs[i].name), buf_str(&made.xattrs[i].value));
+	record_deinit(&made);
+	return r;
+}
+
+/* --- what the record is to be --- */
+
+/* What holds only for a value that is there no more. */
+static void strip_void(struct record *record)
+{
+	if (record->has & RECORD_MODE)
+		record->mode &= ~SET_ID;
+	record->has &= ~(unsigned)(RECORD_MTIME | RECORD_HASH);
+	for (size_t i = record->xattr_count; i-- > 0;)
+		if (xattr_is_security(buf_str(&record->xattrs[i].name)) &&
+		    !record_xattr_remove(record, buf_str(&record->xattrs[i].name)))
+			return;
+}
+
+static bool sets_security(const struct node *node)
+{
+	if (!(node->wait.members & RECORD_XATTR) || !node->xattrs)
+		return false;
+	for (size_t i = 0; i < node->xattrs->set.xattr_count; i++)
+		if (xattr_is_security(buf_str(&node->xattrs->set.xattrs[i].name)))
+			return true;
+	return false;
+}
+
+/* Does what is to be stored belong to the present value? */
+static bool binds(const struct node *node, unsigned members)
+{
+	if (!node->file)
+		return false;
+	return node->wait.bind || members & RECORD_MTIME || (members & RECORD_MODE && node->mode & SET_ID) ||
+	       sets_security(node);
+}
+
+static int add_xattrs(const struct node *node, struct record *to)
+{
+	const struct xattrs *xattrs = node->xattrs;
+	int r = 0;
+
+	if (!xattrs)
+		return 0;
+	for (size_t i = 0; r == 0 && i < xattrs->set.xattr_count; i++)
+		r = record_xattr_set(to, buf_str(&xattrs->set.xattrs[i].name), buf_str(&xattrs->set.xattrs[i].value));
+	for (size_t i = 0; r == 0 && i < xattrs->gone.xattr_count; i++)
+		record_xattr_remove(to, buf_str(&xattrs->gone.xattrs[i].name));
+	return r;
+}
+
+static int add_waiting(const struct node *node, unsigned members, struct record *to)
+{
+	if (members & RECORD_MODE)
+		to->mode = node->mode;
+	if (members & RECORD_UID)
+		to->uid = node->uid;
+	if (members & RECORD_GID)
+		to->gid = node->gid;
+	if (members & RECORD_MTIME)
+		to->mtime = time_of(node->mtime_ns);
+	to->has |= members & (RECORD_MODE | RECORD_UID | RECORD_GID | RECORD_MTIME);
+	return members & RECORD_XATTR ? add_xattrs(node, to) : 0;
+}
+
+/* A member that no record had and that is as it would be without. */
+static void drop_defaults(const struct node *node, const struct record *from, struct record *to)
+{
+	const struct fs_config *config = &node->fs->config;
+	unsigned added = to->has & ~from->has;
+
+	if (node->special)
+		return;
+	if (added & RECORD_MODE && to->mode == default_mode(node))
+		to->has &= ~(unsigned)RECORD_MODE;
+	if (added & RECORD_UID && to->uid == config->uid)
+		to->has &= ~(unsigned)RECORD_UID;
+	if (added & RECORD_GID && to->gid == config->gid)
+		to->has &= ~(unsigned)RECORD_GID;
+}
+
+static int build(const struct node *node, const char *hash, const struct record *from, struct record *to)
+{
+	unsigned members = node->wait.members;
+	bool valued = !node->file || (hash && hash[0]), bind;
+	int r;
+
+	if (!valued)
+		members &= ~(unsigned)RECORD_MTIME;
+	bind = valued && binds(node, members);
+	if (bind && !node->own)
+		strip_void(to);
+	if (bind && node->wait.bind && from->has & RECORD_MTIME)
+		members |= RECORD_MTIME;
+	if (node->file)
+		to->has &= ~(unsigned)(RECORD_TARGET | RECORD_RDEV);
+	r = add_waiting(node, members, to);
+	if (r == 0 && bind) {
+		memcpy(to->hash, hash, sizeof(to->hash));
+		to->has |= RECORD_HASH;
+	}
+	drop_defaults(node, from, to);
+	return r;
+}
+
+int attr_records(const struct node *node, const char *hash, struct record *from, struct record *to)
+{
+	int r = node->record_value.len ? record_decode(buf_str(&node->record_value), from) : 0;
+
+	if (r < 0 && r != -EINVAL) /* a damaged one is as good as none */
+		return r;
+	r = record_copy(from, to);
+	return r < 0 ? r : build(node, hash, from, to);
+}
+
+int attr_record_value(const struct node *node, const char *hash, struct buf *value)
 {
 	struct record from, to;
 	int r;
 
 	record_init(&from);
 	record_init(&to);
-	if (record_decode(buf_str(&node->record_value), &from) < 0)
-		return 0;
-	r = record_copy(&from, &to);
-	if (r == 0) {
-		if (!(to.has & RECORD_MODE))
-			to.mode = node->mode;
-		change_record(change, &to);
-		r = store_changed(node, &from, &to);
-	}
+	r = attr_records(node, hash, &from, &to);
+	if (r == -EPROTONOSUPPORT)
+		r = buf_set(value, buf_str(&node->record_value));
+	else if (r == 0 && to.has)
+		r = record_encode(&to, value);
+	else if (r == 0)
+		buf_clear(value);
 	record_deinit(&from);
 	record_deinit(&to);
 	return r;
 }
 
-static co_fn int persist(struct node *node, const struct fs_attr_change *change)
+int attr_check(const struct node *node)
 {
-	int r = 0;
+	CLEANUP(buf_free) struct buf value = BUF_INIT;
+	struct record from, to;
+	int r;
 
-	if (!change->set_mode && !change->set_uid && !change->set_gid)
-		return 0;
-	tree_shared(node->fs);
-	node_lock(node);
-	if (node->record_value.len && !node_is_unlinked(node))
-		r = record_change(node, change);
-	node_unlock(node);
-	tree_shared_end(node->fs);
-	return r;
+	record_init(&from);
+	record_init(&to);
+	/* with the longest members that it may get */
+	r = attr_records(node, node->file ? "00000000000000000000000000000000" : NULL, &from, &to);
+	if (r == 0)
+		r = record_encode(&to, &value);
+	if (r == 0 && value.len > node->fs->config.max_value)
+		r = -ENOSPC;
+	record_deinit(&from);
+	record_deinit(&to);
+	return r == -EPROTONOSUPPORT ? -EPERM : r;
+}
+
+/* --- changes --- */
+
+void attr_changed(struct node *node, unsigned members)
+{
+	struct fs *fs = node->fs;
+
+	node->wait.changes++;
+	if (node_is_unlinked(node) && !(node->file && node->file->dirty && !node->file->stored))
+		return; /* it holds in memory as long as the node */
+	node->wait.members |= members;
+	if (node->wait.listed)
+		return;
+	node->wait.listed = true;
+	node_ref(node);
+	DL_APPEND2(fs->attr_waiting, node, wait.prev, wait.next);
+	attr_start_timer(fs);
+}
+
+void attr_written(struct node *node)
+{
+	node->mtime_ns = node->ctime_ns = clock_real_ns();
+	node->wait.members &= ~(unsigned)RECORD_MTIME;
+	node->wait.changes++;
+}
+
+void attr_drop(struct node *node)
+{
+	node->wait.members = 0;
+	node->wait.bind = false;
+}
+
+void attr_stored(struct node *node, struct str value, uint64_t changes)
+{
+	int64_t mtime = node->mtime_ns;
+
+	if (node->wait.changes == changes) {
+		node->wait.members = 0;
+		xattrs_forget_changes(node);
+	}
+	node->record_known = true;
+	if (buf_set(&node->record_value, value) < 0)
+		node->checked_us = 0; /* it is read again */
+	if (node->dir)
+		node->dir->recorded = true;
+	if (node->record_value.len)
+		node->own |= node->wait.bind;
+	node->change_seq = fs_tick(node->fs);
+	node_apply_attributes(node);
+	if (node->dir && node->wait.changes != changes && node->mtime_ns != mtime) {
+		node->mtime_ns = mtime; /* something was made or removed in it meanwhile */
+		node_remember_time(node);
+	}
 }
 
 static void set_times(struct node *node, const struct fs_attr_change *change)
 {
-	struct state *state = node->fs->config.state;
+	bool fresh = node->file && (node->file->dirty || !node->file->stored);
 
 	if (change->set_atime) {
 		node->atime_ns = change->atime_ns;
@@ -100,31 +399,59 @@ static void set_times(struct node *node, const struct fs_attr_change *change)
 	if (!change->set_mtime)
 		return;
 	node->mtime_ns = change->mtime_ns;
-	node->local |= RECORD_MTIME;
-	if (node->file && !node->file->dirty)
-		value_remember_time(node);
-	else if (node->dir && state && node_dir_keys(node) == 0)
-		state_put(state, buf_str(&node->dir->key), "", node->mtime_ns);
+	if (change->mtime_now && fresh) { /* as a write: others see the value change */
+		node->wait.members &= ~(unsigned)RECORD_MTIME;
+		node->wait.changes++;
+	} else {
+		attr_changed(node, RECORD_MTIME);
+	}
+	if (!fresh)
+		node_remember_time(node);
 }
 
-static void set_attributes(struct node *node, const struct fs_attr_change *change)
+static int set_mode(struct node *node, mode_t mode)
 {
-	unsigned set = (change->set_mode ? RECORD_MODE : 0) | (change->set_uid ? RECORD_UID : 0) |
-		       (change->set_gid ? RECORD_GID : 0);
+	CLEANUP(buf_free) struct buf acl = BUF_INIT;
+	const struct buf *old = xattr_find(node, STR(XATTR_ACL_ACCESS));
+	int r = 0;
 
-	if (change->set_mode)
-		node->mode = (node->mode & S_IFMT) | (change->mode & 07777);
-	if (change->set_uid)
+	mode = (node->mode & S_IFMT) | (mode & 07777);
+	if (mode == node->mode)
+		return 0;
+	if (old && acl_check(buf_str(old)) == 0) {
+		r = buf_set(&acl, buf_str(old));
+		if (r == 0) {
+			acl_chmod(&acl, mode);
+			r = xattr_put(node, STR(XATTR_ACL_ACCESS), buf_str(&acl));
+		}
+	}
+	if (r < 0)
+		return r;
+	node->mode = mode;
+	attr_changed(node, RECORD_MODE);
+	return 0;
+}
+
+static int set_attributes(struct node *node, const struct fs_attr_change *change)
+{
+	unsigned changed = 0;
+	int r = change->set_mode ? set_mode(node, change->mode) : 0;
+
+	if (r < 0)
+		return r;
+	if (change->set_uid && node->uid != change->uid) {
 		node->uid = change->uid;
-	if (change->set_gid)
+		changed |= RECORD_UID;
+	}
+	if (change->set_gid && node->gid != change->gid) {
 		node->gid = change->gid;
-	/* what the record holds now may be changed by it again */
-	if (node->record_value.len)
-		node->local &= ~set;
-	else
-		node->local |= set;
+		changed |= RECORD_GID;
+	}
+	if (changed)
+		attr_changed(node, changed);
 	set_times(node, change);
 	node->change_seq = fs_tick(node->fs);
+	return 0;
 }
 
 int fs_setattr(struct fs *fs, uint64_t id, struct fs_handle *handle, const struct fs_attr_change *change,
@@ -141,17 +468,33 @@ int fs_setattr(struct fs *fs, uint64_t id, struct fs_handle *handle, const struc
 	if (r < 0)
 		return r == -ENOENT ? -ESTALE : r;
 	if (change->set_size) {
-		if (node->dir)
-			return -EISDIR;
+		if (!node->file)
+			return node->dir ? -EISDIR : -EINVAL;
 		r = file_resize(node, change->size);
-		if (r == 0 && !handle)
-			r = file_commit(node);
 	}
+	if (r == 0 && node->record_value.len)
+		r = attr_check(node);
 	if (r == 0)
-		r = persist(node, change);
+		r = set_attributes(node, change);
+	if (r == 0 && change->set_size && !handle)
+		r = file_commit(node);
 	if (r < 0)
 		return r;
-	set_attributes(node, change);
 	node_entry(node, out);
 	return 0;
+}
+
+void fs_drop_set_id(struct fs_handle *handle)
+{
+	struct node *node = handle->node;
+	mode_t drop = S_ISUID;
+
+	/* without it the bit means locks that bind, not a group */
+	if (node->mode & S_IXGRP)
+		drop |= S_ISGID;
+	if (!(node->mode & drop))
+		return;
+	node->mode &= ~drop;
+	attr_changed(node, RECORD_MODE);
+	node_invalidate(node);
 }

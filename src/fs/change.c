@@ -5,6 +5,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "fs/listing.h"
+#include "fs/special.h"
 
 int name_may_be_made(struct node *dir, struct str name, bool is_dir)
 {
@@ -70,17 +71,17 @@ int layout_ensure(struct fs *fs)
 
 /* --- directories --- */
 
-static co_fn int make_record(struct fs *fs, struct str key, mode_t mode, uint32_t uid, uint32_t gid, struct buf *value)
+static co_fn int make_record(const struct node *dir, struct str key, mode_t mode, const struct fs_maker *maker,
+			     struct buf *value)
 {
+	struct fs *fs = dir->fs;
 	struct record record;
 	int r;
 
 	record_init(&record);
-	record.has = RECORD_MODE | RECORD_UID | RECORD_GID;
-	record.mode = S_IFDIR | (mode & 07777);
-	record.uid = uid;
-	record.gid = gid;
-	r = record_encode(&record, value);
+	r = attr_make(dir, S_IFDIR | (mode & 07777), maker, &record);
+	if (r == 0)
+		r = record_encode(&record, value);
 	record_deinit(&record);
 	if (r == 0)
 		r = layout_ensure(fs);
@@ -89,7 +90,7 @@ static co_fn int make_record(struct fs *fs, struct str key, mode_t mode, uint32_
 	return r;
 }
 
-static co_fn int make_directory(struct node *dir, struct str name, mode_t mode, uint32_t uid, uint32_t gid,
+static co_fn int make_directory(struct node *dir, struct str name, mode_t mode, const struct fs_maker *maker,
 				struct node **out)
 {
 	CLEANUP(buf_free) struct buf key = BUF_INIT;
@@ -102,7 +103,7 @@ static co_fn int make_directory(struct node *dir, struct str name, mode_t mode, 
 		r = names_child(&fs->rules, buf_str(&dir->dir->key), buf_str(&dir->dir->record), name, true, &key,
 				&record);
 	if (r == 0)
-		r = make_record(fs, buf_str(&record), mode, uid, gid, &value);
+		r = make_record(dir, buf_str(&record), mode, maker, &value);
 	if (r == 0)
 		r = apply_dir(dir, name, fs_tick(fs), 0, out);
 	if (r < 0)
@@ -116,7 +117,7 @@ static co_fn int make_directory(struct node *dir, struct str name, mode_t mode, 
 	return 0;
 }
 
-int fs_mkdir(struct fs *fs, uint64_t parent, struct str name, mode_t mode, uint32_t uid, uint32_t gid,
+int fs_mkdir(struct fs *fs, uint64_t parent, struct str name, mode_t mode, const struct fs_maker *maker,
 	     struct fs_entry *out)
 {
 	CLEANUP_NODE struct node *dir = NULL;
@@ -137,7 +138,7 @@ int fs_mkdir(struct fs *fs, uint64_t parent, struct str name, mode_t mode, uint3
 	if (r != -ENOENT)
 		return r;
 	tree_shared(fs);
-	r = make_directory(dir, buf_str(&copy), mode, uid, gid, &node);
+	r = make_directory(dir, buf_str(&copy), mode, maker, &node);
 	if (r < 0)
 		dir->dir->complete = false; /* it may be there all the same */
 	tree_shared_end(fs);
@@ -276,7 +277,7 @@ int load_while_stored(struct node *node)
 	struct file *file = node->file;
 	int r;
 
-	if (!file->opens || file->dirty || !file->stored)
+	if (!file || !file->opens || file->dirty || !file->stored)
 		return 0;
 	r = value_load(node);
 	return r == -ESTALE || file->unreadable ? 0 : r;
@@ -308,6 +309,7 @@ static co_fn int unlink_locked(struct node *node)
 			log_warning("a file was removed, but not its attributes, which go with its directory: %s",
 				    strerror(-r));
 	}
+	attr_drop(node);
 	value_keep(node);
 	if (fs->config.state)
 		state_remove(fs->config.state, buf_str(&key));
@@ -336,7 +338,10 @@ int fs_unlink(struct fs *fs, uint64_t parent, struct str name)
 		return r;
 	tree_shared(fs);
 	node_lock(node);
-	r = node->parent == dir ? unlink_locked(node) : -ENOENT;
+	if (node->parent != dir)
+		r = -ENOENT;
+	else
+		r = node->special ? special_unlink(node) : unlink_locked(node);
 	node_unlock(node);
 	tree_shared_end(fs);
 	return r;

@@ -46,8 +46,7 @@ static void changed(struct node *node)
 {
 	node->file->data_seq++;
 	node->file->written = true;
-	node->mtime_ns = node->ctime_ns = clock_real_ns();
-	node->local &= ~(unsigned)RECORD_MTIME;
+	attr_written(node);
 }
 
 /* Makes the content readable. What was removed here while it was open is read from memory alone; -ESTALE where it is not
@@ -182,6 +181,9 @@ static co_fn int commit_once(struct node *node)
 	if (r < 0)
 		return r;
 	expect.value = buf_str(&before);
+	r = attr_before_value(node, buf_str(&value));
+	if (r < 0)
+		return r;
 	if (append) {
 		struct str base = str_of(value.p, file->appended_from);
 
@@ -211,6 +213,8 @@ int file_commit(struct node *node)
 		r = commit_once(node);
 		if (r < 0 && r != -ENOMEM)
 			commit_failed(node, r);
+		if (r == 0)
+			r = attr_after_value(node);
 	}
 	node_unlock(node);
 	tree_shared_end(fs);
@@ -306,7 +310,7 @@ static int truncate_on_open(struct node *node, int flags)
 		return 0;
 	r = file_make_dirty(node, str_of("", 0));
 	if (r == 0)
-		node->mtime_ns = node->ctime_ns = clock_real_ns();
+		attr_written(node);
 	return r;
 }
 
@@ -318,8 +322,8 @@ int fs_open(struct fs *fs, uint64_t id, int flags, pid_t pid, struct fs_handle *
 
 	if (!node)
 		return -ESTALE;
-	if (node->dir)
-		return -EISDIR;
+	if (!node->file)
+		return node->dir ? -EISDIR : -ENXIO;
 	if (fs->config.read_only && (flags & O_ACCMODE) != O_RDONLY)
 		return -EROFS;
 	r = node_refresh(node);
@@ -339,7 +343,7 @@ int fs_open(struct fs *fs, uint64_t id, int flags, pid_t pid, struct fs_handle *
 	return 0;
 }
 
-static int new_file(struct node *dir, struct str name, mode_t mode, uint32_t uid, uint32_t gid, struct node **out)
+static int new_file(struct node *dir, struct str name, mode_t mode, const struct fs_maker *maker, struct node **out)
 {
 	CLEANUP_NODE struct node *node = node_new_file(dir->fs);
 	CLEANUP(buf_free) struct buf key = BUF_INIT;
@@ -353,15 +357,13 @@ static int new_file(struct node *dir, struct str name, mode_t mode, uint32_t uid
 	r = node_keys(node, &key, NULL);
 	if (r == 0)
 		r = file_make_dirty(node, str_of("", 0));
+	if (r == 0)
+		r = attr_new_file(node, dir, mode, maker);
 	if (r < 0) {
 		node_detach(node);
 		return r;
 	}
 	node_set_ino(node, buf_str(&key));
-	node->mode = S_IFREG | (mode & 07777);
-	node->uid = uid;
-	node->gid = gid;
-	node->local = RECORD_MODE | RECORD_UID | RECORD_GID;
 	node->mtime_ns = clock_real_ns();
 	node_changed_here(node);
 	node_touch_dir(dir);
@@ -369,7 +371,7 @@ static int new_file(struct node *dir, struct str name, mode_t mode, uint32_t uid
 	return 0;
 }
 
-int fs_create(struct fs *fs, uint64_t parent, struct str name, mode_t mode, int flags, uint32_t uid, uint32_t gid,
+int fs_create(struct fs *fs, uint64_t parent, struct str name, mode_t mode, int flags, const struct fs_maker *maker,
 	      pid_t pid, struct fs_entry *entry, struct fs_handle **out)
 {
 	CLEANUP_NODE struct node *dir = NULL;
@@ -389,10 +391,12 @@ int fs_create(struct fs *fs, uint64_t parent, struct str name, mode_t mode, int 
 		return -EEXIST;
 	if (r == 0 && node->dir)
 		return -EISDIR;
+	if (r == 0 && node->special)
+		return -ESTALE; /* the kernel then looks the name up again */
 	if (r == 0)
 		r = truncate_on_open(node, flags);
 	else if (r == -ENOENT)
-		r = new_file(dir, buf_str(&copy), mode, uid, gid, &node);
+		r = new_file(dir, buf_str(&copy), mode, maker, &node);
 	if (r < 0)
 		return r;
 	handle = handle_new(node, flags, pid);
@@ -469,7 +473,9 @@ int fs_flush(struct fs_handle *handle, pid_t pid)
 
 int fs_fsync(struct fs_handle *handle)
 {
-	return handle->node->file ? file_commit(handle->node) : 0;
+	int r = handle->node->file ? file_commit(handle->node) : 0;
+
+	return r < 0 ? r : attr_commit(handle->node);
 }
 
 void fs_release(struct fs_handle *handle)

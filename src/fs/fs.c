@@ -37,7 +37,7 @@ static int make_root(struct fs *fs)
 		root->ino = 0;
 		return -ENOMEM;
 	}
-	node_date_dir(root);
+	node_date(root);
 	return 0;
 }
 
@@ -61,6 +61,7 @@ int fs_new(struct loop *loop, struct store *store, const struct fs_config *confi
 	set_default(&fs->config.grace_us, FS_GRACE_US);
 	set_default(&fs->config.beat_us, FS_BEAT_US);
 	set_default(&fs->config.announce_us, FS_ANNOUNCE_US);
+	set_default(&fs->config.attr_delay_us, FS_ATTR_DELAY_US);
 	fs->notify = *notify;
 	fs->tree_generation = 1;
 	fs->rules = (struct names_rules){
@@ -103,6 +104,7 @@ void fs_free(struct fs *fs)
 	if (!fs)
 		return;
 	loop_timer_cancel(&fs->sweep);
+	loop_timer_cancel(&fs->attr_timer);
 	removal_free(fs);
 	/* the kernel has closed and forgotten everything, whether it said so or not */
 	DL_FOREACH_SAFE(fs->open, handle, next) {
@@ -144,6 +146,20 @@ int layout_check(struct fs *fs, struct str value, struct buf *why)
 	return r;
 }
 
+/* The root is shown before anything in it is listed. */
+static co_fn int root_record(struct fs *fs)
+{
+	CLEANUP(buf_free) struct buf value = BUF_INIT;
+	CLEANUP(buf_free) struct buf key = BUF_INIT;
+	int r = node_keys(fs->root, NULL, &key);
+
+	if (r == 0)
+		r = store_get(fs->store, buf_str(&key), &value);
+	if (r == 0)
+		node_apply_record(fs->root, buf_str(&value));
+	return r == -ENOENT ? 0 : r;
+}
+
 int fs_start(struct fs *fs, struct buf *why)
 {
 	CLEANUP(buf_free) struct buf value = BUF_INIT;
@@ -153,9 +169,10 @@ int fs_start(struct fs *fs, struct buf *why)
 		return 0;
 	if (r == 0)
 		r = layout_check(fs, buf_str(&value), why);
-	if (r == 0)
-		fs->layout_written = true;
-	return r;
+	if (r < 0)
+		return r;
+	fs->layout_written = true;
+	return root_record(fs);
 }
 
 /* --- names and attributes --- */
@@ -297,20 +314,18 @@ int fs_readdir(struct fs_handle *handle, uint64_t offset, bool plus, fs_add_entr
 int fs_sync(struct fs *fs)
 {
 	struct node *node, *next;
-	int first = 0;
+	int first = 0, r;
 
 	for (node = fs->by_id; node; node = next) {
-		int r = 0;
-
 		node_ref(node);
-		if (node->file)
-			r = file_commit(node);
+		r = node->file ? file_commit(node) : 0;
 		if (r < 0 && first == 0)
 			first = r;
 		next = node->by_id.next; /* the table may have changed, but what is referred to stays in it */
 		node_unref(node);
 	}
-	return first;
+	r = attr_commit_all(fs);
+	return first ? first : r;
 }
 
 int fs_background_start(struct fs *fs, void (*fn)(void *arg))
@@ -338,6 +353,7 @@ int fs_end(struct fs *fs)
 
 	fs->ending = true;
 	loop_timer_cancel(&fs->removal_timer);
+	loop_timer_cancel(&fs->attr_timer);
 	while (fs->background)
 		queue_wait(&fs->background_ended);
 	removal_leave(fs);

@@ -35,13 +35,15 @@ struct fs_config {
 	/* For tests; 0: as below. */
 	uint64_t
 		grace_us; /* chunks that nothing needs, and what another mount has begun and not finished, are left so long */
-	uint64_t beat_us;     /* how often a mount shows that it is at work on something */
-	uint64_t announce_us; /* after this ids that no key names are announced */
+	uint64_t beat_us;       /* how often a mount shows that it is at work on something */
+	uint64_t announce_us;   /* after this ids that no key names are announced */
+	uint64_t attr_delay_us; /* for which changes of attributes wait for more */
 };
 
 #define FS_GRACE_US (60 * 1000000ull)
 #define FS_BEAT_US (10 * 1000000ull)
 #define FS_ANNOUNCE_US (600 * 1000000ull)
+#define FS_ATTR_DELAY_US 1000000ull
 
 /* What the filesystem tells the kernel, outside of replies. Called on the loop; must not block. */
 struct fs_notify {
@@ -94,6 +96,7 @@ co_fn CHECKED int fs_getattr(struct fs *fs, uint64_t id, struct fs_entry *out);
 
 struct fs_attr_change {
 	bool set_mode, set_uid, set_gid, set_size, set_mtime, set_atime;
+	bool mtime_now; /* with set_mtime: not a time of the program's own choice */
 	mode_t mode;
 	uint32_t uid, gid;
 	uint64_t size;
@@ -103,8 +106,40 @@ struct fs_attr_change {
 co_fn CHECKED int fs_setattr(struct fs *fs, uint64_t id, struct fs_handle *handle, const struct fs_attr_change *change,
 			     struct fs_entry *out);
 
-co_fn CHECKED int fs_mkdir(struct fs *fs, uint64_t parent, struct str name, mode_t mode, uint32_t uid, uint32_t gid,
+/* Attribute changes wait up to attr_delay_us: sends those of this one now. */
+co_fn CHECKED int fs_sync_attributes(struct fs *fs, uint64_t id);
+/* Content is replaced by who may not keep set-id bits: takes them off, where there are any. */
+void fs_drop_set_id(struct fs_handle *handle);
+
+/* xattrs. `name` and `value` are copied. -ENODATA: there is none; -ENOSPC: no record could hold it. `keeps_group_id`: the caller
+ * may leave the set-group-id bit where an ACL is set. */
+co_fn CHECKED int fs_setxattr(struct fs *fs, uint64_t id, struct str name, struct str value, int flags,
+			      bool keeps_group_id);
+/* The group of what is known by this number, from memory. */
+CHECKED bool fs_group(struct fs *fs, uint64_t id, uint32_t *gid);
+co_fn CHECKED int fs_getxattr(struct fs *fs, uint64_t id, struct str name, struct buf *out);
+/* The same where that can be told from memory, else false. */
+CHECKED bool fs_getxattr_at_once(struct fs *fs, uint64_t id, struct str name, struct buf *out, int *r);
+/* Names, each ended by a NUL; `all`: with those that only root sees. */
+co_fn CHECKED int fs_listxattr(struct fs *fs, uint64_t id, bool all, struct buf *out);
+co_fn CHECKED int fs_removexattr(struct fs *fs, uint64_t id, struct str name);
+
+/* Who makes a name. */
+struct fs_maker {
+	uint32_t uid, gid;
+	mode_t umask; /* does not apply where the directory has a default ACL */
+};
+
+co_fn CHECKED int fs_mkdir(struct fs *fs, uint64_t parent, struct str name, mode_t mode, const struct fs_maker *maker,
 			   struct fs_entry *out);
+/* A FIFO, a socket or a device. -EINVAL for another type. `rdev` as Linux encodes it in 32 bits. */
+co_fn CHECKED int fs_mknod(struct fs *fs, uint64_t parent, struct str name, mode_t mode, uint32_t rdev,
+			   const struct fs_maker *maker, struct fs_entry *out);
+/* -EILSEQ: a target that is not UTF-8; -ENOSPC: one that no record can hold. */
+co_fn CHECKED int fs_symlink(struct fs *fs, uint64_t parent, struct str name, struct str target,
+			     const struct fs_maker *maker, struct fs_entry *out);
+/* Replaces *out by the target. -EINVAL: no symbolic link. */
+CHECKED int fs_readlink(struct fs *fs, uint64_t id, struct buf *out);
 co_fn CHECKED int fs_rmdir(struct fs *fs, uint64_t parent, struct str name);
 co_fn CHECKED int fs_unlink(struct fs *fs, uint64_t parent, struct str name);
 /* flags: RENAME_NOREPLACE; others -EINVAL. */
@@ -113,8 +148,8 @@ co_fn CHECKED int fs_rename(struct fs *fs, uint64_t parent, struct str name, uin
 
 /* flags as open(2). `keep_cache`: the kernel's pages of this file still hold. `pid`: the opener's thread. */
 co_fn CHECKED int fs_open(struct fs *fs, uint64_t id, int flags, pid_t pid, struct fs_handle **out, bool *keep_cache);
-co_fn CHECKED int fs_create(struct fs *fs, uint64_t parent, struct str name, mode_t mode, int flags, uint32_t uid,
-			    uint32_t gid, pid_t pid, struct fs_entry *entry, struct fs_handle **out);
+co_fn CHECKED int fs_create(struct fs *fs, uint64_t parent, struct str name, mode_t mode, int flags,
+			    const struct fs_maker *maker, pid_t pid, struct fs_entry *entry, struct fs_handle **out);
 
 /* The bytes are copied into `out` (which is cleared first); fewer than asked for at the end of the file. */
 co_fn CHECKED int fs_read(struct fs_handle *handle, uint64_t offset, size_t size, struct buf *out);

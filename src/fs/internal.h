@@ -17,6 +17,7 @@
 #include "base/hash.h"
 #include "base/list.h"
 #include "base/tree.h"
+#include "fs/attr.h"
 #include "fs/content.h"
 #include "fs/fs.h"
 #include "fs/layout.h"
@@ -99,7 +100,8 @@ struct directory {
 	bool listing_whole;
 	int listing_err; /* how the last one ended */
 	struct co_queue listed;
-	uint64_t value_known_us; /* when it was last known whether its own key has a value (`%=`) */
+	uint64_t value_known_us;              /* when it was last known whether its own key has a value (`%=`) */
+	char time_base[CONTENT_HASH_LEN + 1]; /* hash of the record's mtime, to which that of the state file is bound */
 
 	struct {
 		struct buf name;
@@ -117,6 +119,12 @@ struct directory {
 	unsigned opens;     /* handles: who reads piece by piece is still to be given the children it has not seen */
 	unsigned readers;   /* requests under way whose answers name children */
 	struct tomb *tombs; /* names removed here while there were readers */
+};
+
+/* A symbolic link, FIFO, socket or device: a record and no key. */
+struct special {
+	struct buf target; /* of a symbolic link */
+	uint32_t rdev;
 };
 
 struct node {
@@ -140,12 +148,17 @@ struct node {
 	uint32_t uid, gid;
 	int64_t mtime_ns, ctime_ns, atime_ns;
 	bool atime_set;
-	unsigned local;          /* enum record_member: set by a program here, so the record does not change them */
 	struct buf record_value; /* its record in the store; empty: none known */
 	bool record_known;       /* the store was asked for it */
+	unsigned record_has;     /* enum record_member, of the record that was applied last */
+	mode_t record_mode;      /* likewise; 0: it has none */
+	bool own;                /* likewise: it belongs to the present value, so its time and set-id bits hold */
+	struct attr_wait wait;   /* what the record is still to become */
+	struct xattrs *xattrs;   /* NULL: none, nor have any changed */
 
-	struct file *file; /* one of the two */
+	struct file *file; /* one of the three */
 	struct directory *dir;
+	struct special *special;
 };
 
 struct fs {
@@ -184,6 +197,9 @@ struct fs {
 	bool ending;         /* nothing is begun any more */
 	unsigned background; /* coroutines that serve no request */
 	struct co_queue background_ended;
+
+	struct node *attr_waiting; /* a list, each referred to: attributes that the store does not have yet */
+	struct loop_timer attr_timer;
 };
 
 struct fs_handle {
@@ -208,6 +224,7 @@ static inline uint64_t fs_tick(struct fs *fs)
 /* A new node outside of any directory, with one reference. NULL: no memory. */
 struct node *node_new_file(struct fs *fs);
 struct node *node_new_dir(struct fs *fs);
+struct node *node_new_special(struct fs *fs);
 
 struct node *node_find(struct fs *fs, uint64_t id); /* borrowed */
 struct node *node_get(struct fs *fs, uint64_t id);  /* with a reference; NULL: no such node */
@@ -259,12 +276,10 @@ void node_add_absent(struct node *dir, struct str name);
 bool node_has_absent(const struct node *dir, struct str name);
 void node_changed_here(struct node *node);
 void node_touch_dir(struct node *dir);
-/* A directory's time is what this machine remembers, else now. */
-void node_date_dir(struct node *dir);
-/* Attributes from its record's value (empty: none). */
-void node_apply_record(struct node *node, struct str value);
-/* Again, where the value has become another: the time in the record and set-id bits belong to one value. */
-void node_apply_attributes(struct node *node);
+/* The time of a directory or special file is what this machine remembers, else now. */
+void node_date(struct node *node);
+/* Writes its time of change to the state file. */
+void node_remember_time(struct node *node);
 void node_invalidate(struct node *node);
 void nodes_sweep(struct fs *fs);
 /* At the end of the filesystem: all, whoever still refers to them. */

@@ -8,6 +8,7 @@
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "fs/special.h"
 
 static const struct str VALUE_NAME = { "%=", 2 };
 
@@ -36,6 +37,12 @@ static int apply_file(struct node *dir, struct str name, struct str value, uint6
 
 	if (node_removed_since(dir, name, seq))
 		return 0;
+	if (child && child->special) { /* where the key is, it is a regular file */
+		if (!may_vanish(child, seq))
+			return 0;
+		vanish(child, seq);
+		child = NULL;
+	}
 	if (!child)
 		child = new_child(dir, name, false);
 	if (!child)
@@ -85,11 +92,15 @@ static struct node *file_into_dir(struct node *file)
 int apply_dir(struct node *dir, struct str name, uint64_t seq, uint64_t seen, struct node **out)
 {
 	struct node *child = node_child(dir, name);
-	bool is_new = !child || child->file;
+	bool is_new = !child || !child->dir;
 
 	if (node_removed_since(dir, name, seq)) {
 		*out = NULL;
 		return 0;
+	}
+	if (child && child->special) {
+		vanish(child, seq);
+		child = NULL;
 	}
 	if (!child)
 		child = new_child(dir, name, true);
@@ -98,7 +109,7 @@ int apply_dir(struct node *dir, struct str name, uint64_t seq, uint64_t seen, st
 	if (!child)
 		return -ENOMEM;
 	if (is_new)
-		node_date_dir(child);
+		node_date(child);
 	if (is_new && node_child(child, VALUE_NAME))
 		child->dir->value_known_us = clock_now_us();
 	child->seen = seen;
@@ -113,8 +124,8 @@ bool dirty_below(const struct node *node)
 {
 	struct node *child, *next;
 
-	if (node->file)
-		return node->file->dirty || node->lock.held;
+	if (!node->dir)
+		return (node->file && node->file->dirty) || node->lock.held;
 	HASH_ITER(by_name, node->dir->children, child, next)
 		if (dirty_below(child))
 			return true;
@@ -276,25 +287,39 @@ co_fn void start_beside(struct fs *fs, struct co_group *group, void (*fn)(void *
 	co_start_beside(fs->loop, group, fn, arg);
 }
 
-static void apply_records(struct listing *listing)
+/* Where the whole listing shows no key, the record alone may make a file. */
+static int apply_special(struct listing *listing, const struct file_record *record)
+{
+	const struct node *child = node_child(listing->dir, buf_str(&record->name));
+
+	if (!listing->values_whole || (child && (child->dir || child->seen == listing->seq)))
+		return 0;
+	return special_apply(listing->dir, buf_str(&record->name), buf_str(&record->value), listing->seq, listing->seq);
+}
+
+static int apply_records(struct listing *listing)
 {
 	struct file_record *record;
 	struct node *child, *next;
 	struct directory *dir = listing->dir->dir;
+	int r;
 
 	DL_FOREACH(listing->records, record) {
+		r = apply_special(listing, record);
+		if (r < 0)
+			return r;
 		child = node_child(listing->dir, buf_str(&record->name));
 		if (child && child->dir)
 			child = node_child(child, VALUE_NAME);
-		if (!child || child->change_seq > listing->seq)
+		if (!child || child->special || child->change_seq > listing->seq)
 			continue;
 		node_apply_record(child, buf_str(&record->value));
 		child->record_seen = listing->seq;
 	}
 	HASH_ITER(by_name, dir->children, child, next) {
-		struct node *file = child->file ? child : node_child(child, VALUE_NAME);
+		struct node *file = child->dir ? node_child(child, VALUE_NAME) : child;
 
-		if (!file || file->seen != listing->seq || file->record_seen == listing->seq ||
+		if (!file || !file->file || file->seen != listing->seq || file->record_seen == listing->seq ||
 		    file->change_seq > listing->seq)
 			continue;
 		if (listing->records_whole)
@@ -302,6 +327,7 @@ static void apply_records(struct listing *listing)
 		else if (!file->record_known)
 			file->checked_us = 0; /* its record may lie behind the page that was read */
 	}
+	return 0;
 }
 
 /* The key of a directory's own name lies in the listing of its parent. */
@@ -377,7 +403,9 @@ static co_fn int list_once(struct listing *listing)
 		r = apply_own_value(listing);
 	if (r < 0)
 		return r;
-	apply_records(listing);
+	r = apply_records(listing);
+	if (r < 0)
+		return r;
 	dir->complete = listing->values_whole && listing->records_whole;
 	dir->large = !dir->complete;
 	if (dir->complete)

@@ -4,6 +4,7 @@
 #include "base/clock.h"
 #include "fs/internal.h"
 #include "fs/listing.h"
+#include "fs/special.h"
 
 /* So many files of a directory are asked for one by one in a ttl before it is listed instead. */
 #define RECHECKS_A_WINDOW 3
@@ -132,9 +133,13 @@ static int single_apply(struct single *single)
 		if (r == 0 && child && child->file && child->change_seq <= single->seq)
 			node_apply_record(child, buf_str(&probes[RECORD].value));
 	}
+	if (r == 0 && !is_dir && probes[VALUE].err == -ENOENT && probes[RECORD].err == 0)
+		r = special_apply(single->dir, single->name, buf_str(&probes[RECORD].value), single->seq, single->seq);
 	if (r < 0)
 		return r;
 	child = node_child(single->dir, single->name);
+	if (child && child->special && child->seen == single->seq)
+		return 0;
 	if (child && !is_dir && probes[VALUE].err == -ENOENT && !node_stays(child) && may_vanish(child, single->seq))
 		vanish(child, single->seq);
 	return 0;
@@ -201,20 +206,54 @@ static int file_is_absent(struct node *node, uint64_t seq)
 	return node->parent ? 0 : -ENOENT;
 }
 
+/* What is asked of a file, or of a special file whose key may have come. */
+static int file_answer(struct node *node, const struct probe *value, const struct probe *record, uint64_t seq)
+{
+	bool asked = record->key.len && (record->err == 0 || record->err == -ENOENT);
+	int r = value->err;
+
+	if (node->special)
+		return r == 0 ? -ENOENT : r; /* a regular file now: its name is to be looked up anew */
+	if (r == 0)
+		r = value_apply(node, buf_str(&value->value), seq);
+	if (r == 0 && asked && node->change_seq <= seq)
+		node_apply_record(node, buf_str(&record->value));
+	return r;
+}
+
+static co_fn int refresh_special(struct node *node, const struct probe *record, uint64_t seq)
+{
+	CLEANUP(buf_free) struct buf name = BUF_INIT;
+	struct node *parent = node->parent;
+	int r = record->err;
+
+	if (!parent || node->change_seq > seq || node->answer_seq > seq)
+		return parent ? 0 : -ENOENT;
+	if (r == 0 && special_is_record(buf_str(&record->value))) {
+		r = buf_set(&name, buf_str(&node->name));
+		if (r == 0)
+			r = special_apply(parent, buf_str(&name), buf_str(&record->value), seq, seq);
+		return r < 0 || node->parent ? r : -ENOENT;
+	}
+	return r == 0 || r == -ENOENT ? file_is_absent(node, seq) : r;
+}
+
 static co_fn int refresh_file(struct node *node)
 {
 	struct fs *fs = node->fs;
 	struct probe value = { 0 }, record = { 0 }, below = { 0 };
 	struct co_group group = { 0 };
 	uint64_t seq = fs_tick(fs);
-	bool recorded = node->record_value.len || !node->record_known;
 	int r = node_keys(node, &value.key, &record.key);
+
+	if (node->file && !node->record_value.len && node->record_known)
+		buf_free(&record.key); /* it has none */
 
 	if (r == 0)
 		r = below_range(node, buf_str(&value.key), &below);
 	if (r < 0)
 		goto out;
-	if (recorded)
+	if (record.key.len)
 		probe_start(&record, fs, &group);
 	if (below.key.len)
 		probe_start(&below, fs, &group);
@@ -224,11 +263,9 @@ static co_fn int refresh_file(struct node *node)
 	if (r == 0 && probe_found(&below))
 		r = -ENOENT; /* a directory now: its name is to be looked up anew */
 	if (r == 0)
-		r = value_apply(node, buf_str(&value.value), seq);
-	if (r == 0 && recorded && (record.err == 0 || record.err == -ENOENT) && node->change_seq <= seq)
-		node_apply_record(node, buf_str(&record.value));
+		r = file_answer(node, &value, &record, seq);
 	if (value.err == -ENOENT)
-		r = file_is_absent(node, seq);
+		r = node->special ? refresh_special(node, &record, seq) : file_is_absent(node, seq);
 out:
 	probe_deinit(&value);
 	probe_deinit(&record);
@@ -278,7 +315,7 @@ int node_refresh(struct node *node)
 	if (node_fresh(node))
 		return 0;
 	tree_shared(node->fs); /* what is being moved is under neither name */
-	r = node->file ? refresh_file(node) : refresh_dir(node);
+	r = node->dir ? refresh_dir(node) : refresh_file(node);
 	tree_shared_end(node->fs);
 	return r;
 }

@@ -81,6 +81,19 @@ struct node *node_new_dir(struct fs *fs)
 	return node;
 }
 
+struct node *node_new_special(struct fs *fs)
+{
+	struct special *special = calloc(1, sizeof(*special));
+	struct node *node = special ? node_new(fs) : NULL;
+
+	if (!node) {
+		free(special);
+		return NULL;
+	}
+	node->special = special;
+	return node;
+}
+
 static void tombs_clear(struct directory *dir)
 {
 	struct tomb *tomb, *next;
@@ -111,6 +124,11 @@ static void node_free(struct node *node)
 		buf_free(&node->dir->record);
 		free(node->dir);
 	}
+	if (node->special) {
+		buf_free(&node->special->target);
+		free(node->special);
+	}
+	xattrs_free(node);
 	buf_free(&node->name);
 	buf_free(&node->record_value);
 	free(node);
@@ -418,6 +436,8 @@ bool node_is_unlinked(const struct node *node)
 
 uint64_t node_size(const struct node *node)
 {
+	if (node->special)
+		return node->special->target.len;
 	if (!node->file)
 		return 0;
 	return node->file->dirty ? node->file->data.len : node->file->size;
@@ -458,6 +478,7 @@ void node_entry(const struct node *node, struct fs_entry *out)
 			.st_nlink = link_count(node),
 			.st_uid = node->uid,
 			.st_gid = node->gid,
+			.st_rdev = node->special ? node->special->rdev : 0,
 			.st_size = (off_t)size,
 			.st_blocks = (blkcnt_t)(size / 512 + (size % 512 != 0)),
 			.st_blksize = 4096,
@@ -466,7 +487,7 @@ void node_entry(const struct node *node, struct fs_entry *out)
 			.st_atim = timespec_of(node->atime_set ? node->atime_ns : node->mtime_ns),
 		},
 	};
-	if (node_fresh(node) && (node->dir || node->file->dirty))
+	if (node_fresh(node) && (node->dir || (node->file && node->file->dirty)))
 		out->ttl_us = ttl;
 }
 
@@ -514,62 +535,40 @@ void node_changed_here(struct node *node)
 	node->ctime_ns = clock_real_ns();
 }
 
+/* Of files that of their value; of others what the record says comes before it, but for directories (attributes.c). */
+void node_remember_time(struct node *node)
+{
+	CLEANUP(buf_free) struct buf key = BUF_INIT;
+	struct state *state = node->fs->config.state;
+
+	if (node->file)
+		value_remember_time(node);
+	else if (state && node_keys(node, &key, NULL) == 0)
+		state_put(state, buf_str(&key), node->dir ? node->dir->time_base : "", node->mtime_ns);
+}
+
 void node_touch_dir(struct node *dir)
 {
 	dir->mtime_ns = dir->ctime_ns = clock_real_ns();
-	if (dir->fs->config.state && node_dir_keys(dir) == 0)
-		state_put(dir->fs->config.state, buf_str(&dir->dir->key), "", dir->mtime_ns);
+	dir->wait.members &= ~(unsigned)RECORD_MTIME;
+	dir->wait.changes++;
+	node_remember_time(dir);
 }
 
-void node_date_dir(struct node *node)
+/* A row that is bound to a record's time is looked at again when the record is known. */
+void node_date(struct node *node)
 {
+	CLEANUP(buf_free) struct buf key = BUF_INIT;
 	struct state *state = node->fs->config.state;
+	struct state_row row = { 0 };
 
 	node->mtime_ns = node->ctime_ns = clock_real_ns();
-	if (!state || node_dir_keys(node) < 0)
+	if (!state || node_keys(node, &key, NULL) < 0)
 		return;
-	if (state_find(state, buf_str(&node->dir->key), "", &node->mtime_ns))
-		node->ctime_ns = node->mtime_ns;
-	else
-		state_put(state, buf_str(&node->dir->key), "", node->mtime_ns);
-}
-
-/* What the record says, and this mount's defaults where it says nothing; what a program here has set stays. */
-void node_apply_attributes(struct node *node)
-{
-	struct fs *fs = node->fs;
-	mode_t mode = node->dir ? S_IFDIR | (0777 & ~fs->config.umask) : S_IFREG | (0666 & ~fs->config.umask);
-	struct record record;
-	bool own;
-
-	record_init(&record);
-	if (node->record_value.len && record_decode(buf_str(&node->record_value), &record) < 0)
-		log_debug("a record that cannot be read is passed over");
-	if ((record.has & RECORD_MODE) && (record.mode & S_IFMT) == (node->mode & S_IFMT))
-		mode = record.mode;
-	/* the mtime belongs to one value; of another, written since by who knows no records, it is not the time */
-	own = node->dir || ((record.has & RECORD_HASH) && strcmp(record.hash, node->file->hash) == 0);
-	if (!own)
-		mode &= ~(mode_t)(S_ISUID | S_ISGID);
-	if (!(node->local & RECORD_MODE))
-		node->mode = mode;
-	if (!(node->local & RECORD_UID))
-		node->uid = record.has & RECORD_UID ? record.uid : fs->config.uid;
-	if (!(node->local & RECORD_GID))
-		node->gid = record.has & RECORD_GID ? record.gid : fs->config.gid;
-	if ((record.has & RECORD_MTIME) && !(node->local & RECORD_MTIME) && own)
-		node->mtime_ns = (int64_t)record.mtime.tv_sec * CLOCK_NS_PER_S + record.mtime.tv_nsec;
-	record_deinit(&record);
-}
-
-void node_apply_record(struct node *node, struct str value)
-{
-	node->record_known = true;
-	if (str_equal(buf_str(&node->record_value), value))
-		return;
-	if (buf_set(&node->record_value, value) < 0)
-		buf_clear(&node->record_value);
-	node_apply_attributes(node);
+	if (!state_get(state, buf_str(&key), &row) || !row.has_mtime)
+		state_put(state, buf_str(&key), "", node->mtime_ns);
+	else if (!row.hash[0])
+		node->mtime_ns = node->ctime_ns = row.mtime_ns;
 }
 
 /* The order is that of the kernel's locks: first the name, then the inode. */
@@ -593,7 +592,7 @@ static bool evictable(const struct node *node)
 		return false;
 	if (node->file)
 		return !node->file->dirty;
-	return !node->dir->children && !node->dir->listing;
+	return node->special || (!node->dir->children && !node->dir->listing);
 }
 
 /* Children that neither the kernel nor anybody else refers to and that would have to be asked for again anyway. */

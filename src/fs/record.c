@@ -16,9 +16,6 @@
  * would be fatal. Records of this version nest twice. */
 #define MAX_NESTING 16
 
-/* Seconds with sign, point, nine digits. */
-#define TIME_SIZE 32
-
 static void xattr_deinit(struct record_xattr *xattr)
 {
 	buf_free(&xattr->name);
@@ -178,7 +175,7 @@ static bool valid_hash(const char *hash)
 }
 
 /* The decimal number itself, so that half a second before 1970 is -0.500000000. False where it has no such text. */
-static bool format_time(const struct timespec *time, char text[TIME_SIZE])
+bool record_format_time(const struct timespec *time, char text[RECORD_TIME_SIZE])
 {
 	int64_t seconds = time->tv_sec;
 	long ns = time->tv_nsec;
@@ -192,19 +189,20 @@ static bool format_time(const struct timespec *time, char text[TIME_SIZE])
 	}
 	if (seconds == INT64_MIN)
 		return false;
-	snprintf(text, TIME_SIZE, "%s%" PRId64 ".%09ld", negative ? "-" : "", seconds < 0 ? -seconds : seconds, ns);
+	snprintf(text, RECORD_TIME_SIZE, "%s%" PRId64 ".%09ld", negative ? "-" : "", seconds < 0 ? -seconds : seconds,
+		 ns);
 	return true;
 }
 
-/* Only what format_time writes. */
+/* Only what record_format_time writes. */
 static bool parse_time(const char *text, struct timespec *time)
 {
-	char again[TIME_SIZE];
+	char again[RECORD_TIME_SIZE];
 	char *end;
 	long long seconds;
 	long ns;
 
-	if (strlen(text) >= TIME_SIZE)
+	if (strlen(text) >= RECORD_TIME_SIZE)
 		return false;
 	errno = 0;
 	seconds = strtoll(text, &end, 10);
@@ -219,7 +217,7 @@ static bool parse_time(const char *text, struct timespec *time)
 	}
 	time->tv_sec = seconds;
 	time->tv_nsec = ns;
-	return format_time(time, again) && strcmp(again, text) == 0;
+	return record_format_time(time, again) && strcmp(again, text) == 0;
 }
 
 /* --- decoding --- */
@@ -367,10 +365,11 @@ static int set_json(json_t *object, const char *name, json_t *value)
 
 static int check_ranges(const struct record *r)
 {
-	char text[TIME_SIZE];
+	char text[RECORD_TIME_SIZE];
 
 	if ((r->has & RECORD_MODE && !valid_mode(r->mode)) || (r->has & RECORD_UID && r->uid == UINT32_MAX) ||
-	    (r->has & RECORD_GID && r->gid == UINT32_MAX) || (r->has & RECORD_MTIME && !format_time(&r->mtime, text)) ||
+	    (r->has & RECORD_GID && r->gid == UINT32_MAX) ||
+	    (r->has & RECORD_MTIME && !record_format_time(&r->mtime, text)) ||
 	    (r->has & RECORD_HASH && !valid_hash(r->hash)) ||
 	    (r->has & RECORD_TARGET && check_text(buf_str(&r->target)) < 0))
 		return -EINVAL;
@@ -411,13 +410,13 @@ static int set_xattrs(json_t *object, const struct record *from, const struct re
 static int set_members(json_t *object, const struct record *from, const struct record *to, unsigned which,
 		       bool all_xattrs)
 {
-	char time[TIME_SIZE] = "";
+	char time[RECORD_TIME_SIZE] = "";
 	int rc = set_json(object, "v", json_integer(RECORD_VERSION));
 
 #define SET(bit, name, value) \
 	(rc == 0 && which & (bit) ? set_json(object, name, to->has & (bit) ? (value) : json_null()) : rc)
 
-	if (to->has & RECORD_MTIME && !format_time(&to->mtime, time))
+	if (to->has & RECORD_MTIME && !record_format_time(&to->mtime, time))
 		return -EINVAL;
 	rc = SET(RECORD_MODE, "mode", json_integer(to->mode));
 	rc = SET(RECORD_UID, "uid", json_integer(to->uid));

@@ -16,6 +16,9 @@
 
 #define RECORD_VERSION 1
 
+/* Room for an mtime as text: seconds with sign, point, nine digits. */
+#define RECORD_TIME_SIZE 32
+
 enum record_member {
 	RECORD_MODE = 1u << 0,
 	RECORD_UID = 1u << 1,
@@ -63,6 +66,9 @@ CHECKED int record_decode(struct str value, struct record *out);
 
 /* Replaces *value by the whole record. -EINVAL where a member is out of range; -ENOMEM. On error *value is unchanged. */
 CHECKED int record_encode(const struct record *record, struct buf *value);
+
+/* The mtime as it stands in a record. False where it has no such text. */
+bool record_format_time(const struct timespec *time, char text[RECORD_TIME_SIZE]);
 
 /* Which members differ: enum record_member. */
 unsigned record_diff(const struct record *from, const struct record *to);

@@ -6,6 +6,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "fs/listing.h"
+#include "fs/special.h"
 
 /* How often a value that others change under a rename is taken along. */
 #define RENAME_FOLLOWS 8
@@ -47,8 +48,10 @@ static co_fn int delete_followed(struct store *store, struct str from, struct st
 
 struct move {
 	struct buf key, record, new_key, new_record;
-	struct buf value; /* as it will stand at the new key */
-	struct buf old;   /* as it stands at the old one */
+	struct buf value;      /* as it will stand at the new key */
+	struct buf old;        /* as it stands at the old one */
+	struct buf attributes; /* the record as it will stand; empty: none */
+	uint64_t attr_changes;
 	uint64_t data_seq;
 	size_t length; /* of the data */
 	bool dirty;
@@ -62,6 +65,22 @@ static void move_deinit(struct move *move)
 	buf_free(&move->new_record);
 	buf_free(&move->value);
 	buf_free(&move->old);
+	buf_free(&move->attributes);
+}
+
+static int prepare_record(struct move *move, struct node *node)
+{
+	char hash[CONTENT_HASH_LEN + 1];
+	int r = content_hash(buf_str(&move->value), hash);
+
+	if (r == 0 && move->dirty && node->record_has & RECORD_HASH)
+		node->wait.bind = true;
+	if (r == 0)
+		r = attr_record_value(node, hash, &move->attributes);
+	move->attr_changes = node->wait.changes;
+	if (r == 0 && move->attributes.len > node->fs->config.max_value)
+		r = -ENOSPC;
+	return r;
 }
 
 static co_fn int move_prepare(struct move *move, struct node *node, struct node *new_parent, struct str new_name)
@@ -87,8 +106,10 @@ static co_fn int move_prepare(struct move *move, struct node *node, struct node 
 	move->data_seq = file->data_seq;
 	move->length = file->data.len;
 	if (file->dirty)
-		return content_encode(buf_str(&file->data), fs->config.max_value, &move->value);
-	return buf_set(&move->value, buf_str(&file->value));
+		r = content_encode(buf_str(&file->data), fs->config.max_value, &move->value);
+	else
+		r = buf_set(&move->value, buf_str(&file->value));
+	return r < 0 ? r : prepare_record(move, node);
 }
 
 /* Attributes go before the value, so that nothing is readable at the new name that was not at the old. */
@@ -98,8 +119,10 @@ static co_fn int move_record(struct move *move, struct node *node, const struct 
 	struct store_expect unknown = { .what = STORE_EXPECT_UNKNOWN };
 	int r = 0;
 
-	if (node->record_value.len)
-		r = store_set(fs->store, buf_str(&move->new_record), buf_str(&node->record_value), unknown);
+	if (move->attributes.len)
+		r = layout_ensure(fs);
+	if (move->attributes.len && r == 0)
+		r = store_set(fs->store, buf_str(&move->new_record), buf_str(&move->attributes), unknown);
 	else if (target && target->record_value.len)
 		r = store_delete(fs->store, buf_str(&move->new_record), unknown);
 	return r == -ENOENT ? 0 : r;
@@ -112,7 +135,7 @@ static co_fn int move_in_store(struct move *move, struct node *node, struct node
 	struct store_expect expect = { .what = STORE_EXPECT_ABSENT };
 	int r = move_record(move, node, target);
 
-	if (target)
+	if (target && target->file)
 		expect = value_expect(target);
 	if (r == 0)
 		r = buf_set(&before, expect.value);
@@ -161,7 +184,9 @@ static int move_here(struct move *move, struct node *node, struct node *target, 
 	if (fs->config.state)
 		state_rename(fs->config.state, buf_str(&move->key), buf_str(&move->new_key));
 	if (target) {
-		value_keep(target);
+		attr_drop(target);
+		if (target->file)
+			value_keep(target);
 		node_changed_here(target);
 		node_detach(target);
 	}
@@ -174,11 +199,15 @@ static int move_here(struct move *move, struct node *node, struct node *target, 
 		return r; /* the next listing finds it again */
 	node_keep_ino(node, buf_str(&move->new_key));
 	node->file->stored = true;
+	node->wait.bind |= move->dirty;
 	if (move->dirty)
 		file_committed(node, buf_str(&move->value), move->data_seq, move->length, false);
 	else if (value_set_here(node, buf_str(&move->value)) < 0)
 		value_drop(node);
 	node->mtime_ns = mtime;
+	attr_stored(node, buf_str(&move->attributes), move->attr_changes);
+	node->wait.bind = false;
+	node_apply_attributes(node);
 	value_remember_time(node);
 	return 0;
 }
@@ -416,7 +445,7 @@ static void doubt_below(struct node *node)
 
 	node->checked_us = 0;
 	node_invalidate(node);
-	if (node->file)
+	if (!node->dir)
 		return;
 	node->dir->complete = false;
 	HASH_ITER(by_name, node->dir->children, child, next)
@@ -492,7 +521,8 @@ static co_fn int rename_file_locked(struct node *dir, struct str name, struct no
 	if (node_child(dir, name) != node || node_child(new_dir, new_name) != target)
 		r = -EAGAIN; /* others were faster */
 	else
-		r = rename_file(node, target, new_dir, new_name);
+		r = node->special ? special_rename(node, target, new_dir, new_name)
+				  : rename_file(node, target, new_dir, new_name);
 	if (second)
 		node_unlock(second);
 	node_unlock(first);
@@ -518,7 +548,7 @@ static co_fn int rename_once(struct node *dir, struct str name, struct node *new
 		return -EEXIST;
 	if (target == node)
 		return 0;
-	if (node->file && target && target->dir)
+	if (!node->dir && target && target->dir)
 		return -EISDIR;
 	if (target && target->file) {
 		r = load_while_stored(target);

@@ -101,7 +101,6 @@ static void date(struct node *node, bool first)
 	struct state_row row = { 0 };
 	int64_t now = clock_real_ns(), before = first ? INT64_MIN : node->mtime_ns;
 
-	node->local &= ~(unsigned)RECORD_MTIME;
 	node->ctime_ns = now;
 	if (state && node_keys(node, &key, NULL) == 0 &&
 	    state_find(state, buf_str(&key), node->file->hash, &node->mtime_ns)) {
@@ -161,12 +160,12 @@ int value_apply(struct node *node, struct str value, uint64_t seq)
 		return 0; /* the programs here see their own content, and its time */
 	}
 	date(node, first);
-	if (!first) /* bits that a program here has set were not meant for another's content */
-		node->mode &= ~(mode_t)(S_ISUID | S_ISGID);
-	if (node->record_value.len)
+	if (first && node->record_value.len)
 		node_apply_attributes(node);
-	if (!first)
+	if (!first) {
+		attr_foreign_value(node);
 		node_invalidate(node);
+	}
 	return 0;
 }
 

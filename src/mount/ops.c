@@ -12,42 +12,22 @@
 #include "base/coroutine.h"
 #include "base/list.h"
 #include "mount/killed.h"
+#include "mount/ops_attr.h"
+#include "mount/request.h"
 
 /* How often /proc is asked while an interrupted request, or a close, waits. */
 #define WATCH_US (50 * CLOCK_US_PER_MS)
 
-struct request {
-	struct request *prev, *next;
-	struct mount_context *context;
-	fuse_req_t req; /* NULL: answered */
-	pid_t thread;
-	bool interrupted;
-	bool closing; /* a close, by a program that may be ending */
-	void (*run)(struct request *request);
-
-	uint64_t id, new_parent, offset;
-	size_t size;
-	/* in the session's buffer: valid until the first wait only; what is called copies them */
-	struct str name, new_name;
-	struct fs_handle *handle;
-	mode_t mode;
-	int flags;
-	uint32_t uid, gid;
-	bool plus;
-	struct fs_attr_change change;
-};
-
 /* --- life of a request --- */
 
-/* The right to answer, once. NULL: it has been answered. */
-static fuse_req_t take(struct request *request)
+fuse_req_t answer_take(struct request *request)
 {
 	return STEAL(request->req);
 }
 
-static void answer_error(struct request *request, int err)
+void answer_error(struct request *request, int err)
 {
-	fuse_req_t req = take(request);
+	fuse_req_t req = answer_take(request);
 
 	if (req)
 		fuse_reply_err(req, -err);
@@ -102,7 +82,7 @@ static void interrupted(fuse_req_t req, void *data)
 	watch_soon(request->context, 1);
 }
 
-static struct request *request_new(fuse_req_t req, uint64_t id, void (*run)(struct request *request))
+struct request *ops_request_new(fuse_req_t req, uint64_t id, void (*run)(struct request *request))
 {
 	struct request *request = calloc(1, sizeof(*request));
 	const struct fuse_ctx *caller = fuse_req_ctx(req);
@@ -115,13 +95,13 @@ static struct request *request_new(fuse_req_t req, uint64_t id, void (*run)(stru
 	request->req = req;
 	request->thread = caller->pid;
 	request->uid = caller->uid;
-	request->gid = caller->gid;
+	request->maker = (struct fs_maker){ .uid = caller->uid, .gid = caller->gid, .umask = caller->umask };
 	request->id = id;
 	request->run = run;
 	return request;
 }
 
-static void request_start(struct request *request)
+void ops_request_start(struct request *request)
 {
 	struct mount_context *context = request->context;
 
@@ -141,12 +121,12 @@ static void request_start(struct request *request)
 /* An operation that is told by a name in a directory and nothing else. */
 static void start_named(fuse_req_t req, fuse_ino_t parent, const char *name, void (*run)(struct request *request))
 {
-	struct request *request = request_new(req, parent, run);
+	struct request *request = ops_request_new(req, parent, run);
 
 	if (!request)
 		return;
 	request->name = str_c(name);
-	request_start(request);
+	ops_request_start(request);
 }
 
 void mount_ops_interrupt_all(struct mount_context *context)
@@ -168,22 +148,13 @@ static struct fuse_entry_param entry_param(const struct fs_entry *entry)
 	};
 }
 
-/* A lookup that nobody learns of is taken back. */
-static void answer_entry(struct request *request, const struct fs_entry *entry)
+void answer_entry(struct request *request, const struct fs_entry *entry)
 {
 	struct fuse_entry_param param = entry_param(entry);
-	fuse_req_t req = take(request);
+	fuse_req_t req = answer_take(request);
 
 	if (!req || fuse_reply_entry(req, &param) < 0)
 		fs_forget(request->context->fs, entry->id, 1);
-}
-
-static void answer_attr(struct request *request, const struct fs_entry *entry)
-{
-	fuse_req_t req = take(request);
-
-	if (req)
-		fuse_reply_attr(req, &entry->st, (double)entry->ttl_us / CLOCK_US_PER_S);
 }
 
 /* --- names --- */
@@ -224,8 +195,7 @@ static void op_forget_multi(fuse_req_t req, size_t count, struct fuse_forget_dat
 static void run_mkdir(struct request *request)
 {
 	struct fs_entry entry;
-	int r = fs_mkdir(request->context->fs, request->id, request->name, request->mode, request->uid, request->gid,
-			 &entry);
+	int r = fs_mkdir(request->context->fs, request->id, request->name, request->mode, &request->maker, &entry);
 
 	if (r < 0)
 		answer_error(request, r);
@@ -235,13 +205,13 @@ static void run_mkdir(struct request *request)
 
 static void op_mkdir(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode)
 {
-	struct request *request = request_new(req, parent, run_mkdir);
+	struct request *request = ops_request_new(req, parent, run_mkdir);
 
 	if (!request)
 		return;
 	request->name = str_c(name);
 	request->mode = mode;
-	request_start(request);
+	ops_request_start(request);
 }
 
 static void run_rmdir(struct request *request)
@@ -273,7 +243,7 @@ static void run_rename(struct request *request)
 static void op_rename(fuse_req_t req, fuse_ino_t parent, const char *name, fuse_ino_t new_parent, const char *new_name,
 		      unsigned flags)
 {
-	struct request *request = request_new(req, parent, run_rename);
+	struct request *request = ops_request_new(req, parent, run_rename);
 
 	if (!request)
 		return;
@@ -281,103 +251,10 @@ static void op_rename(fuse_req_t req, fuse_ino_t parent, const char *name, fuse_
 	request->new_parent = new_parent;
 	request->new_name = str_c(new_name);
 	request->flags = (int)flags;
-	request_start(request);
+	ops_request_start(request);
 }
 
-/* Links, and files that are neither regular nor directories, come with the layout's later parts. */
-static void op_symlink(fuse_req_t req, const char *target, fuse_ino_t parent, const char *name)
-{
-	(void)target;
-	(void)parent;
-	(void)name;
-	fuse_reply_err(req, EPERM);
-}
-
-static void op_link(fuse_req_t req, fuse_ino_t id, fuse_ino_t new_parent, const char *new_name)
-{
-	(void)id;
-	(void)new_parent;
-	(void)new_name;
-	fuse_reply_err(req, EPERM);
-}
-
-/* --- attributes --- */
-
-static void run_getattr(struct request *request)
-{
-	struct fs_entry entry;
-	int r = fs_getattr(request->context->fs, request->id, &entry);
-
-	if (r < 0)
-		answer_error(request, r);
-	else
-		answer_attr(request, &entry);
-}
-
-static void op_getattr(fuse_req_t req, fuse_ino_t id, struct fuse_file_info *file)
-{
-	struct request *request = request_new(req, id, run_getattr);
-
-	(void)file;
-	if (request)
-		request_start(request);
-}
-
-static void run_setattr(struct request *request)
-{
-	struct fs_entry entry;
-	int r = fs_setattr(request->context->fs, request->id, request->handle, &request->change, &entry);
-
-	if (r < 0)
-		answer_error(request, r);
-	else
-		answer_attr(request, &entry);
-}
-
-static int64_t ns_of(struct timespec time)
-{
-	return (int64_t)time.tv_sec * CLOCK_NS_PER_S + time.tv_nsec;
-}
-
-static struct fs_attr_change change_of(const struct stat *st, int set)
-{
-	struct fs_attr_change change = {
-		.set_mode = set & FUSE_SET_ATTR_MODE,
-		.set_uid = set & FUSE_SET_ATTR_UID,
-		.set_gid = set & FUSE_SET_ATTR_GID,
-		.set_size = set & FUSE_SET_ATTR_SIZE,
-		.set_mtime = set & (FUSE_SET_ATTR_MTIME | FUSE_SET_ATTR_MTIME_NOW),
-		.set_atime = set & (FUSE_SET_ATTR_ATIME | FUSE_SET_ATTR_ATIME_NOW),
-		.mode = st->st_mode,
-		.uid = st->st_uid,
-		.gid = st->st_gid,
-		.size = (uint64_t)st->st_size,
-		.mtime_ns = ns_of(st->st_mtim),
-		.atime_ns = ns_of(st->st_atim),
-	};
-
-	if (set & FUSE_SET_ATTR_MTIME_NOW)
-		change.mtime_ns = clock_real_ns();
-	if (set & FUSE_SET_ATTR_ATIME_NOW)
-		change.atime_ns = clock_real_ns();
-	return change;
-}
-
-static struct fs_handle *handle_of(const struct fuse_file_info *file)
-{
-	return file ? (struct fs_handle *)(uintptr_t)file->fh : NULL;
-}
-
-static void op_setattr(fuse_req_t req, fuse_ino_t id, struct stat *st, int set, struct fuse_file_info *file)
-{
-	struct request *request = request_new(req, id, run_setattr);
-
-	if (!request)
-		return;
-	request->change = change_of(st, set);
-	request->handle = handle_of(file);
-	request_start(request);
-}
+/* --- the whole --- */
 
 static void op_statfs(fuse_req_t req, fuse_ino_t id)
 {
@@ -415,20 +292,23 @@ static void run_open(struct request *request)
 		answer_error(request, r);
 		return;
 	}
+	/* the kernel leaves this to us where it leaves O_TRUNC to us */
+	if (request->flags & O_TRUNC && request->uid != 0)
+		fs_drop_set_id(handle);
 	file = file_info(handle, request->flags, keep_cache);
-	req = take(request);
+	req = answer_take(request);
 	if (!req || fuse_reply_open(req, &file) < 0)
 		fs_release(handle);
 }
 
 static void op_open(fuse_req_t req, fuse_ino_t id, struct fuse_file_info *file)
 {
-	struct request *request = request_new(req, id, run_open);
+	struct request *request = ops_request_new(req, id, run_open);
 
 	if (!request)
 		return;
 	request->flags = file->flags;
-	request_start(request);
+	ops_request_start(request);
 }
 
 static void run_create(struct request *request)
@@ -439,7 +319,7 @@ static void run_create(struct request *request)
 	struct fuse_file_info file;
 	struct fs *fs = request->context->fs;
 	fuse_req_t req;
-	int r = fs_create(fs, request->id, request->name, request->mode, request->flags, request->uid, request->gid,
+	int r = fs_create(fs, request->id, request->name, request->mode, request->flags, &request->maker,
 			  request->thread, &entry, &handle);
 
 	if (r < 0) {
@@ -448,7 +328,7 @@ static void run_create(struct request *request)
 	}
 	param = entry_param(&entry);
 	file = file_info(handle, request->flags, true);
-	req = take(request);
+	req = answer_take(request);
 	if (!req || fuse_reply_create(req, &param, &file) < 0) {
 		fs_release(handle);
 		fs_forget(fs, entry.id, 1);
@@ -457,51 +337,14 @@ static void run_create(struct request *request)
 
 static void op_create(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode, struct fuse_file_info *file)
 {
-	struct request *request = request_new(req, parent, run_create);
+	struct request *request = ops_request_new(req, parent, run_create);
 
 	if (!request)
 		return;
 	request->name = str_c(name);
 	request->mode = mode;
 	request->flags = file->flags;
-	request_start(request);
-}
-
-/* mknod(2) of a regular file is a creation without an open file. */
-static void run_mknod(struct request *request)
-{
-	struct fs_handle *handle;
-	struct fs_entry entry;
-	int r = fs_create(request->context->fs, request->id, request->name, request->mode, O_WRONLY | O_EXCL,
-			  request->uid, request->gid, request->thread, &entry, &handle);
-
-	if (r == 0) {
-		r = fs_fsync(handle);
-		fs_release(handle);
-		if (r < 0)
-			fs_forget(request->context->fs, entry.id, 1);
-	}
-	if (r < 0)
-		answer_error(request, r);
-	else
-		answer_entry(request, &entry);
-}
-
-static void op_mknod(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode, dev_t device)
-{
-	struct request *request;
-
-	(void)device;
-	if (!S_ISREG(mode)) {
-		fuse_reply_err(req, EPERM);
-		return;
-	}
-	request = request_new(req, parent, run_mknod);
-	if (!request)
-		return;
-	request->name = str_c(name);
-	request->mode = mode;
-	request_start(request);
+	ops_request_start(request);
 }
 
 static void run_read(struct request *request)
@@ -514,21 +357,21 @@ static void run_read(struct request *request)
 		answer_error(request, r);
 		return;
 	}
-	req = take(request);
+	req = answer_take(request);
 	if (req)
 		fuse_reply_buf(req, bytes.p, bytes.len);
 }
 
 static void op_read(fuse_req_t req, fuse_ino_t id, size_t size, off_t offset, struct fuse_file_info *file)
 {
-	struct request *request = request_new(req, id, run_read);
+	struct request *request = ops_request_new(req, id, run_read);
 
 	if (!request)
 		return;
 	request->handle = handle_of(file);
 	request->size = size;
 	request->offset = (uint64_t)offset;
-	request_start(request);
+	ops_request_start(request);
 }
 
 static void run_write(struct request *request)
@@ -541,7 +384,7 @@ static void run_write(struct request *request)
 		answer_error(request, r);
 		return;
 	}
-	req = take(request);
+	req = answer_take(request);
 	if (req)
 		fuse_reply_write(req, size);
 }
@@ -549,14 +392,14 @@ static void run_write(struct request *request)
 static void op_write(fuse_req_t req, fuse_ino_t id, const char *data, size_t size, off_t offset,
 		     struct fuse_file_info *file)
 {
-	struct request *request = request_new(req, id, run_write);
+	struct request *request = ops_request_new(req, id, run_write);
 
 	if (!request)
 		return;
 	request->handle = handle_of(file);
 	request->name = str_of(data, size);
 	request->offset = (uint64_t)offset;
-	request_start(request);
+	ops_request_start(request);
 }
 
 static void run_flush(struct request *request)
@@ -566,13 +409,13 @@ static void run_flush(struct request *request)
 
 static void op_flush(fuse_req_t req, fuse_ino_t id, struct fuse_file_info *file)
 {
-	struct request *request = request_new(req, id, run_flush);
+	struct request *request = ops_request_new(req, id, run_flush);
 
 	if (!request)
 		return;
 	request->handle = handle_of(file);
 	request->closing = true;
-	request_start(request);
+	ops_request_start(request);
 }
 
 static void run_fsync(struct request *request)
@@ -582,13 +425,13 @@ static void run_fsync(struct request *request)
 
 static void op_fsync(fuse_req_t req, fuse_ino_t id, int data_only, struct fuse_file_info *file)
 {
-	struct request *request = request_new(req, id, run_fsync);
+	struct request *request = ops_request_new(req, id, run_fsync);
 
 	(void)data_only;
 	if (!request)
 		return;
 	request->handle = handle_of(file);
-	request_start(request);
+	ops_request_start(request);
 }
 
 static void run_release(struct request *request)
@@ -600,12 +443,12 @@ static void run_release(struct request *request)
 
 static void op_release(fuse_req_t req, fuse_ino_t id, struct fuse_file_info *file)
 {
-	struct request *request = request_new(req, id, run_release);
+	struct request *request = ops_request_new(req, id, run_release);
 
 	if (!request)
 		return;
 	request->handle = handle_of(file);
-	request_start(request);
+	ops_request_start(request);
 }
 
 /* --- directories --- */
@@ -627,6 +470,21 @@ static void op_opendir(fuse_req_t req, fuse_ino_t id, struct fuse_file_info *fil
 	file->keep_cache = copy != FS_COPY_RENEW;
 	if (fuse_reply_open(req, file) < 0)
 		fs_releasedir(handle);
+}
+
+static void run_fsyncdir(struct request *request)
+{
+	answer_error(request, fs_sync_attributes(request->context->fs, request->id));
+}
+
+static void op_fsyncdir(fuse_req_t req, fuse_ino_t id, int data_only, struct fuse_file_info *file)
+{
+	struct request *request = ops_request_new(req, id, run_fsyncdir);
+
+	(void)data_only;
+	(void)file;
+	if (request)
+		ops_request_start(request);
 }
 
 static void op_releasedir(fuse_req_t req, fuse_ino_t id, struct fuse_file_info *file)
@@ -690,7 +548,7 @@ static void run_readdir(struct request *request)
 	if (r < 0) {
 		answer_error(request, r);
 	} else {
-		req = take(request);
+		req = answer_take(request);
 		if (!req || fuse_reply_buf(req, page.bytes, page.used) < 0)
 			forget_page(&page);
 	}
@@ -701,7 +559,7 @@ static void run_readdir(struct request *request)
 static void start_readdir(fuse_req_t req, fuse_ino_t id, size_t size, off_t offset, struct fuse_file_info *file,
 			  bool plus)
 {
-	struct request *request = request_new(req, id, run_readdir);
+	struct request *request = ops_request_new(req, id, run_readdir);
 
 	if (!request)
 		return;
@@ -709,7 +567,7 @@ static void start_readdir(fuse_req_t req, fuse_ino_t id, size_t size, off_t offs
 	request->size = size;
 	request->offset = (uint64_t)offset;
 	request->plus = plus;
-	request_start(request);
+	ops_request_start(request);
 }
 
 static void op_readdir(fuse_req_t req, fuse_ino_t id, size_t size, off_t offset, struct fuse_file_info *file)
@@ -731,7 +589,9 @@ static void op_init(void *userdata, struct fuse_conn_info *conn)
 	const unsigned unwanted = FUSE_CAP_AUTO_INVAL_DATA | FUSE_CAP_READDIRPLUS_AUTO | FUSE_CAP_SPLICE_READ |
 				  FUSE_CAP_SPLICE_WRITE | FUSE_CAP_SPLICE_MOVE;
 
-	conn->want |= conn->capable & (FUSE_CAP_EXPLICIT_INVAL_DATA | FUSE_CAP_READDIRPLUS);
+	/* with ACLs the umask is ours to apply: a directory's default ACL takes its place */
+	conn->want |= conn->capable &
+		      (FUSE_CAP_EXPLICIT_INVAL_DATA | FUSE_CAP_READDIRPLUS | FUSE_CAP_POSIX_ACL | FUSE_CAP_DONT_MASK);
 	conn->want &= ~unwanted;
 	context->ready(context);
 }
@@ -741,15 +601,16 @@ const struct fuse_lowlevel_ops mount_ops = {
 	.lookup = op_lookup,
 	.forget = op_forget,
 	.forget_multi = op_forget_multi,
-	.getattr = op_getattr,
-	.setattr = op_setattr,
-	.mknod = op_mknod,
+	.getattr = ops_getattr,
+	.setattr = ops_setattr,
+	.mknod = ops_mknod,
 	.mkdir = op_mkdir,
 	.unlink = op_unlink,
 	.rmdir = op_rmdir,
-	.symlink = op_symlink,
+	.symlink = ops_symlink,
+	.readlink = ops_readlink,
 	.rename = op_rename,
-	.link = op_link,
+	.link = ops_link,
 	.open = op_open,
 	.create = op_create,
 	.read = op_read,
@@ -761,5 +622,10 @@ const struct fuse_lowlevel_ops mount_ops = {
 	.readdir = op_readdir,
 	.readdirplus = op_readdirplus,
 	.releasedir = op_releasedir,
+	.fsyncdir = op_fsyncdir,
 	.statfs = op_statfs,
+	.setxattr = ops_setxattr,
+	.getxattr = ops_getxattr,
+	.listxattr = ops_listxattr,
+	.removexattr = ops_removexattr,
 };

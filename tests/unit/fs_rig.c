@@ -83,6 +83,12 @@ static pid_t pid_of(const struct call *call)
 	return call->args.pid ? call->args.pid : RIG_PID;
 }
 
+/* Who is somebody else than the mount's owner says so. */
+static struct fs_maker maker_of(const struct call *call)
+{
+	return call->args.maker.uid ? call->args.maker : (struct fs_maker){ .uid = RIG_UID, .gid = RIG_GID };
+}
+
 int op_lookup(struct call *call)
 {
 	return fs_lookup(call->rig->fs, call->args.parent, str_c(call->args.name), &call->entry);
@@ -100,7 +106,9 @@ int op_setattr(struct call *call)
 
 int op_mkdir(struct call *call)
 {
-	return fs_mkdir(call->rig->fs, call->args.parent, str_c(call->args.name), call->args.mode, RIG_UID, RIG_GID,
+	struct fs_maker maker = maker_of(call);
+
+	return fs_mkdir(call->rig->fs, call->args.parent, str_c(call->args.name), call->args.mode, &maker,
 			&call->entry);
 }
 
@@ -127,8 +135,10 @@ int op_open(struct call *call)
 
 int op_create(struct call *call)
 {
+	struct fs_maker maker = maker_of(call);
+
 	return fs_create(call->rig->fs, call->args.parent, str_c(call->args.name), call->args.mode, call->args.flags,
-			 RIG_UID, RIG_GID, pid_of(call), &call->entry, &call->handle);
+			 &maker, pid_of(call), &call->entry, &call->handle);
 }
 
 int op_read(struct call *call)

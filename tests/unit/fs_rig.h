@@ -60,6 +60,7 @@ struct args {
 	size_t size;
 	struct str data;
 	struct fs_attr_change change;
+	struct fs_maker maker; /* uid 0: the mount's owner, without umask */
 };
 
 struct call {

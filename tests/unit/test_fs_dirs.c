@@ -506,55 +506,6 @@ static void other_delimiters_and_a_prefix(void **state)
 	}
 }
 
-/* rsync makes a directory with 0700 and gives it its mode afterwards: in the record, which other mounts read. */
-static void a_mode_goes_into_the_record_that_is_there(void **state)
-{
-	struct rig *rig = *state;
-	uint64_t id;
-
-	assert_int_equal(run(rig, op_mkdir, .parent = FS_ROOT_ID, .name = "d", .mode = 0700), 0);
-	id = rig->entry.id;
-	/* what another version of hpkvfs may have added */
-	memstore_put(rig->ms, ".hpkvfs/m/d/", "{\"v\":1,\"mode\":16832,\"uid\":1000,\"gid\":1001,\"new\":[1]}");
-	memstore_log_clear(rig->ms);
-	assert_int_equal(run(rig, op_setattr, .id = id, .change = { .set_mode = true, .mode = 0755 }), 0);
-	assert_requests(rig, 0, 0, 1, 0, 0);
-	assert_int_equal(rig->entry.st.st_mode, S_IFDIR | 0755);
-	assert_int_equal(run(rig, op_setattr, .id = id, .change = { .set_mode = true, .mode = 0755 }), 0);
-	assert_no_requests(rig);
-	rig_restart(rig);
-	id_of(rig, "d");
-	assert_int_equal(rig->entry.st.st_mode, S_IFDIR | 0755);
-	assert_non_null(strstr(memstore_value(rig->ms, ".hpkvfs/m/d/"), "new"));
-}
-
-static void a_mode_without_a_record_makes_none(void **state)
-{
-	struct rig *rig = *state;
-
-	memstore_put(rig->ms, "d/f", "text");
-	assert_int_equal(run(rig, op_setattr, .id = id_of(rig, "d"), .change = { .set_mode = true, .mode = 0700 }), 0);
-	assert_int_equal(rig->entry.st.st_mode, S_IFDIR | 0700);
-	assert_int_equal(run(rig, op_setattr, .id = id_of(rig, "d/f"), .change = { .set_mode = true, .mode = 0600 }),
-			 0);
-	assert_int_equal(rig->entry.st.st_mode, S_IFREG | 0600);
-	assert_int_equal(memstore_count(rig->ms, STORE_SET) + memstore_count(rig->ms, STORE_PATCH), 0);
-}
-
-static void a_record_that_cannot_be_changed(void **state)
-{
-	struct rig *rig = *state;
-
-	memstore_put(rig->ms, "f", "text");
-	memstore_put(rig->ms, ".hpkvfs/m/f", "{\"v\":1,\"mode\":33188}");
-	id_of(rig, "f");
-	memstore_add_fault(rig->ms, (struct memstore_fault){ .op = STORE_PATCH, .err = -EACCES });
-	assert_int_equal(run(rig, op_setattr, .id = id_of(rig, "f"), .change = { .set_mode = true, .mode = 0600 }),
-			 -EACCES);
-	id_of(rig, "f");
-	assert_int_equal(rig->entry.st.st_mode, S_IFREG | 0644);
-}
-
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -581,9 +532,6 @@ int main(void)
 		fs_test(a_foreign_layout_is_refused),
 		fs_test(a_layout_that_another_mount_has_written_since),
 		fs_test(other_delimiters_and_a_prefix),
-		fs_test(a_mode_goes_into_the_record_that_is_there),
-		fs_test(a_mode_without_a_record_makes_none),
-		fs_test(a_record_that_cannot_be_changed),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

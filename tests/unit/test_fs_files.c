@@ -18,9 +18,9 @@ static void echo_into_a_new_file_is_one_set(void **state)
 
 	assert_int_equal(look(rig, "f"), -ENOENT);
 	memstore_log_clear(rig->ms);
-	assert_int_equal(run(rig, op_create, .parent = FS_ROOT_ID, .name = "f", .mode = 0640, .flags = O_WRONLY), 0);
+	assert_int_equal(run(rig, op_create, .parent = FS_ROOT_ID, .name = "f", .mode = 0644, .flags = O_WRONLY), 0);
 	handle = rig->handle;
-	assert_int_equal(rig->entry.st.st_mode, S_IFREG | 0640);
+	assert_int_equal(rig->entry.st.st_mode, S_IFREG | 0644);
 	assert_int_equal(run(rig, op_flush, .handle = handle), 0); /* a shell closes a copy before it writes */
 	assert_no_requests(rig);
 	assert_int_equal(write_at(rig, handle, 0, "x\n"), 0);

@@ -1,0 +1,233 @@
+/* Attributes on their way to the store. */
+#include "fs/attr.h"
+
+#include <errno.h>
+
+#include "base/log.h"
+#include "fs/internal.h"
+
+/* Records sent side by side. */
+#define SEND_WINDOW 16
+
+/* --- one record --- */
+
+/* A record that says nothing, or nothing that can be read, is written whole: a PATCH of what is no JSON would append. */
+static co_fn int store_record(struct node *node, const struct record *from, const struct record *to, struct str value)
+{
+	CLEANUP(buf_free) struct buf key = BUF_INIT;
+	CLEANUP(buf_free) struct buf patch = BUF_INIT;
+	struct fs *fs = node->fs;
+	int r = record_encode_patch(from, to, 0, &patch);
+
+	if (r < 0 || patch.len == 0)
+		return r;
+	if (value.len > fs->config.max_value)
+		return -ENOSPC;
+	if (node->record_value.len == 0)
+		r = layout_ensure(fs);
+	if (r == 0)
+		r = node_keys(node, NULL, &key);
+	if (r < 0)
+		return r;
+	if (node->record_value.len && from->has == 0)
+		return store_set(fs->store, buf_str(&key), value,
+				 (struct store_expect){ .what = STORE_EXPECT_UNKNOWN });
+	return store_merge(fs->store, buf_str(&key), buf_str(&patch));
+}
+
+static co_fn int send_records(struct node *node, const char *hash, struct record *from, struct record *to)
+{
+	CLEANUP(buf_free) struct buf value = BUF_INIT;
+	uint64_t changes = node->wait.changes;
+	int r = attr_records(node, hash, from, to);
+
+	if (r == 0)
+		r = record_encode(to, &value);
+	if (r < 0)
+		return r;
+	if (to->has == 0 && node->record_value.len == 0) {
+		buf_clear(&value); /* nothing differs from the defaults */
+	} else {
+		r = store_record(node, from, to, buf_str(&value));
+		if (r < 0)
+			return r;
+	}
+	attr_stored(node, buf_str(&value), changes);
+	return 0;
+}
+
+/* What may be otherwise next time; all else can never be stored. */
+static bool may_pass(int err)
+{
+	return err == -ETIMEDOUT || err == -EIO || err == -ECONNRESET || err == -ENOMEM;
+}
+
+/* With the node locked. */
+static co_fn int send_record(struct node *node, const char *hash)
+{
+	struct record from, to;
+	int r;
+
+	record_init(&from);
+	record_init(&to);
+	r = send_records(node, hash, &from, &to);
+	record_deinit(&from);
+	record_deinit(&to);
+	if (r == 0 || may_pass(r))
+		return r;
+	log_error("a change of the attributes of %s was lost: %s", node->name.p ? node->name.p : "the root",
+		  strerror(-r));
+	attr_drop(node);
+	xattrs_forget_changes(node);
+	node_apply_attributes(node);
+	node_invalidate(node);
+	return r == -EPROTONOSUPPORT ? -EPERM : r;
+}
+
+/* --- with a value --- */
+
+/* Could others read or change more of what comes, if they saw it with what the store has now, than they may? */
+static bool is_stricter(const struct node *node)
+{
+	unsigned members = node->wait.members;
+	mode_t shown = node->record_mode ? node->record_mode : 0666 & ~node->fs->config.umask;
+
+	if (members & RECORD_MODE && shown & ~node->mode & 0777)
+		return true;
+	if (members & RECORD_XATTR && node->xattrs && record_xattr_find(&node->xattrs->set, STR(XATTR_ACL_ACCESS)))
+		return true;
+	return members & (RECORD_UID | RECORD_GID) && !(node->mode & S_IROTH);
+}
+
+int attr_before_value(struct node *node, struct str value)
+{
+	char hash[CONTENT_HASH_LEN + 1];
+	int r;
+
+	/* until the record follows, it is not taken for one of another's value */
+	if (node->record_has & RECORD_HASH)
+		node->wait.bind = true;
+	if (!is_stricter(node))
+		return 0;
+	r = content_hash(value, hash);
+	if (r == 0 && node->wait.members & RECORD_MTIME)
+		node->wait.bind = true;
+	return r < 0 ? r : send_record(node, hash);
+}
+
+int attr_after_value(struct node *node)
+{
+	int r;
+
+	if (!node->wait.bind && !node->wait.members)
+		return 0;
+	r = send_record(node, node->file->hash);
+	if (r == 0) {
+		node->wait.bind = false;
+		node_apply_attributes(node);
+	}
+	return r;
+}
+
+int attr_after_chunks(struct node *node)
+{
+	attr_changed(node, RECORD_MTIME);
+	return attr_after_value(node);
+}
+
+/* --- alone --- */
+
+int attr_commit(struct node *node)
+{
+	struct fs *fs = node->fs;
+	int r = 0;
+
+	if (!node->wait.members)
+		return 0;
+	node_ref(node);
+	tree_shared(fs);
+	node_lock(node);
+	if (node_is_unlinked(node))
+		attr_drop(node);
+	/* what was never stored goes with its first value */
+	if (node->wait.members && !(node->file && !node->file->stored))
+		r = send_record(node, node->file && !node->file->dirty ? node->file->hash : NULL);
+	node_unlock(node);
+	tree_shared_end(fs);
+	if (node->wait.members)
+		attr_changed(node, 0);
+	node_unref(node);
+	return r;
+}
+
+int fs_sync_attributes(struct fs *fs, uint64_t id)
+{
+	CLEANUP_NODE struct node *node = node_get(fs, id);
+
+	return node ? attr_commit(node) : -ESTALE;
+}
+
+/* --- all --- */
+
+struct round {
+	struct fs *fs;
+	unsigned left; /* those that waited when it began */
+	struct co_group group;
+	int err; /* the first */
+};
+
+static void send_some(void *arg)
+{
+	struct round *round = arg;
+	struct fs *fs = round->fs;
+
+	while (round->left && fs->attr_waiting) {
+		struct node *node = fs->attr_waiting;
+		int r;
+
+		round->left--;
+		DL_DELETE2(fs->attr_waiting, node, wait.prev, wait.next);
+		node->wait.listed = false;
+		r = attr_commit(node);
+		if (r < 0 && round->err == 0)
+			round->err = r;
+		node_unref(node);
+	}
+	co_group_done(&round->group);
+}
+
+int attr_commit_all(struct fs *fs)
+{
+	struct round round = { .fs = fs };
+	struct node *node;
+
+	DL_FOREACH2(fs->attr_waiting, node, wait.next)
+	round.left++;
+	for (unsigned i = 0; i < SEND_WINDOW && round.left; i++)
+		co_start_beside(fs->loop, &round.group, send_some, &round);
+	co_group_wait(&round.group);
+	return round.err;
+}
+
+static void send_all(void *arg)
+{
+	struct fs *fs = arg;
+
+	if (attr_commit_all(fs) < 0)
+		log_debug("attributes wait for a store that does not answer");
+	fs_background_end(fs);
+}
+
+static void delay_is_over(struct loop_timer *timer)
+{
+	struct fs *fs = lws_container_of(timer, struct fs, attr_timer);
+
+	if (fs_background_start(fs, send_all) == -ENOMEM)
+		attr_start_timer(fs);
+}
+
+void attr_start_timer(struct fs *fs)
+{
+	if (!fs->attr_timer.loop)
+		loop_timer_set(fs->loop, &fs->attr_timer, fs->config.attr_delay_us, delay_is_over);
+}

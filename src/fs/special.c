@@ -1,0 +1,331 @@
+/* Symbolic links, FIFOs, sockets and devices: a record and no key. Where the key exists, it is a regular file whatever
+ * the record says. */
+#include "fs/special.h"
+
+#include <errno.h>
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "fs/listing.h"
+
+/* --- what an answer says --- */
+
+static bool is_special(const struct record *record)
+{
+	if (!(record->has & RECORD_MODE))
+		return false;
+	switch (record->mode & S_IFMT) {
+	case S_IFLNK:
+		return record->has & RECORD_TARGET;
+	case S_IFCHR:
+	case S_IFBLK:
+		return record->has & RECORD_RDEV;
+	case S_IFIFO:
+	case S_IFSOCK:
+		return true;
+	default:
+		return false;
+	}
+}
+
+/* The node's record is `value` now, which still names its type. */
+static int update(struct node *node, const struct record *record, struct str value, uint64_t seq)
+{
+	struct special *special = node->special;
+
+	node->checked_us = clock_now_us();
+	if (node->change_seq > seq)
+		return 0;
+	if (node->answer_seq < seq)
+		node->answer_seq = seq;
+	if (str_equal(buf_str(&node->record_value), value))
+		return 0;
+	special->rdev = record->rdev;
+	node_apply_record(node, value);
+	if (str_equal(buf_str(&special->target), buf_str(&record->target)))
+		return 0;
+	node_invalidate(node);
+	return buf_set(&special->target, buf_str(&record->target));
+}
+
+static struct node *make(struct node *dir, struct str name, const struct record *record)
+{
+	CLEANUP_NODE struct node *node = node_new_special(dir->fs);
+	CLEANUP(buf_free) struct buf key = BUF_INIT;
+
+	if (!node || buf_set(&node->special->target, buf_str(&record->target)) < 0)
+		return NULL;
+	node->special->rdev = record->rdev;
+	node->mode = record->mode;
+	if (node_attach(dir, node, name) < 0)
+		return NULL;
+	if (node_keys(node, &key, NULL) == 0)
+		node_set_ino(node, buf_str(&key));
+	node_date(node);
+	return node;
+}
+
+static int apply(struct node *dir, struct str name, const struct record *record, struct str value, uint64_t seq,
+		 uint64_t seen)
+{
+	struct node *child = node_child(dir, name);
+
+	if (node_removed_since(dir, name, seq) || (child && child->dir))
+		return 0;
+	if (child && !(child->special && (child->mode & S_IFMT) == (record->mode & S_IFMT))) {
+		if (!may_vanish(child, seq))
+			return 0;
+		vanish(child, seq);
+		child = NULL;
+	}
+	if (!child)
+		child = make(dir, name, record);
+	if (!child)
+		return -ENOMEM;
+	child->seen = child->record_seen = seen;
+	return update(child, record, value, seq);
+}
+
+int special_apply(struct node *dir, struct str name, struct str value, uint64_t seq, uint64_t seen)
+{
+	struct record record;
+	int r = 0;
+
+	record_init(&record);
+	if (record_decode(value, &record) == 0 && is_special(&record))
+		r = apply(dir, name, &record, value, seq, seen);
+	record_deinit(&record);
+	return r;
+}
+
+bool special_is_record(struct str value)
+{
+	struct record record;
+	bool special;
+
+	record_init(&record);
+	special = record_decode(value, &record) == 0 && is_special(&record);
+	record_deinit(&record);
+	return special;
+}
+
+/* --- made here --- */
+
+static co_fn int store_new(struct node *dir, struct str name, struct str value)
+{
+	CLEANUP(buf_free) struct buf record = BUF_INIT;
+	struct fs *fs = dir->fs;
+	int r = value.len > fs->config.max_value ? -ENOSPC : node_dir_keys(dir);
+
+	if (r == 0)
+		r = names_child(&fs->rules, buf_str(&dir->dir->key), buf_str(&dir->dir->record), name, false, NULL,
+				&record);
+	if (r == 0)
+		r = layout_ensure(fs);
+	return r < 0 ? r
+		     : store_set(fs->store, buf_str(&record), value,
+				 (struct store_expect){ .what = STORE_EXPECT_UNKNOWN });
+}
+
+static co_fn int make_special(struct node *dir, struct str name, struct record *made, struct node **out)
+{
+	CLEANUP(buf_free) struct buf value = BUF_INIT;
+	uint64_t seq;
+	int r = record_encode(made, &value);
+
+	if (r == 0)
+		r = store_new(dir, name, buf_str(&value));
+	if (r < 0)
+		return r;
+	seq = fs_tick(dir->fs);
+	r = apply(dir, name, made, buf_str(&value), seq, 0);
+	if (r < 0)
+		return r;
+	*out = node_child(dir, name);
+	if (!*out || !(*out)->special)
+		return -EEXIST; /* another client has set the key meanwhile */
+	node_changed_here(*out);
+	node_touch_dir(dir);
+	return 0;
+}
+
+static co_fn int create(struct fs *fs, uint64_t parent, struct str name, struct record *made,
+			const struct fs_maker *maker, struct fs_entry *out)
+{
+	CLEANUP_NODE struct node *dir = NULL;
+	CLEANUP_NODE struct node *there = NULL;
+	CLEANUP(buf_free) struct buf copy = BUF_INIT;
+	struct node *node;
+	int r = dir_get(fs, parent, &dir);
+
+	if (r == 0)
+		r = buf_set(&copy, name);
+	if (r == 0)
+		r = name_may_be_made(dir, buf_str(&copy), false);
+	if (r == 0)
+		r = lookup_child(dir, buf_str(&copy), &there);
+	if (r == 0)
+		return -EEXIST;
+	if (r == -ENOENT)
+		r = attr_make(dir, made->mode, maker, made);
+	if (r < 0)
+		return r;
+	made->has |= S_ISLNK(made->mode) ? RECORD_TARGET : 0;
+	made->has |= S_ISCHR(made->mode) || S_ISBLK(made->mode) ? RECORD_RDEV : 0;
+	tree_shared(fs);
+	r = make_special(dir, buf_str(&copy), made, &node);
+	if (r < 0)
+		dir->dir->complete = false; /* it may be there all the same */
+	tree_shared_end(fs);
+	if (r < 0)
+		return r;
+	node_give(node, out);
+	return 0;
+}
+
+int fs_mknod(struct fs *fs, uint64_t parent, struct str name, mode_t mode, uint32_t rdev, const struct fs_maker *maker,
+	     struct fs_entry *out)
+{
+	struct record made;
+	int r;
+
+	if (!S_ISFIFO(mode) && !S_ISSOCK(mode) && !S_ISCHR(mode) && !S_ISBLK(mode))
+		return -EINVAL;
+	record_init(&made);
+	made.mode = mode;
+	made.rdev = rdev;
+	r = create(fs, parent, name, &made, maker, out);
+	record_deinit(&made);
+	return r;
+}
+
+int fs_symlink(struct fs *fs, uint64_t parent, struct str name, struct str target, const struct fs_maker *maker,
+	       struct fs_entry *out)
+{
+	struct record made;
+	int r;
+
+	record_init(&made);
+	made.mode = S_IFLNK | 0777;
+	r = record_set_target(&made, target);
+	if (r == 0)
+		r = create(fs, parent, name, &made, maker, out);
+	record_deinit(&made);
+	return r;
+}
+
+int fs_readlink(struct fs *fs, uint64_t id, struct buf *out)
+{
+	const struct node *node = node_find(fs, id);
+
+	if (!node)
+		return -ESTALE;
+	return S_ISLNK(node->mode) && node->special ? buf_set(out, buf_str(&node->special->target)) : -EINVAL;
+}
+
+/* --- removed, moved --- */
+
+int special_unlink(struct node *node)
+{
+	CLEANUP(buf_free) struct buf key = BUF_INIT;
+	CLEANUP(buf_free) struct buf record = BUF_INIT;
+	struct fs *fs = node->fs;
+	int r = node_keys(node, &key, &record);
+
+	if (r < 0)
+		return r;
+	r = store_delete(fs->store, buf_str(&record), (struct store_expect){ .what = STORE_EXPECT_UNKNOWN });
+	if (r < 0 && r != -ENOENT) {
+		node->checked_us = 0;
+		return r;
+	}
+	attr_drop(node);
+	if (fs->config.state)
+		state_remove(fs->config.state, buf_str(&key));
+	node_changed_here(node);
+	if (node->parent) {
+		node_touch_dir(node->parent);
+		node_detach(node);
+	}
+	return r;
+}
+
+struct special_move {
+	struct buf key, record, new_key, new_record, value;
+};
+
+/* The new record first: the file that has its key there goes on until the key is deleted. */
+static co_fn int move_in_store(struct special_move *move, struct node *node, struct node *target,
+			       struct node *new_parent, struct str new_name)
+{
+	struct fs *fs = node->fs;
+	struct store_expect unknown = { .what = STORE_EXPECT_UNKNOWN };
+	uint64_t changes = node->wait.changes;
+	int r = node_keys(node, &move->key, &move->record);
+
+	if (r == 0)
+		r = node_dir_keys(new_parent);
+	if (r == 0)
+		r = names_child(&fs->rules, buf_str(&new_parent->dir->key), buf_str(&new_parent->dir->record), new_name,
+				false, &move->new_key, &move->new_record);
+	if (r == 0)
+		r = attr_record_value(node, NULL, &move->value);
+	if (r == 0)
+		r = store_set(fs->store, buf_str(&move->new_record), buf_str(&move->value), unknown);
+	if (r == 0)
+		attr_stored(node, buf_str(&move->value), changes);
+	if (r == 0 && target && target->file && target->file->stored)
+		r = store_delete(fs->store, buf_str(&move->new_key), unknown);
+	if (r == 0 || r == -ENOENT)
+		r = store_delete(fs->store, buf_str(&move->record), unknown);
+	return r == -ENOENT ? 0 : r;
+}
+
+static int move_here(const struct special_move *move, struct node *node, struct node *target, struct node *new_parent,
+		     struct str new_name)
+{
+	struct fs *fs = node->fs;
+	struct node *old_parent = node->parent, *there;
+	int r;
+
+	if (fs->config.state)
+		state_rename(fs->config.state, buf_str(&move->key), buf_str(&move->new_key));
+	if (target) {
+		if (target->file)
+			value_keep(target);
+		attr_drop(target);
+		node_changed_here(target);
+		node_detach(target);
+	}
+	node_detach(node);
+	there = node_child(new_parent, new_name);
+	if (there)
+		node_detach(there);
+	r = node_attach(new_parent, node, new_name);
+	node_touch_dir(old_parent);
+	node_touch_dir(new_parent);
+	if (r < 0)
+		return r; /* the next listing finds it again */
+	node_keep_ino(node, buf_str(&move->new_key));
+	node_changed_here(node);
+	return 0;
+}
+
+int special_rename(struct node *node, struct node *target, struct node *new_parent, struct str new_name)
+{
+	struct special_move move = { 0 };
+	int r = move_in_store(&move, node, target, new_parent, new_name);
+
+	if (r == 0)
+		r = move_here(&move, node, target, new_parent, new_name);
+	else if (target)
+		target->checked_us = 0; /* what is there now is to be asked */
+	if (r < 0)
+		new_parent->dir->complete = false;
+	buf_free(&move.key);
+	buf_free(&move.record);
+	buf_free(&move.new_key);
+	buf_free(&move.new_record);
+	buf_free(&move.value);
+	return r;
+}

@@ -1,0 +1,47 @@
+/* A request of the kernel on its way through a coroutine, for the files that hold operations. */
+#ifndef HPKVFS_MOUNT_REQUEST_H
+#define HPKVFS_MOUNT_REQUEST_H
+
+#include "mount/ops.h"
+
+struct request {
+	struct request *prev, *next;
+	struct mount_context *context;
+	fuse_req_t req; /* NULL: answered */
+	pid_t thread;
+	bool interrupted;
+	bool closing; /* a close, by a program that may be ending */
+	void (*run)(struct request *request);
+
+	uint64_t id, new_parent, offset;
+	size_t size;
+	/* in the session's buffer: valid until the first wait only; what is called copies them */
+	struct str name, new_name;
+	struct fs_handle *handle;
+	mode_t mode;
+	dev_t device;
+	int flags;
+	uint32_t uid;
+	struct fs_maker maker; /* the caller */
+	bool plus;
+	struct fs_attr_change change;
+};
+
+/* A request on node `id`, of the caller of `req`. NULL: no memory, and it has been answered so. */
+struct request *ops_request_new(fuse_req_t req, uint64_t id, void (*run)(struct request *request));
+/* Runs it in a coroutine of its own, which frees it. */
+void ops_request_start(struct request *request);
+
+/* The right to answer, once. NULL: it has been answered. */
+fuse_req_t answer_take(struct request *request);
+/* `err`: 0 or a negative errno. */
+void answer_error(struct request *request, int err);
+/* A lookup that nobody learns of is taken back. */
+void answer_entry(struct request *request, const struct fs_entry *entry);
+
+static inline struct fs_handle *handle_of(const struct fuse_file_info *file)
+{
+	return file ? (struct fs_handle *)(uintptr_t)file->fh : NULL;
+}
+
+#endif
