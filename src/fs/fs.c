@@ -8,6 +8,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "fs/listing.h"
+#include "fs/recovery.h"
 #include "fs/removal.h"
 
 /* Nodes that nobody needs are looked for this often, and not before twice the ttl. */
@@ -76,8 +77,11 @@ int fs_new(struct loop *loop, struct store *store, const struct fs_config *confi
 		.max_value = config->max_value,
 	};
 	fs->existing = fs->rules;
+	r = journal_init(&fs->journal, &fs->layout, fs->config.grace_us, fs->config.beat_us);
+	fs->journal.stop = &fs->ending;
 	fs->existing.max_key = SIZE_MAX / 2;
-	r = names_rules_check(&fs->rules);
+	if (r == 0)
+		r = names_rules_check(&fs->rules);
 	if (r == 0)
 		r = buf_set(&fs->reserved, config->prefix);
 	if (r == 0)
@@ -106,6 +110,7 @@ void fs_free(struct fs *fs)
 	loop_timer_cancel(&fs->sweep);
 	loop_timer_cancel(&fs->attr_timer);
 	removal_free(fs);
+	recovery_free(fs);
 	/* the kernel has closed and forgotten everything, whether it said so or not */
 	DL_FOREACH_SAFE(fs->open, handle, next) {
 		loop_timer_cancel(&handle->copy_expiry);
@@ -172,6 +177,8 @@ int fs_start(struct fs *fs, struct buf *why)
 	if (r < 0)
 		return r;
 	fs->layout_written = true;
+	if (!fs->config.read_only)
+		recovery_start(fs);
 	return root_record(fs);
 }
 
@@ -349,11 +356,13 @@ void fs_background_end(struct fs *fs)
 
 int fs_end(struct fs *fs)
 {
-	int r = fs_sync(fs);
+	int r;
 
-	fs->ending = true;
+	fs->ending = true; /* from here on what goes on in the background comes to an end */
 	loop_timer_cancel(&fs->removal_timer);
 	loop_timer_cancel(&fs->attr_timer);
+	recovery_stop(fs);
+	r = fs_sync(fs);
 	while (fs->background)
 		queue_wait(&fs->background_ended);
 	removal_leave(fs);

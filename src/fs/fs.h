@@ -31,6 +31,7 @@ struct fs_config {
 	mode_t umask;
 	bool read_only;
 	struct state *state; /* borrowed; may be NULL */
+	uint64_t timeout_us; /* the renaming of a directory that would take longer is refused; 0: none is */
 
 	/* For tests; 0: as below. */
 	uint64_t
@@ -142,7 +143,8 @@ co_fn CHECKED int fs_symlink(struct fs *fs, uint64_t parent, struct str name, st
 CHECKED int fs_readlink(struct fs *fs, uint64_t id, struct buf *out);
 co_fn CHECKED int fs_rmdir(struct fs *fs, uint64_t parent, struct str name);
 co_fn CHECKED int fs_unlink(struct fs *fs, uint64_t parent, struct str name);
-/* flags: RENAME_NOREPLACE; others -EINVAL. */
+/* flags: RENAME_NOREPLACE; RENAME_EXCHANGE of two regular files; others -EINVAL. -EXDEV: a directory with so many keys below
+ * it that moving them would take longer than timeout_us. */
 co_fn CHECKED int fs_rename(struct fs *fs, uint64_t parent, struct str name, uint64_t new_parent, struct str new_name,
 			    unsigned flags);
 

@@ -20,6 +20,7 @@
 #include "fs/attr.h"
 #include "fs/content.h"
 #include "fs/fs.h"
+#include "fs/journal.h"
 #include "fs/layout.h"
 #include "fs/names.h"
 #include "fs/record.h"
@@ -194,6 +195,10 @@ struct fs {
 	struct loop_timer removal_timer;
 	bool removing;
 
+	struct journal journal;
+	struct journal_watch journal_watch;
+	struct loop_timer recovery_timer;
+
 	bool ending;         /* nothing is begun any more */
 	unsigned background; /* coroutines that serve no request */
 	struct co_queue background_ended;
@@ -361,7 +366,17 @@ co_fn CHECKED int remove_directory(struct node *node);
 co_fn CHECKED int layout_ensure(struct fs *fs);
 
 /* --- rename.c --- */
-co_fn CHECKED int rename_directory(struct node *node, struct node *new_parent, struct str new_name);
 co_fn CHECKED int rename_file(struct node *node, struct node *target, struct node *new_parent, struct str new_name);
+/* What a listing has found at the new name meanwhile is what was put there, and the node that was moved takes its place;
+ * that of a file may have become a directory, in which the value is shown. Answers where the node is to be attached. */
+struct node *rename_make_room(struct node *parent, struct str *name, bool for_dir);
+
+/* --- rename_dir.c --- */
+
+/* With the tree's exclusive lock. -EXDEV where it would take too long. */
+co_fn CHECKED int rename_dir_locked(struct node *node, struct node *target, struct node *new_parent,
+				    struct str new_name);
+/* What is known of the node and what is below it is to be asked for again. */
+void doubt_below(struct node *node);
 
 #endif

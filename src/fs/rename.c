@@ -6,42 +6,12 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "fs/listing.h"
+#include "fs/move.h"
 #include "fs/special.h"
-
-/* How often a value that others change under a rename is taken along. */
-#define RENAME_FOLLOWS 8
-
-/* Requests under way at once while a directory moves. */
-#define MOVE_WINDOW 16
 
 static struct store_expect expect_value(struct str value)
 {
 	return (struct store_expect){ .what = STORE_EXPECT_VALUE, .value = value };
-}
-
-/* Deletes `from`, whose value has been set at `to` as `*copied`; follows what changed since. */
-static co_fn int delete_followed(struct store *store, struct str from, struct str to, struct buf *copied)
-{
-	CLEANUP(buf_free) struct buf now = BUF_INIT;
-
-	for (int i = 0; i < RENAME_FOLLOWS; i++) {
-		int r = store_get(store, from, &now);
-
-		if (r == -ENOENT)
-			return 0;
-		if (r < 0)
-			return r;
-		if (str_equal(buf_str(&now), buf_str(copied))) {
-			r = store_delete(store, from, expect_value(buf_str(copied)));
-			return r == -ENOENT ? 0 : r;
-		}
-		r = store_set(store, to, buf_str(&now), expect_value(buf_str(copied)));
-		if (r == 0)
-			r = buf_set(copied, buf_str(&now));
-		if (r < 0)
-			return r;
-	}
-	return -EBUSY;
 }
 
 /* --- a file --- */
@@ -149,7 +119,7 @@ static co_fn int move_in_store(struct move *move, struct node *node, struct node
 		if (move->dirty)
 			r = store_delete(fs->store, buf_str(&move->key), expect_value(buf_str(&move->old)));
 		else
-			r = delete_followed(fs->store, buf_str(&move->key), buf_str(&move->new_key), &move->value);
+			r = move_delete(fs->store, buf_str(&move->key), buf_str(&move->new_key), &move->value);
 	}
 	if ((r == 0 || r == -ENOENT) && node->record_value.len)
 		r = store_delete(fs->store, buf_str(&move->record),
@@ -157,9 +127,7 @@ static co_fn int move_in_store(struct move *move, struct node *node, struct node
 	return r == -ENOENT ? 0 : r;
 }
 
-/* What a listing has found at the new name meanwhile is what was put there, and the node that was moved takes its place;
- * that of a file may have become a directory, in which the value is shown. */
-static struct node *make_room(struct node *parent, struct str *name, bool for_dir)
+struct node *rename_make_room(struct node *parent, struct str *name, bool for_dir)
 {
 	struct node *there = node_child(parent, *name);
 
@@ -191,7 +159,7 @@ static int move_here(struct move *move, struct node *node, struct node *target, 
 		node_detach(target);
 	}
 	node_detach(node);
-	place = make_room(new_parent, &new_name, false);
+	place = rename_make_room(new_parent, &new_name, false);
 	r = node_attach(place, node, new_name);
 	node_touch_dir(old_parent);
 	node_touch_dir(new_parent);
@@ -229,281 +197,7 @@ int rename_file(struct node *node, struct node *target, struct node *new_parent,
 	return r;
 }
 
-/* --- a directory --- */
-
-struct moved_key {
-	UT_hash_handle hh;
-	char hash[CONTENT_HASH_LEN + 1]; /* of the value that was set at the new key */
-	size_t len;
-	char key[];
-};
-
-/* One of the two walks over the keys of a directory: the first sets the new ones, the second deletes the old. */
-struct dir_move {
-	struct fs *fs;
-	struct str from, to; /* prefixes */
-	bool deleting;
-	struct moved_key *moved;
-	unsigned under_way;
-	struct co_queue changed; /* under_way fell */
-	int err;                 /* the first */
-};
-
-struct key_move {
-	struct dir_move *move;
-	struct buf key, new_key, value;
-	bool copied; /* this very value stands at the new key already */
-};
-
-static co_fn int key_move_do(struct key_move *one)
-{
-	struct store *store = one->move->fs->store;
-	struct store_expect unknown = { .what = STORE_EXPECT_UNKNOWN };
-	int r = 0;
-
-	if (!one->copied)
-		r = store_set(store, buf_str(&one->new_key), buf_str(&one->value), unknown);
-	if (r == 0 && one->move->deleting)
-		r = delete_followed(store, buf_str(&one->key), buf_str(&one->new_key), &one->value);
-	return r;
-}
-
-static void key_move_free(struct key_move *one)
-{
-	buf_free(&one->key);
-	buf_free(&one->new_key);
-	buf_free(&one->value);
-	free(one);
-}
-
-static void key_move_run(void *arg)
-{
-	struct key_move *one = arg;
-	struct dir_move *move = one->move;
-	int r = key_move_do(one);
-
-	if (r < 0 && move->err == 0)
-		move->err = r;
-	key_move_free(one);
-	move->under_way--;
-	co_queue_wake_all(&move->changed);
-}
-
-static int remember_moved(struct dir_move *move, struct str key, const char *hash)
-{
-	struct moved_key *moved;
-
-	HASH_FIND(hh, move->moved, key.p, key.len, moved);
-	if (!moved) {
-		moved = calloc(1, sizeof(*moved) + key.len);
-		if (!moved)
-			return -ENOMEM;
-		moved->len = key.len;
-		memcpy(moved->key, key.p, key.len);
-		HASH_ADD_KEYPTR(hh, move->moved, moved->key, moved->len, moved);
-		if (!moved->hh.tbl) {
-			free(moved);
-			return -ENOMEM;
-		}
-	}
-	memcpy(moved->hash, hash, sizeof(moved->hash));
-	return 0;
-}
-
-static int new_key_of(const struct dir_move *move, struct str key, struct buf *out)
-{
-	int r = buf_set(out, move->to);
-
-	if (r == 0)
-		r = buf_add_str(out, str_skip(key, move->from.len));
-	if (r == 0 && out->len > move->fs->config.max_key)
-		r = -ENAMETOOLONG;
-	return r;
-}
-
-static int key_move_new(struct dir_move *move, struct str key, struct str value, struct key_move **out)
-{
-	struct key_move *one = calloc(1, sizeof(*one));
-	struct moved_key *moved;
-	char hash[CONTENT_HASH_LEN + 1];
-	int r = one ? content_hash(value, hash) : -ENOMEM;
-
-	if (r < 0)
-		goto fail;
-	one->move = move;
-	HASH_FIND(hh, move->moved, key.p, key.len, moved);
-	one->copied = moved && strcmp(moved->hash, hash) == 0;
-	r = new_key_of(move, key, &one->new_key);
-	if (r == 0)
-		r = buf_set(&one->key, key);
-	if (r == 0)
-		r = buf_set(&one->value, value);
-	if (r == 0 && !move->deleting)
-		r = remember_moved(move, key, hash);
-	if (r == 0) {
-		*out = one;
-		return 0;
-	}
-fail:
-	if (one)
-		key_move_free(one);
-	return r;
-}
-
-static co_fn int visit_moving(void *arg, struct str key, struct str value)
-{
-	struct dir_move *move = arg;
-	struct key_move *one = NULL;
-	int r;
-
-	while (move->under_way >= MOVE_WINDOW)
-		queue_wait(&move->changed);
-	if (move->err)
-		return move->err;
-	r = key_move_new(move, key, value, &one);
-	if (r < 0)
-		return r;
-	move->under_way++;
-	if (co_start(move->fs->loop, key_move_run, one) < 0)
-		key_move_run(one);
-	return 0;
-}
-
-/* Lengths are checked before the first write. */
-static int visit_length(void *arg, struct str key, struct str value)
-{
-	CLEANUP(buf_free) struct buf new_key = BUF_INIT;
-
-	(void)value;
-	return new_key_of(arg, key, &new_key);
-}
-
-static co_fn int move_range(struct dir_move *move, walk_visit *visit)
-{
-	bool whole;
-	int r = walk_range(&move->fs->layout, move->from, true, false, visit, move, &whole);
-
-	while (move->under_way)
-		queue_wait(&move->changed);
-	return r < 0 ? r : move->err;
-}
-
-static void moved_free(struct dir_move *move)
-{
-	struct moved_key *moved, *next;
-
-	HASH_ITER(hh, move->moved, moved, next) {
-		HASH_DEL(move->moved, moved);
-		free(moved);
-	}
-}
-
-/* The key of the directory's own name, `a` beside `a/b`. */
-static co_fn int move_own_value(struct fs *fs, struct str from, struct str to)
-{
-	CLEANUP(buf_free) struct buf value = BUF_INIT;
-	struct str key = { from.p, from.len - 1 }, new_key = { to.p, to.len - 1 };
-	int r;
-
-	if (key.len <= fs->rules.prefix.len || new_key.len <= fs->rules.prefix.len)
-		return 0;
-	r = store_get(fs->store, key, &value);
-	if (r < 0)
-		return r == -ENOENT ? 0 : r;
-	r = store_set(fs->store, new_key, buf_str(&value), (struct store_expect){ .what = STORE_EXPECT_UNKNOWN });
-	return r < 0 ? r : delete_followed(fs->store, key, new_key, &value);
-}
-
-static co_fn int move_keys(struct fs *fs, struct str key, struct str record, struct str new_key, struct str new_record)
-{
-	struct dir_move values = { .fs = fs, .from = key, .to = new_key };
-	struct dir_move records = { .fs = fs, .from = record, .to = new_record };
-	int r = move_range(&values, visit_length);
-
-	if (r == 0)
-		r = move_range(&records, visit_length);
-	if (r == 0)
-		r = move_range(&records, visit_moving);
-	if (r == 0)
-		r = move_range(&values, visit_moving);
-	values.deleting = records.deleting = true;
-	if (r == 0)
-		r = move_own_value(fs, key, new_key);
-	if (r == 0)
-		r = move_range(&values, visit_moving);
-	if (r == 0)
-		r = move_range(&records, visit_moving);
-	moved_free(&values);
-	moved_free(&records);
-	return r;
-}
-
-/* What was known of it is to be asked for again. */
-static void doubt_below(struct node *node)
-{
-	struct node *child, *next;
-
-	node->checked_us = 0;
-	node_invalidate(node);
-	if (!node->dir)
-		return;
-	node->dir->complete = false;
-	HASH_ITER(by_name, node->dir->children, child, next)
-		doubt_below(child);
-}
-
-int rename_directory(struct node *node, struct node *new_parent, struct str new_name)
-{
-	CLEANUP(buf_free) struct buf key = BUF_INIT;
-	CLEANUP(buf_free) struct buf record = BUF_INIT;
-	CLEANUP(buf_free) struct buf new_key = BUF_INIT;
-	CLEANUP(buf_free) struct buf new_record = BUF_INIT;
-	struct fs *fs = node->fs;
-	struct node *old_parent = node->parent;
-	int r = node_keys(node, &key, &record);
-
-	if (r == 0)
-		r = node_dir_keys(new_parent);
-	if (r == 0)
-		r = names_child(&fs->rules, buf_str(&new_parent->dir->key), buf_str(&new_parent->dir->record), new_name,
-				true, &new_key, &new_record);
-	if (r == 0)
-		r = move_keys(fs, buf_str(&key), buf_str(&record), buf_str(&new_key), buf_str(&new_record));
-	if (r < 0) {
-		if (r != -ENAMETOOLONG) /* found before the first write */
-			log_error(
-				"renaming a directory stopped half-way: %s; what is missing at one name is at the other",
-				strerror(-r));
-		old_parent->dir->complete = new_parent->dir->complete = false;
-		doubt_below(node);
-		return r;
-	}
-	if (fs->config.state)
-		state_rename_prefix(fs->config.state, buf_str(&key), buf_str(&new_key));
-	node_detach(node);
-	r = node_attach(make_room(new_parent, &new_name, true), node, new_name);
-	fs->tree_generation++;
-	if (r == 0)
-		node_keep_ino(node, buf_str(&new_key));
-	node_changed_here(node);
-	node_touch_dir(old_parent);
-	node_touch_dir(new_parent);
-	return r;
-}
-
 /* --- both --- */
-
-static co_fn int rename_dir_locked(struct node *node, struct node *target, struct node *new_parent, struct str new_name)
-{
-	int r = 0;
-
-	for (const struct node *up = new_parent; up; up = up->parent)
-		if (up == node)
-			return -EINVAL;
-	if (target)
-		r = target->dir ? remove_directory(target) : -ENOTDIR;
-	return r < 0 ? r : rename_directory(node, new_parent, new_name);
-}
 
 static co_fn int rename_file_locked(struct node *dir, struct str name, struct node *node, struct node *new_dir,
 				    struct str new_name, struct node *target)

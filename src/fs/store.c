@@ -91,6 +91,11 @@ static co_fn int request(struct store *store, const struct store_request *reques
 	return waiting.err;
 }
 
+double store_rate(struct store *store)
+{
+	return store->ops->rate ? store->ops->rate(store) : 0;
+}
+
 int store_get(struct store *store, struct str key, struct buf *value)
 {
 	struct store_request get = { .op = STORE_GET, .key = key };

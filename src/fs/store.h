@@ -56,6 +56,8 @@ struct store_ops {
 	/* Starts a request; done(arg, ...) is called exactly once, later, never before this returns. Every request ends
 	 * within the store's own time limit. 0 or -ENOMEM (then `done` is not called). */
 	int (*submit)(struct store *store, const struct store_request *request, store_done *done, void *arg);
+	/* Requests a second that are sent at present, at the most; 0: as many as there are. May be NULL. */
+	double (*rate)(struct store *store);
 };
 
 /* Embedded in an implementation's own struct. */
@@ -83,6 +85,9 @@ struct store_expect {
 	} what;
 	struct str value;
 };
+
+/* As store_ops has it; does not wait. */
+double store_rate(struct store *store);
 
 co_fn CHECKED int store_get(struct store *store, struct str key, struct buf *value);
 co_fn CHECKED int store_range(struct store *store, struct str start, struct str end, unsigned limit,

@@ -24,6 +24,7 @@
 #include "mount/pid_file.h"
 #include "mount/session.h"
 #include "mount/store_hpkv.h"
+#include "mount/test_hooks.h"
 
 struct daemon {
 	struct mount_context context; /* also the fs, which the operations use */
@@ -343,7 +344,7 @@ static void notify_inval(void *arg, uint64_t id)
 static int make_fs(struct daemon *daemon)
 {
 	const struct options *options = daemon->config->options;
-	const struct fs_config config = {
+	struct fs_config config = {
 		.prefix = options->prefix ? str_c(options->prefix) : STR(""),
 		.delimiter = options->delimiter ? options->delimiter[0] : '/',
 		.max_value = (size_t)options->max_value,
@@ -354,9 +355,11 @@ static int make_fs(struct daemon *daemon)
 		.umask = (mode_t)options->umask,
 		.read_only = options->read_only == ON,
 		.state = daemon->state,
+		.timeout_us = options->timeout_us,
 	};
 	const struct fs_notify notify = { .expire_entry = notify_expire, .inval_inode = notify_inval, .arg = daemon };
 
+	test_times(&config.grace_us, &config.beat_us);
 	return fs_new(daemon->loop, store_hpkv_store(daemon->store), &config, &notify, &daemon->context.fs);
 }
 

@@ -8,6 +8,7 @@
 #include "base/list.h"
 #include "base/log.h"
 #include "client/internal.h"
+#include "mount/test_hooks.h"
 
 #define RECONNECT_FIRST_MS 100u
 #define RECONNECT_MOST_MS 5000u
@@ -50,6 +51,8 @@ struct store_hpkv {
 	int away;                /* why nothing is taken while the library tries no more */
 	unsigned retry_ms;       /* the longest delay between attempts */
 	struct loop_timer retry; /* the next, where the library makes none */
+
+	struct test_stop test_stop;
 
 	bool logs;
 	struct hpkv_error last; /* its text, while nothing is logged */
@@ -198,6 +201,8 @@ static void replied(void *arg, const struct hpkv_reply *reply)
 {
 	struct pending *pending = arg;
 
+	if (!reply->error && changes(pending->op))
+		test_stop_written(&pending->store->test_stop);
 	if (reply->error)
 		deliver_error(pending, reply->error);
 	else
@@ -261,8 +266,18 @@ static int submit(struct store *base, const struct store_request *request, store
 	return 0;
 }
 
+static double rate(struct store *base)
+{
+	struct store_hpkv *store = lws_container_of(base, struct store_hpkv, store);
+	struct hpkv_throttle_status status;
+
+	hpkv_client_throttle_status(store->client, &status);
+	return status.current_rate_per_s;
+}
+
 static const struct store_ops hpkv_ops = {
 	.submit = submit,
+	.rate = rate,
 };
 
 void store_hpkv_start_logging(struct store_hpkv *store)
@@ -497,6 +512,7 @@ int store_hpkv_new(struct loop *loop, const struct store_hpkv_config *config, st
 	store->away = -EIO;
 	store->retry_ms = longest_delay_ms(config->timeout_us);
 	store->fail_task.fn = fail_task;
+	test_stop_init(&store->test_stop);
 	r = make_client(store, config, error);
 	if (r) {
 		hpkv_client_free(store->client);

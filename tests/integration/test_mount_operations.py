@@ -586,7 +586,7 @@ def test_rename_of_a_folder_with_open_and_unsaved_files_below(pyserver, mount):
 def test_rename_of_a_folder_of_2000_files(pyserver, mount):
     pyserver.set_all({f"d/{number % 7}/f{number}": str(number) for number in range(2000)})
     os.rename(mount.path / "d", mount.path / "e")
-    assert pyserver.contents() == {f"e/{number % 7}/f{number}": str(number) for number in range(2000)}
+    assert record(pyserver.contents()) == {f"e/{number % 7}/f{number}": str(number) for number in range(2000)}
 
 
 def test_rename_of_a_folder_over_an_empty_one(pyserver, mount):

@@ -42,6 +42,7 @@ struct memstore {
 	unsigned log_count, log_capacity;
 	unsigned page_records;
 	size_t page_bytes, max_value;
+	double rate;
 	struct memstore_fault faults[FAULTS_MAX];
 	unsigned fault_count;
 	struct travel *held;
@@ -501,7 +502,12 @@ static int submit(struct store *store, const struct store_request *request, stor
 	return 0;
 }
 
-static const struct store_ops ops = { .submit = submit };
+static double rate(struct store *store)
+{
+	return lws_container_of(store, struct memstore, store)->rate;
+}
+
+static const struct store_ops ops = { .submit = submit, .rate = rate };
 
 /* --- control --- */
 
@@ -554,6 +560,11 @@ void memstore_limit_pages(struct memstore *memstore, unsigned records, size_t by
 void memstore_limit_value(struct memstore *memstore, size_t bytes)
 {
 	memstore->max_value = bytes;
+}
+
+void memstore_set_rate(struct memstore *memstore, double per_second)
+{
+	memstore->rate = per_second;
 }
 
 struct store *memstore_store(struct memstore *memstore)

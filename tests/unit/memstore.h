@@ -49,6 +49,9 @@ void memstore_limit_pages(struct memstore *memstore, unsigned records, size_t by
 /* Larger values are refused with -EFBIG. 0: none. */
 void memstore_limit_value(struct memstore *memstore, size_t bytes);
 
+/* The rate that the store says it sends at. 0: none. */
+void memstore_set_rate(struct memstore *memstore, double rate);
+
 /* --- faults --- */
 
 enum memstore_hold {

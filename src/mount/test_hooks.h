@@ -1,0 +1,22 @@
+/* What tests ask of a mount by its environment, since no real server can be made to do it: to die between two writes, and
+ * to wait less long. mount.hpkvfs(8) has the variables. */
+#ifndef HPKVFS_MOUNT_TEST_HOOKS_H
+#define HPKVFS_MOUNT_TEST_HOOKS_H
+
+#include <stdint.h>
+
+struct test_stop {
+	unsigned long writes_left; /* 0: never */
+	int signal;
+};
+
+/* Reads HPKVFS_TEST_STOP. */
+void test_stop_init(struct test_stop *stop);
+
+/* A write was answered. At the last one the process gets its signal here. */
+void test_stop_written(struct test_stop *stop);
+
+/* Reads HPKVFS_TEST_TIMES into both; without it they stay as they are. */
+void test_times(uint64_t *grace_us, uint64_t *beat_us);
+
+#endif
