@@ -1,6 +1,5 @@
 /* Names made and removed: directories, unlink. */
 #include <errno.h>
-#include <jansson.h>
 
 #include "base/clock.h"
 #include "base/log.h"
@@ -27,42 +26,15 @@ int name_may_be_made(struct node *dir, struct str name, bool is_dir)
 	return r;
 }
 
-/* Another mount may have been faster, and have written another delimiter. */
-static co_fn int layout_write(struct fs *fs)
-{
-	CLEANUP(buf_free) struct buf value = BUF_INIT;
-	CLEANUP(buf_free) struct buf why = BUF_INIT;
-	char delimiter[] = { fs->rules.delimiter, '\0' };
-	json_t *layout;
-	char *text;
-	int r = store_get(fs->store, buf_str(&fs->layout_key), &value);
-
-	if (r == 0) {
-		r = layout_check(fs, buf_str(&value), &why);
-		if (r < 0)
-			log_error("%s", buf_str(&why).p);
-		return r == -EPROTONOSUPPORT ? -EROFS : r;
-	}
-	if (r != -ENOENT)
-		return r;
-	layout = json_pack("{s:i, s:s}", "v", FS_LAYOUT_VERSION, "delimiter", delimiter);
-	text = layout ? json_dumps(layout, JSON_COMPACT) : NULL;
-	json_decref(layout);
-	if (!text)
-		return -ENOMEM;
-	r = store_set(fs->store, buf_str(&fs->layout_key), str_c(text),
-		      (struct store_expect){ .what = STORE_EXPECT_ABSENT });
-	free(text);
-	return r;
-}
-
 int layout_ensure(struct fs *fs)
 {
 	int r = 0;
 
 	mutex_lock(&fs->layout_lock);
 	if (!fs->layout_written)
-		r = layout_write(fs);
+		r = layout_write(&fs->layout);
+	if (r == -EPROTONOSUPPORT)
+		r = -EROFS;
 	if (r == 0)
 		fs->layout_written = true;
 	co_mutex_unlock(&fs->layout_lock);

@@ -2,7 +2,6 @@
 #include "fs/fs.h"
 
 #include <errno.h>
-#include <jansson.h>
 #include <stdio.h>
 
 #include "base/clock.h"
@@ -122,35 +121,6 @@ void fs_free(struct fs *fs)
 	free(fs);
 }
 
-/* --- the layout's version --- */
-
-/* Longer is not ours; and the parser's recursion must stay small on a coroutine's stack. */
-#define LAYOUT_MAX_BYTES 128
-
-int layout_check(struct fs *fs, struct str value, struct buf *why)
-{
-	json_error_t error;
-	json_t *layout = value.len <= LAYOUT_MAX_BYTES ? json_loadb(value.p, value.len, 0, &error) : NULL;
-	json_t *version = json_object_get(layout, "v");
-	const char *delimiter = json_string_value(json_object_get(layout, "delimiter"));
-	int r = 0;
-
-	if (!json_is_integer(version) || !delimiter || strlen(delimiter) != 1) {
-		r = buf_printf(why, "the key %s is not one that hpkvfs wrote; another program's data is below %s",
-			       fs->layout_key.p, fs->reserved.p);
-		r = r < 0 ? r : -EPROTONOSUPPORT;
-	} else if (json_integer_value(version) > FS_LAYOUT_VERSION) {
-		r = buf_printf(why, "the store has layout version %lld, this hpkvfs knows %d: use a newer hpkvfs",
-			       (long long)json_integer_value(version), FS_LAYOUT_VERSION);
-		r = r < 0 ? r : -EPROTONOSUPPORT;
-	} else if (delimiter[0] != fs->rules.delimiter) {
-		r = buf_printf(why, "the store was written with delimiter=%s: mount it so", delimiter);
-		r = r < 0 ? r : -EPROTONOSUPPORT;
-	}
-	json_decref(layout);
-	return r;
-}
-
 /* The root is shown before anything in it is listed. */
 static co_fn int root_record(struct fs *fs)
 {
@@ -173,7 +143,7 @@ int fs_start(struct fs *fs, struct buf *why)
 	if (r == -ENOENT)
 		return 0;
 	if (r == 0)
-		r = layout_check(fs, buf_str(&value), why);
+		r = layout_check(&fs->layout, buf_str(&value), why);
 	if (r < 0)
 		return r;
 	fs->layout_written = true;

@@ -26,9 +26,6 @@
 #include "fs/record.h"
 #include "fs/walk.h"
 
-/* The layout that hpkvfs-layout(7) describes. */
-#define FS_LAYOUT_VERSION 1
-
 /* What is not yet committed of one file may have this many bytes, or max_value if that is more. */
 #define FILE_MAX_PENDING (1024u * 1024)
 
@@ -342,9 +339,6 @@ co_fn void node_lock(struct node *node);
 void node_unlock(struct node *node);
 
 /* --- fs.c --- */
-
-/* 0, or -EPROTONOSUPPORT and one line why this value of the layout's key is not ours; -ENOMEM. */
-CHECKED int layout_check(struct fs *fs, struct str value, struct buf *why);
 
 /* Starts fn(fs) in a coroutine that serves no request; it ends with fs_background_end. -ENOMEM, or -ESHUTDOWN after fs_end was
  * called. */

@@ -19,4 +19,14 @@ struct layout {
 CHECKED int layout_key(const struct layout *layout, struct buf *key, const char *format, ...)
 	__attribute__((format(printf, 3, 4)));
 
+/* The version that hpkvfs-layout(7) describes. */
+#define LAYOUT_VERSION 1
+
+/* 0, or -EPROTONOSUPPORT and one line why this value of the layout's key `fs` is not ours: a newer version, another delimiter,
+ * another program's; -ENOMEM. */
+CHECKED int layout_check(const struct layout *layout, struct str value, struct buf *why);
+
+/* Writes that key where it is absent. -EPROTONOSUPPORT, logged, where there is one that is not ours; errors of the store. */
+co_fn CHECKED int layout_write(const struct layout *layout);
+
 #endif

@@ -11,6 +11,7 @@ struct walk {
 	const struct layout *layout;
 	struct str prefix;
 	bool deep;
+	bool files; /* deep, but without the reserved keys */
 	struct buf reserved;
 	struct buf start, end;
 	struct buf last; /* the last key of the page before */
@@ -30,7 +31,7 @@ static int next_start(struct walk *walk, struct str last, bool stuck, bool *skip
 	int r;
 
 	*skipped = true;
-	if (!walk->deep && str_starts(last, buf_str(&walk->reserved)) &&
+	if ((!walk->deep || walk->files) && str_starts(last, buf_str(&walk->reserved)) &&
 	    !str_starts(walk->prefix, buf_str(&walk->reserved)))
 		return skip_to_end_of(walk, buf_str(&walk->reserved));
 	r = names_split(walk->layout->rules, walk->prefix, last, &split);
@@ -101,24 +102,30 @@ static co_fn int walk_pages(struct walk *walk, bool first_page_only, walk_visit 
 	return -EIO;
 }
 
+static co_fn int walk_from(struct walk *walk, bool first_page_only, walk_visit *visit, void *arg, bool *whole)
+{
+	int r = layout_key(walk->layout, &walk->reserved, "%s", "");
+
+	*whole = true;
+	if (r == 0)
+		r = names_first(walk->prefix, &walk->start);
+	if (r == 0)
+		r = names_last(walk->prefix, walk->layout->rules->max_key, &walk->end);
+	if (r == 0)
+		r = walk_pages(walk, first_page_only, visit, arg, whole);
+	buf_free(&walk->reserved);
+	buf_free(&walk->start);
+	buf_free(&walk->end);
+	buf_free(&walk->last);
+	return r;
+}
+
 int walk_range(const struct layout *layout, struct str prefix, bool deep, bool first_page_only, walk_visit *visit,
 	       void *arg, bool *whole)
 {
 	struct walk walk = { .layout = layout, .prefix = prefix, .deep = deep };
-	int r = layout_key(layout, &walk.reserved, "%s", "");
 
-	*whole = true;
-	if (r == 0)
-		r = names_first(prefix, &walk.start);
-	if (r == 0)
-		r = names_last(prefix, layout->rules->max_key, &walk.end);
-	if (r == 0)
-		r = walk_pages(&walk, first_page_only, visit, arg, whole);
-	buf_free(&walk.reserved);
-	buf_free(&walk.start);
-	buf_free(&walk.end);
-	buf_free(&walk.last);
-	return r;
+	return walk_from(&walk, first_page_only, visit, arg, whole);
 }
 
 int walk_all(const struct layout *layout, struct str prefix, walk_visit *visit, void *arg)
@@ -126,4 +133,12 @@ int walk_all(const struct layout *layout, struct str prefix, walk_visit *visit, 
 	bool whole;
 
 	return walk_range(layout, prefix, true, false, visit, arg, &whole);
+}
+
+int walk_files(const struct layout *layout, walk_visit *visit, void *arg)
+{
+	struct walk walk = { .layout = layout, .prefix = layout->rules->prefix, .deep = true, .files = true };
+	bool whole;
+
+	return walk_from(&walk, false, visit, arg, &whole);
 }

@@ -19,4 +19,8 @@ co_fn CHECKED int walk_range(const struct layout *layout, struct str prefix, boo
 /* The same, deep and to the end. */
 co_fn CHECKED int walk_all(const struct layout *layout, struct str prefix, walk_visit *visit, void *arg);
 
+/* Every key below the prefix but the reserved ones, which are passed by where that saves pages: visit can still be called for
+ * some of them. */
+co_fn CHECKED int walk_files(const struct layout *layout, walk_visit *visit, void *arg);
+
 #endif
