@@ -142,6 +142,12 @@ size_t memstore_size(const struct memstore *memstore)
 	return memstore->count;
 }
 
+struct store_record memstore_pair(const struct memstore *memstore, size_t n)
+{
+	must(n < memstore->count, "no such pair");
+	return (struct store_record){ buf_str(&memstore->pairs[n].key), buf_str(&memstore->pairs[n].value) };
+}
+
 /* --- the log --- */
 
 static void log_add(struct memstore *memstore, const struct travel *travel)
@@ -482,9 +488,9 @@ static void arrive(struct loop_task *task)
 		serve(travel);
 }
 
-static int submit(struct store *store, const struct store_request *request, store_done *done, void *arg)
+static struct travel *travel_new(struct memstore *memstore, const struct store_request *request, store_done *done,
+				 void *arg)
 {
-	struct memstore *memstore = lws_container_of(store, struct memstore, store);
 	struct travel *travel = calloc(1, sizeof(*travel));
 
 	must(travel, "no memory");
@@ -496,6 +502,14 @@ static int submit(struct store *store, const struct store_request *request, stor
 	copy(&travel->key, request->key);
 	copy(&travel->value, request->value);
 	copy(&travel->end, request->end);
+	return travel;
+}
+
+static int submit(struct store *store, const struct store_request *request, store_done *done, void *arg)
+{
+	struct memstore *memstore = lws_container_of(store, struct memstore, store);
+	struct travel *travel = travel_new(memstore, request, done, arg);
+
 	travel->task.fn = arrive;
 	memstore->under_way++;
 	loop_defer(memstore->loop, &travel->task);
@@ -508,6 +522,15 @@ static double rate(struct store *store)
 }
 
 static const struct store_ops ops = { .submit = submit, .rate = rate };
+
+void memstore_do(struct memstore *memstore, const struct store_request *request, store_done *done, void *arg)
+{
+	struct travel *travel = travel_new(memstore, request, done, arg);
+
+	carry_out(memstore, travel);
+	done(arg, &travel->reply);
+	travel_free(travel);
+}
 
 /* --- control --- */
 

@@ -23,6 +23,8 @@ void memstore_remove(struct memstore *memstore, const char *key);
 /* NULL: absent. Borrowed until the key changes. */
 const char *memstore_value(const struct memstore *memstore, const char *key);
 size_t memstore_size(const struct memstore *memstore);
+/* The `n`-th in the order of keys, below that size. Borrowed until the store changes. */
+struct store_record memstore_pair(const struct memstore *memstore, size_t n);
 
 /* --- the log --- */
 
@@ -84,6 +86,9 @@ struct memstore_fault {
 /* The first fault that matches a request is applied. */
 void memstore_add_fault(struct memstore *memstore, struct memstore_fault fault);
 void memstore_clear_faults(struct memstore *memstore);
+
+/* Carries a request out and answers it before this returns: no loop, no log, no faults. */
+void memstore_do(struct memstore *memstore, const struct store_request *request, store_done *done, void *arg);
 
 unsigned memstore_held(const struct memstore *memstore);
 /* Lets the one that is held longest go on; all of them. */

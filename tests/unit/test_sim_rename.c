@@ -1,0 +1,99 @@
+/* Names that one mount changes while the other and a foreign client write, make and remove what they name. */
+#include "sim.h"
+
+/* A has 'f' written before, and both mounts have seen it. */
+#define PLAIN_F                                                                  \
+	{                                                                        \
+		{                                                                \
+			.by = SIM_A, .verb = SIM_WRITE, .path = "f", .text = "0" \
+		}                                                                \
+	}
+#define PLAIN_F_AND_G                                                                 \
+	{                                                                             \
+		{ .by = SIM_A, .verb = SIM_WRITE, .path = "f", .text = "0" },         \
+			{ .by = SIM_A, .verb = SIM_WRITE, .path = "g", .text = "1" }, \
+	}
+#define TREE                                                                            \
+	{                                                                               \
+		{ .by = SIM_A, .verb = SIM_MKDIR, .path = "d" },                        \
+			{ .by = SIM_A, .verb = SIM_WRITE, .path = "d/x", .text = "0" }, \
+			{ .by = SIM_A, .verb = SIM_WRITE, .path = "d/y", .text = "1" }, \
+	}
+
+static const struct sim_case cases[] = {
+	{
+		.name = "a file renamed against whole content",
+		.before = PLAIN_F,
+		.ops = {
+			{ .by = SIM_A, .verb = SIM_RENAME, .stale = true, .path = "f", .to = "g" },
+			{ .by = SIM_B, .verb = SIM_WRITE, .path = "f", .text = "b" },
+		},
+		.present = { "f", "g" },
+		.crash = true,
+	},
+	{
+		.name = "a file renamed against appends",
+		.before = PLAIN_F,
+		.ops = {
+			{ .by = SIM_A, .verb = SIM_RENAME, .stale = true, .path = "f", .to = "g" },
+			{ .by = SIM_B, .verb = SIM_APPEND, .path = "f", .text = "b", .may_fail = { -ENOENT } },
+			{ .by = SIM_FOREIGN, .verb = SIM_PATCH, .path = "f", .text = "x" },
+		},
+		.present = { "f", "g" },
+		.crash = true,
+	},
+	{
+		.name = "a file renamed against unlink",
+		.before = PLAIN_F,
+		.ops = {
+			{ .by = SIM_A, .verb = SIM_RENAME, .stale = true, .path = "f", .to = "g", .may_fail = { -ENOENT } },
+			{ .by = SIM_B, .verb = SIM_UNLINK, .path = "f", .may_fail = { -ENOENT } },
+		},
+		.crash = true,
+	},
+	{
+		.name = "a file renamed over another against whole content of both",
+		.before = PLAIN_F_AND_G,
+		.ops = {
+			{ .by = SIM_A, .verb = SIM_RENAME, .stale = true, .path = "f", .to = "g" },
+			{ .by = SIM_B, .verb = SIM_WRITE, .path = "g", .text = "b" },
+			{ .by = SIM_FOREIGN, .verb = SIM_SET, .path = "f", .text = "x" },
+		},
+		.present = { "g" },
+		.crash = true,
+	},
+	{
+		.name = "a file renamed to two names at once",
+		.before = PLAIN_F,
+		.ops = {
+			{ .by = SIM_A, .verb = SIM_RENAME, .stale = true, .path = "f", .to = "g", .may_fail = { -ENOENT } },
+			{ .by = SIM_B, .verb = SIM_RENAME, .stale = true, .path = "f", .to = "h", .may_fail = { -ENOENT } },
+		},
+		.crash = true,
+	},
+	{
+		.name = "a directory renamed against whole content and a creation below it",
+		.before = TREE,
+		.ops = {
+			{ .by = SIM_A, .verb = SIM_RENAME, .stale = true, .path = "d", .to = "e" },
+			{ .by = SIM_B, .verb = SIM_WRITE, .path = "d/x", .text = "b" },
+			{ .by = SIM_B, .verb = SIM_WRITE, .path = "d/z", .text = "c" },
+		},
+		.present = { "d/x", "e/x" },
+	},
+	{
+		.name = "a directory renamed against unlink below it",
+		.before = TREE,
+		.ops = {
+			{ .by = SIM_A, .verb = SIM_RENAME, .stale = true, .path = "d", .to = "e" },
+			{ .by = SIM_B, .verb = SIM_UNLINK, .path = "d/x", .may_fail = { -ENOENT } },
+			{ .by = SIM_FOREIGN, .verb = SIM_SET, .path = "d/y", .text = "x" },
+		},
+		.present = { "d/y", "e/y" },
+	},
+};
+
+int main(void)
+{
+	return sim_cases_run("rename", cases, sizeof(cases) / sizeof(*cases));
+}
