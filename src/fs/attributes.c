@@ -111,12 +111,17 @@ void node_apply_attributes(struct node *node)
 
 void node_apply_record(struct node *node, struct str value)
 {
+	int64_t before = node->mtime_ns;
+
 	node->record_known = true;
 	if (str_equal(buf_str(&node->record_value), value))
 		return;
 	if (buf_set(&node->record_value, value) < 0)
 		buf_clear(&node->record_value);
 	node_apply_attributes(node);
+	/* who writes in place changes nothing else that others look at */
+	if (node->file && node->own && node->mtime_ns != before)
+		value_doubt_chunks(node);
 }
 
 void attr_foreign_value(struct node *node)

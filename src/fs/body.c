@@ -69,6 +69,7 @@ static int body_make(const struct content *content, struct body **out)
 	if (!body)
 		return -ENOMEM;
 	body->refs = 1;
+	body->stub = content->stub;
 	body->memory = size;
 	for (unsigned i = 0; r == 0 && i <= content->part_count; i++) {
 		struct body_part *part = &body->parts[i];
@@ -218,4 +219,11 @@ uint64_t body_next_hole(const struct body *body, uint64_t offset)
 const struct body_part *body_first_chunks(const struct body *body)
 {
 	return body && body->part_count && body->parts[0].chunked ? &body->parts[0] : NULL;
+}
+
+uint32_t body_chunks(const struct body *body)
+{
+	const struct body_part *part = body_first_chunks(body);
+
+	return part ? (uint32_t)((part->size - 1) / part->chunk_size + 1) : 0;
 }

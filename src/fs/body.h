@@ -24,6 +24,7 @@ struct body_part {
 
 struct body {
 	unsigned refs;
+	bool stub;
 	uint64_t size;
 	size_t memory;                   /* bytes that it takes */
 	char hash[CONTENT_HASH_LEN + 1]; /* of the value it was made from */
@@ -66,5 +67,7 @@ uint64_t body_next_hole(const struct body *body, uint64_t offset);
 
 /* The first part where it is chunked: what a change in place keeps. NULL: it is not. */
 const struct body_part *body_first_chunks(const struct body *body);
+/* How many chunks, holes counted, that one has; 0 where it is not chunked. */
+uint32_t body_chunks(const struct body *body);
 
 #endif

@@ -249,10 +249,10 @@ int load_while_stored(struct node *node)
 	struct file *file = node->file;
 	int r;
 
-	if (!file || !file->opens || file->dirty || !file->stored)
+	if (!file || !file->stored || (file->dirty && !file->stub) || (!file->opens && !file->stub))
 		return 0;
 	r = value_load(node);
-	return r == -ESTALE || file->unreadable ? 0 : r;
+	return r == -ESTALE ? 0 : r;
 }
 
 static co_fn int unlink_locked(struct node *node)
@@ -275,6 +275,8 @@ static co_fn int unlink_locked(struct node *node)
 		node->checked_us = 0; /* it may be gone all the same: asked again */
 		return gone;
 	}
+	if (node->file->stored && !node->file->opens)
+		forget_ids(fs, NULL, buf_str(&before), buf_str(&key));
 	if (node->record_value.len) {
 		r = store_delete(fs->store, buf_str(&record), (struct store_expect){ .what = STORE_EXPECT_UNKNOWN });
 		if (r < 0 && r != -ENOENT)

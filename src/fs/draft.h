@@ -41,6 +41,7 @@ struct draft {
 	bool in_place;
 	bool has_id;
 	struct content_id id; /* of chunks that are sent */
+	uint32_t sent_chunks; /* behind the last one for which that was begun */
 	uint64_t changes;     /* grows with every change */
 	uint64_t dirty_bytes; /* in memory */
 	uint32_t last;        /* the chunk that was last written */

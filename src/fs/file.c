@@ -1,4 +1,4 @@
-/* Regular files: what programs write waits in memory and is committed as a whole.
+/* Regular files: what programs write waits in memory, as far as it is not too much, until it is committed.
  *
  * When: at the last close, at fsync, and at a close by a process that opened or wrote the file, if something was
  * written since the last commit. A shell's `echo x > f` creates the file, closes one copy of the descriptor before it
@@ -9,7 +9,6 @@
 
 #include "base/clock.h"
 #include "base/log.h"
-#include "base/utf8.h"
 #include "fs/listing.h"
 
 /* How often an append whose connection was lost is sent again where it surely did not arrive. */
@@ -17,18 +16,37 @@
 
 /* --- what waits --- */
 
-int file_make_dirty(struct node *node, struct str content)
+static void drop_draft(struct node *node)
+{
+	CLEANUP(buf_free) struct buf key = BUF_INIT;
+	struct draft *draft = STEAL(node->file->draft);
+
+	if (!draft)
+		return;
+	if (draft->has_id && (!node->parent || node_keys(node, &key, NULL) == 0))
+		forget_draft(node, draft, buf_str(&key));
+	draft_unref(draft);
+}
+
+static void set_draft(struct node *node, struct draft *draft)
 {
 	struct file *file = node->file;
-	int r = buf_set(&file->data, content);
 
-	if (r < 0)
-		return r;
 	if (!file->dirty)
 		file->stored_mtime_ns = node->mtime_ns;
+	drop_draft(node);
+	file->draft = draft;
 	file->dirty = true;
-	file->appended_from = SIZE_MAX;
-	file->data_seq++;
+	file->appended_from = UINT64_MAX;
+}
+
+int file_make_empty(struct node *node)
+{
+	struct draft *draft = draft_new(chunk_size_for(node->fs->config.max_value));
+
+	if (!draft)
+		return -ENOMEM;
+	set_draft(node, draft);
 	return 0;
 }
 
@@ -36,73 +54,85 @@ void file_forget_changes(struct node *node)
 {
 	struct file *file = node->file;
 
+	drop_draft(node);
 	file->dirty = false;
 	file->written = false;
-	file->appended_from = SIZE_MAX;
-	buf_free(&file->data);
+	file->appended_from = UINT64_MAX;
 }
 
 static void changed(struct node *node)
 {
-	node->file->data_seq++;
 	node->file->written = true;
 	attr_written(node);
-}
-
-/* Makes the content readable. What was removed here while it was open is read from memory alone; -ESTALE where it is not
- * there. */
-static co_fn int file_readable(struct node *node)
-{
-	struct file *file = node->file;
-
-	if (file->dirty)
-		return 0;
-	if (file->stored)
-		return value_load(node);
-	return file->have_value ? 0 : -ESTALE;
 }
 
 /* The content as a base for changes. */
 static co_fn int begin_change(struct node *node)
 {
 	struct file *file = node->file;
-	size_t base;
-	int r;
+	struct draft *draft;
+	struct body *body;
+	int r = file_readable(node);
 
-	if (file->dirty)
-		return 0;
-	r = file_readable(node);
 	if (r < 0 || file->dirty) /* another may have begun while this one waited */
 		return r;
-	base = value_bytes(node).len;
-	r = file_make_dirty(node, value_bytes(node));
-	if (r == 0 && !file->stub)
-		file->appended_from = base;
+	if (file->body)
+		body = body_ref(file->body);
+	else
+		r = body_new(buf_str(&file->value), &body);
+	if (r < 0)
+		return r;
+	draft = draft_new_on(body, chunk_size_for(node->fs->config.max_value));
+	body_unref(body);
+	if (!draft)
+		return -ENOMEM;
+	set_draft(node, draft);
+	if (!file->stub)
+		file->appended_from = file->size;
+	return 0;
+}
+
+/* Brings a chunk that is to be changed in part into memory. */
+static co_fn int load_chunk(struct node *node, uint32_t index)
+{
+	CLEANUP(buf_free) struct buf bytes = BUF_INIT;
+	struct draft *draft = draft_ref(node->file->draft);
+	uint64_t changes, start = index * draft->chunk_size;
+	int r;
+
+	do {
+		buf_clear(&bytes);
+		changes = draft->changes;
+		r = content_read(node, draft, start, draft_chunk_len(draft, index), &bytes);
+	} while (r == 0 && draft->changes != changes); /* as it is now, not in part as it was */
+	if (r == 0 && node->file->draft == draft)
+		r = draft_fill(draft, index, buf_str(&bytes));
+	draft_unref(draft);
 	return r;
 }
 
-static size_t pending_limit(const struct fs *fs)
+int file_prepare_change(struct node *node, uint64_t offset, uint64_t len)
 {
-	return fs->config.max_value > FILE_MAX_PENDING ? fs->config.max_value : FILE_MAX_PENDING;
+	uint32_t index;
+	int r;
+
+	for (;;) {
+		r = begin_change(node);
+		if (r < 0 || !draft_needs(node->file->draft, offset, len, &index))
+			return r;
+		r = load_chunk(node, index);
+		if (r < 0)
+			return r;
+	}
+}
+
+void file_changed(struct node *node)
+{
+	node->file->appended_from = UINT64_MAX;
+	changed(node);
 }
 
 /* --- commit --- */
-
-/* A PATCH concatenates for certain only plain text that is no JSON object, behind plain text; and the whole must not read
- * as a stub. */
-static bool can_append(const struct node *node)
-{
-	const struct file *file = node->file;
-	struct str tail;
-	size_t i = 0;
-
-	if (file->appended_from >= file->data.len || !file->stored)
-		return false;
-	tail = str_skip(buf_str(&file->data), file->appended_from);
-	while (i < tail.len && strchr(" \t\r\n", tail.p[i]))
-		i++;
-	return i < tail.len && tail.p[i] != '{' && content_is_plain(buf_str(&file->data), node->fs->config.max_value);
-}
 
 static co_fn int commit_append(struct node *node, struct str key, struct str base, struct str value)
 {
@@ -147,55 +177,37 @@ static void commit_failed(struct node *node, int err)
 	node_invalidate(node);
 }
 
-void file_committed(struct node *node, struct str value, uint64_t data_seq, size_t length, bool appended)
+/* *in_place: the value is what it was. */
+static co_fn int commit_once(struct node *node, bool *in_place)
 {
-	struct file *file = node->file;
-
-	file->stored = true;
-	if (value_set_here(node, value) < 0)
-		value_drop(node); /* no memory: it is read again */
-	if (appended)
-		node->checked_us = 0; /* others may have appended before: read again at the next open */
-	if (file->data_seq == data_seq)
-		file_forget_changes(node);
-	else if (file->appended_from != SIZE_MAX)
-		file->appended_from = length;
-}
-
-static co_fn int commit_once(struct node *node)
-{
-	CLEANUP(buf_free) struct buf key = BUF_INIT;
-	CLEANUP(buf_free) struct buf value = BUF_INIT;
 	CLEANUP(buf_free) struct buf before = BUF_INIT;
-	struct file *file = node->file;
-	struct store_expect expect = value_expect(node);
-	uint64_t data_seq = file->data_seq;
-	size_t length = file->data.len;
-	bool append = can_append(node);
-	int r = node_keys(node, &key, NULL);
+	CLEANUP(commit_deinit) struct commit commit = { 0 };
+	struct store_expect expect;
+	int r = commit_prepare(node, &commit);
 
-	if (r == 0)
-		r = content_encode(buf_str(&file->data), node->fs->config.max_value, &value);
-	if (r == 0)
-		r = buf_set(&before, expect.value); /* the cached value may be dropped meanwhile */
+	if (r < 0)
+		return r;
+	expect = value_expect(node);
+	r = buf_set(&before, expect.value); /* the cached value may be dropped meanwhile */
 	if (r < 0)
 		return r;
 	expect.value = buf_str(&before);
-	r = attr_before_value(node, buf_str(&value));
+	if (!commit.in_place)
+		r = attr_before_value(node, buf_str(&commit.value));
 	if (r < 0)
 		return r;
-	if (append) {
-		struct str base = str_of(value.p, file->appended_from);
-
-		r = commit_append(node, buf_str(&key), base, buf_str(&value));
-	} else {
-		r = store_set(node->fs->store, buf_str(&key), buf_str(&value), expect);
-	}
+	if (commit.append)
+		r = commit_append(node, buf_str(&commit.key), str_of(commit.value.p, commit.base),
+				  buf_str(&commit.value));
+	else if (!commit.in_place)
+		r = store_set(node->fs->store, buf_str(&commit.key), buf_str(&commit.value), expect);
 	if (r == -ENOENT)
 		r = -EIO; /* a change is never answered so by a server in its senses */
-	if (r == 0)
-		file_committed(node, buf_str(&value), data_seq, length, append);
-	return r;
+	if (r < 0)
+		return r;
+	commit_done(node, &commit, buf_str(&before));
+	*in_place = commit.in_place;
+	return 0;
 }
 
 int file_commit(struct node *node)
@@ -210,11 +222,17 @@ int file_commit(struct node *node)
 	node_lock(node);
 	/* what has no name any more ends with its last close */
 	while (r == 0 && node->file->dirty && !node_is_unlinked(node)) {
-		r = commit_once(node);
+		bool in_place = false;
+
+		r = commit_once(node, &in_place);
+		if (r == -EAGAIN) {
+			r = 0; /* it is another draft by now */
+			continue;
+		}
 		if (r < 0 && r != -ENOMEM)
 			commit_failed(node, r);
 		if (r == 0)
-			r = attr_after_value(node);
+			r = in_place ? attr_after_chunks(node) : attr_after_value(node);
 	}
 	node_unlock(node);
 	tree_shared_end(fs);
@@ -242,7 +260,7 @@ static pid_t process_of(pid_t thread)
 	return process;
 }
 
-static void remember_pid(struct fs_handle *handle, pid_t pid)
+void handle_wrote(struct fs_handle *handle, pid_t pid)
 {
 	for (unsigned i = 0; i < handle->pid_count; i++)
 		if (handle->pids[i] == pid)
@@ -288,7 +306,7 @@ static struct fs_handle *handle_new(struct node *node, int flags, pid_t pid)
 	if (node->file)
 		node->file->opens++;
 	if ((flags & O_ACCMODE) != O_RDONLY)
-		remember_pid(handle, pid);
+		handle_wrote(handle, pid);
 	return handle;
 }
 
@@ -308,7 +326,7 @@ static int truncate_on_open(struct node *node, int flags)
 
 	if (!(flags & O_TRUNC) || (flags & O_ACCMODE) == O_RDONLY)
 		return 0;
-	r = file_make_dirty(node, str_of("", 0));
+	r = file_make_empty(node);
 	if (r == 0)
 		attr_written(node);
 	return r;
@@ -356,7 +374,7 @@ static int new_file(struct node *dir, struct str name, mode_t mode, const struct
 		return r;
 	r = node_keys(node, &key, NULL);
 	if (r == 0)
-		r = file_make_dirty(node, str_of("", 0));
+		r = file_make_empty(node);
 	if (r == 0)
 		r = attr_new_file(node, dir, mode, maker);
 	if (r < 0) {
@@ -408,58 +426,66 @@ int fs_create(struct fs *fs, uint64_t parent, struct str name, mode_t mode, int 
 	return 0;
 }
 
-int fs_read(struct fs_handle *handle, uint64_t offset, size_t size, struct buf *out)
+/* `offset` is where an append turns out to go. */
+static co_fn int prepare_write(struct fs_handle *handle, uint64_t *offset, size_t len, bool append)
 {
 	struct node *node = handle->node;
-	struct str bytes;
+	uint64_t limit;
 	int r;
 
-	buf_clear(out);
-	r = file_readable(node);
-	if (r < 0)
-		return r;
-	bytes = value_bytes(node);
-	if (offset >= bytes.len)
-		return 0;
-	bytes = str_skip(bytes, offset);
-	return buf_add(out, bytes.p, bytes.len < size ? bytes.len : size);
+	do {
+		r = begin_change(node);
+		if (r < 0)
+			return r;
+		if (append)
+			*offset = node->file->draft->size;
+		limit = draft_size_limit(node->file->draft);
+		if (*offset > limit || len > limit - *offset)
+			return -EFBIG;
+		r = file_prepare_change(node, *offset, len);
+	} while (r == 0 && append && node->file->draft->size != *offset);
+	return r;
 }
 
-int fs_write(struct fs_handle *handle, uint64_t offset, struct str data, pid_t pid)
+static co_fn int write_at(struct fs_handle *handle, uint64_t offset, struct str data, pid_t pid, bool append)
 {
 	CLEANUP(buf_free) struct buf copy = BUF_INIT;
 	struct node *node = handle->node;
 	struct file *file = node->file;
-	bool append = handle->flags & O_APPEND;
 	uint64_t told = offset;
+	uint32_t index;
 	int r = 0;
 
-	if (!file->dirty) {
+	if (append && file->draft)
+		offset = file->draft->size;
+	if (!file->draft || draft_needs(file->draft, offset, data.len, &index)) {
 		/* the bytes lie in a buffer that the next request overwrites */
 		r = buf_set(&copy, data);
-		if (r == 0)
-			r = begin_change(node);
 		data = buf_str(&copy);
 	}
+	if (r == 0)
+		r = prepare_write(handle, &offset, data.len, append);
+	if (r == 0)
+		r = draft_write(file->draft, offset, data);
 	if (r < 0)
 		return r;
-	if (append)
-		offset = file->data.len;
-	if (offset > pending_limit(node->fs) || data.len > pending_limit(node->fs) - offset)
-		return -EFBIG;
-	if (offset + data.len > file->data.len)
-		r = buf_resize(&file->data, offset + data.len);
-	if (r < 0)
-		return r;
-	if (data.len)
-		memcpy(file->data.p + offset, data.p, data.len);
 	if (!append)
-		file->appended_from = SIZE_MAX;
+		file->appended_from = UINT64_MAX;
 	changed(node);
-	remember_pid(handle, pid);
+	handle_wrote(handle, pid);
 	if (append && told != offset)
 		node_invalidate(node); /* the kernel put the bytes where it thought the end was */
-	return 0;
+	return commit_is_due(node) ? commit_early(node) : 0;
+}
+
+int fs_write(struct fs_handle *handle, uint64_t offset, struct str data, pid_t pid)
+{
+	return write_at(handle, offset, data, pid, handle->flags & O_APPEND);
+}
+
+int fs_write_pages(struct fs_handle *handle, uint64_t offset, struct str data)
+{
+	return write_at(handle, offset, data, 0, false);
 }
 
 int fs_flush(struct fs_handle *handle, pid_t pid)
@@ -478,6 +504,18 @@ int fs_fsync(struct fs_handle *handle)
 	return r < 0 ? r : attr_commit(handle->node);
 }
 
+/* What was removed here while it was open: now nobody reads it any more. */
+static void end_unlinked(struct node *node)
+{
+	struct file *file = node->file;
+
+	if (file->opens != 1 || !node_is_unlinked(node) || file->stored)
+		return;
+	if (file->have_value)
+		forget_ids(node->fs, NULL, buf_str(&file->value), STR(""));
+	file_forget_changes(node);
+}
+
 void fs_release(struct fs_handle *handle)
 {
 	bool writable = (handle->flags & O_ACCMODE) != O_RDONLY;
@@ -485,6 +523,7 @@ void fs_release(struct fs_handle *handle)
 	/* a reader that goes does not send what another is in the middle of writing */
 	if ((writable || handle->node->file->opens == 1) && file_commit(handle->node) < 0)
 		log_debug("the last close of a file found nobody to tell of its loss");
+	end_unlinked(handle->node);
 	handle_free(handle);
 }
 
@@ -519,17 +558,15 @@ int file_resize(struct node *node, uint64_t size)
 	struct file *file = node->file;
 	int r;
 
-	if (size > pending_limit(node->fs))
-		return -EFBIG;
 	if (size == 0 && !file->dirty)
-		r = file_make_dirty(node, str_of("", 0));
+		r = file_make_empty(node);
 	else
 		r = begin_change(node);
-	if (r == 0)
-		r = buf_resize(&file->data, size);
 	if (r < 0)
 		return r;
-	file->appended_from = SIZE_MAX;
-	changed(node);
+	if (size > draft_size_limit(file->draft))
+		return -EFBIG;
+	draft_resize(file->draft, size);
+	file_changed(node);
 	return 0;
 }

@@ -116,6 +116,7 @@ void fs_free(struct fs *fs)
 		free(handle);
 	}
 	nodes_free(fs);
+	chunks_free(fs);
 	buf_free(&fs->reserved);
 	buf_free(&fs->layout_key);
 	free(fs);
@@ -346,12 +347,16 @@ void fs_set_read_only(struct fs *fs, bool on)
 
 struct fs_figures fs_figures(const struct fs *fs)
 {
-	struct fs_figures figures = { .nodes = HASH_CNT(by_id, fs->by_id), .handles = fs->handles };
+	struct fs_figures figures = {
+		.nodes = HASH_CNT(by_id, fs->by_id),
+		.handles = fs->handles,
+		.background = fs->background,
+	};
 	struct node *node, *next;
 
 	HASH_ITER(by_id, fs->by_id, node, next)
 		if (node->file && node->file->dirty)
-			figures.dirty_bytes += node->file->data.len;
+			figures.dirty_bytes += node->file->draft->dirty_bytes;
 	return figures;
 }
 

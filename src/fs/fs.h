@@ -66,6 +66,7 @@ struct fs_handle;
 
 struct fs_figures {
 	uint64_t nodes, handles, dirty_bytes;
+	uint64_t background; /* what goes on without a program that waits for it */
 };
 
 /* 0 or -ENOMEM, -EINVAL. `store` and `notify`'s arg are borrowed. No requests yet. */
@@ -157,6 +158,18 @@ co_fn CHECKED int fs_create(struct fs *fs, uint64_t parent, struct str name, mod
 co_fn CHECKED int fs_read(struct fs_handle *handle, uint64_t offset, size_t size, struct buf *out);
 /* All or nothing. */
 co_fn CHECKED int fs_write(struct fs_handle *handle, uint64_t offset, struct str data, pid_t pid);
+
+/* Pages that were changed through a mapping: at their place, also where the handle appends. */
+co_fn CHECKED int fs_write_pages(struct fs_handle *handle, uint64_t offset, struct str data);
+
+/* fallocate(2): mode 0, FALLOC_FL_KEEP_SIZE, and with it FALLOC_FL_PUNCH_HOLE; FALLOC_FL_ZERO_RANGE; others -EOPNOTSUPP. No
+ * room is set aside: a store has no known size. */
+co_fn CHECKED int fs_fallocate(struct fs_handle *handle, int mode, uint64_t offset, uint64_t len, pid_t pid);
+/* lseek(2) with SEEK_DATA or SEEK_HOLE. -ENXIO. */
+co_fn CHECKED int fs_lseek(struct fs_handle *handle, uint64_t offset, int whence, uint64_t *out);
+/* copy_file_range(2): bytes copied, fewer at the end of what is read. */
+co_fn CHECKED int fs_copy_range(struct fs_handle *from, uint64_t from_offset, struct fs_handle *to, uint64_t to_offset,
+				size_t len, pid_t pid, size_t *copied);
 
 /* close(2) by one process: commits what was written since the last commit, if `pid` opened or wrote it. */
 co_fn CHECKED int fs_flush(struct fs_handle *handle, pid_t pid);

@@ -18,7 +18,9 @@
 #include "base/list.h"
 #include "base/tree.h"
 #include "fs/attr.h"
+#include "fs/chunks.h"
 #include "fs/content.h"
+#include "fs/draft.h"
 #include "fs/fs.h"
 #include "fs/journal.h"
 #include "fs/layout.h"
@@ -26,11 +28,17 @@
 #include "fs/record.h"
 #include "fs/walk.h"
 
-/* What is not yet committed of one file may have this many bytes, or max_value if that is more. */
-#define FILE_MAX_PENDING (1024u * 1024)
+/* Of one file so many changed bytes wait in memory, or so many chunks if that is more; beyond that whole chunks go to the
+ * store. */
+#define FILE_MAX_PENDING (4u * 1024 * 1024)
+#define FILE_MAX_PENDING_CHUNKS 8
 
-/* Values kept in memory that can be read again. */
+/* Content that is not plain and has at most this many bytes is in the stub itself, if that fits a value. */
+#define INLINE_MOST (16u * 1024)
+
+/* Values and chunks kept in memory that can be read again. */
 #define VALUE_CACHE_BYTES (64u * 1024 * 1024)
+#define CHUNK_CACHE_BYTES (32u * 1024 * 1024)
 
 /* The longest name that the kernel takes from a FUSE filesystem. */
 #define NAME_BYTES_MAX 1024
@@ -54,11 +62,13 @@ struct file {
 	/* what the store holds, as far as is known */
 	bool stored;     /* the key exists */
 	bool have_value; /* `value` is in memory; else only size and hash are */
-	bool unreadable; /* the content lies in chunks, which this version cannot fetch */
 	struct buf value;
-	struct buf bytes; /* the content, where the value is a stub; else empty */
+	struct body *body; /* of `value`, where that is a stub; else NULL */
 	bool stub;
-	uint64_t size; /* of the content */
+	bool damaged; /* and the log says so */
+	bool own_id; /* this mount made the id of the stored chunks and has not renamed the file since: nobody shares it */
+	uint64_t alone_us; /* when `i/` was last asked, and named no other holder of the id; 0: never */
+	uint64_t size;     /* of the content */
 	char hash[CONTENT_HASH_LEN + 1];
 	uint64_t version;        /* grows with every change of the content */
 	uint64_t kernel_version; /* that the kernel's pages are from; 0: none */
@@ -69,11 +79,10 @@ struct file {
 	/* what a program here has changed and the store does not hold yet */
 	unsigned opens; /* handles */
 	bool dirty;
-	bool written; /* by write or ftruncate, not only by creation or O_TRUNC, since the last commit */
-	struct buf data;
+	bool written;            /* by write or ftruncate, not only by creation or O_TRUNC, since the last commit */
+	struct draft *draft;     /* while dirty */
 	int64_t stored_mtime_ns; /* of what the store holds */
-	uint64_t data_seq;       /* grows with every change of `data` */
-	size_t appended_from;    /* all changes lie behind this offset and were appends; SIZE_MAX: they were not */
+	uint64_t appended_from;  /* all changes lie behind this offset and were appends; UINT64_MAX: they were not */
 
 	struct node *lru_prev, *lru_next; /* while have_value */
 	bool in_lru;
@@ -182,7 +191,9 @@ struct fs {
 	struct co_queue tree_free;
 
 	struct node *lru; /* head: longest unused */
-	size_t value_bytes;
+	struct chunk *chunks, *chunk_lru;
+	size_t value_bytes; /* of both */
+	size_t chunk_bytes;
 	uint64_t handles;
 	struct fs_handle *open; /* the same as a list */
 	struct loop_timer sweep;
@@ -214,6 +225,7 @@ struct fs_handle {
 	unsigned pid_count;
 	pid_t pids[HANDLE_MAX_PIDS]; /* threads, as the kernel names them */
 	bool any_pid;                /* more than fit: every process commits */
+	uint64_t read_to;            /* where its last read ended */
 };
 
 static inline uint64_t fs_tick(struct fs *fs)
@@ -298,11 +310,54 @@ void value_remember_time(struct node *node);
 void value_drop(struct node *node);
 /* The store has it no more, and programs may still read it: it stays in memory as long as the node. */
 void value_keep(struct node *node);
-/* Makes the stored content readable: one GET, shared by all who wait. -ESTALE: the key is gone. -EIO: in chunks. */
+/* Brings the value at the node's key: one GET, shared by all who wait. -ESTALE: the key is gone. */
 co_fn CHECKED int value_load(struct node *node);
-/* Content as the programs here see it; after value_load, or dirty. */
-struct str value_bytes(const struct node *node);
+/* The same from the store, whatever is known. */
+co_fn CHECKED int value_reload(struct node *node);
 struct store_expect value_expect(const struct node *node);
+/* Chunks of the stored content were changed here, and nothing else. */
+void value_touch_here(struct node *node);
+/* The record says that another mount changed the content and not the value: chunks in place. */
+void value_doubt_chunks(struct node *node);
+/* Frees what has not been used for longest, but not the value of `node`, until all fits. */
+void cache_trim(struct fs *fs, const struct node *node);
+
+/* --- read.c --- */
+
+/* Makes the content readable. What was removed here while it was open is read from memory alone; -ESTALE where it is not
+ * there. */
+co_fn CHECKED int file_readable(struct node *node);
+/* Appends up to `len` bytes of content to *out: of the file as programs here see it, or of a draft of it (not NULL). Fewer at
+ * the end. -EIO where the content is damaged, -ESTALE where it was replaced elsewhere. */
+co_fn CHECKED int content_read(struct node *node, struct draft *draft, uint64_t offset, uint64_t len, struct buf *out);
+
+/* --- commit.c --- */
+
+/* The content of a file on its way to the store: prepare, SET of `value` at the key (where it is to be), done. */
+struct commit {
+	struct draft *draft;
+	struct buf key;
+	struct buf value;
+	uint64_t captured;
+	uint64_t size;
+	bool in_place; /* the value is what the key holds already: chunks alone have changed */
+	bool append;   /* a PATCH of what is behind `base` makes the value of what the key holds */
+	size_t base;
+};
+
+/* Makes the value of a dirty file, with the node locked; chunks are sent. -EFBIG; errors of the store. */
+co_fn CHECKED int commit_prepare(struct node *node, struct commit *commit);
+/* The store holds `value` at the node's key, instead of `before` (empty: not known, or nothing). */
+co_fn void commit_done(struct node *node, struct commit *commit, struct str before);
+void commit_deinit(struct commit *commit);
+/* True if too much of a file waits in memory; then its chunks are sent. */
+bool commit_is_due(const struct node *node);
+co_fn CHECKED int commit_early(struct node *node);
+/* The value `before` at `key`, which was of this file, has been replaced by its present one, or deleted (then `file` is NULL):
+ * chunks that nothing names go later. */
+/* Chunks that were sent of a draft and that no stub names, where it is dropped. */
+void forget_draft(struct node *node, const struct draft *draft, struct str key);
+void forget_ids(struct fs *fs, const struct file *file, struct str before, struct str key);
 
 /* --- listing.c: directories as the store has them --- */
 
@@ -320,12 +375,15 @@ co_fn CHECKED int dir_list(struct node *dir, bool whole);
 co_fn CHECKED int file_commit(struct node *node);
 /* Changes the size of what programs here see. -EFBIG. */
 co_fn CHECKED int file_resize(struct node *node, uint64_t size);
-CHECKED int file_make_dirty(struct node *node, struct str content);
+/* Empty from now on: what it was is replaced as a whole. */
+CHECKED int file_make_empty(struct node *node);
+/* A process has a part in what is changed by the handle: its close commits. */
+void handle_wrote(struct fs_handle *handle, pid_t pid);
+/* Makes it dirty, with all that a change of these bytes needs in memory; until the next wait. */
+co_fn CHECKED int file_prepare_change(struct node *node, uint64_t offset, uint64_t len);
+/* The draft was changed, not by an append. */
+void file_changed(struct node *node);
 void file_forget_changes(struct node *node);
-/* The store holds `value`, which the first `length` bytes of what was to be written gave when `data_seq` was its number. By a
- * PATCH (appended) the store may hold more. */
-void file_committed(struct node *node, struct str value, uint64_t data_seq, size_t length, bool appended);
-
 /* --- tree.c: locks --- */
 co_fn void queue_wait(struct co_queue *queue);
 co_fn void mutex_lock(struct co_mutex *mutex);

@@ -59,7 +59,7 @@ struct node *node_new_file(struct fs *fs)
 		return NULL;
 	}
 	node->file = file;
-	file->appended_from = SIZE_MAX;
+	file->appended_from = UINT64_MAX;
 	node->mode = S_IFREG | (0666 & ~fs->config.umask);
 	return node;
 }
@@ -113,7 +113,7 @@ static void node_free(struct node *node)
 		HASH_DELETE(by_ino, fs->by_ino, node);
 	if (node->file) {
 		value_drop(node);
-		buf_free(&node->file->data);
+		draft_unref(node->file->draft);
 		free(node->file);
 	}
 	if (node->dir) {
@@ -440,7 +440,7 @@ uint64_t node_size(const struct node *node)
 		return node->special->target.len;
 	if (!node->file)
 		return 0;
-	return node->file->dirty ? node->file->data.len : node->file->size;
+	return node->file->dirty ? node->file->draft->size : node->file->size;
 }
 
 static struct timespec timespec_of(int64_t ns)

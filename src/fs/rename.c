@@ -22,8 +22,7 @@ struct move {
 	struct buf old;        /* as it stands at the old one */
 	struct buf attributes; /* the record as it will stand; empty: none */
 	uint64_t attr_changes;
-	uint64_t data_seq;
-	size_t length; /* of the data */
+	struct commit commit; /* where it is dirty */
 	bool dirty;
 };
 
@@ -36,6 +35,7 @@ static void move_deinit(struct move *move)
 	buf_free(&move->value);
 	buf_free(&move->old);
 	buf_free(&move->attributes);
+	commit_deinit(&move->commit);
 }
 
 static int prepare_record(struct move *move, struct node *node)
@@ -73,12 +73,13 @@ static co_fn int move_prepare(struct move *move, struct node *node, struct node 
 	if (r < 0)
 		return r;
 	move->dirty = file->dirty;
-	move->data_seq = file->data_seq;
-	move->length = file->data.len;
-	if (file->dirty)
-		r = content_encode(buf_str(&file->data), fs->config.max_value, &move->value);
-	else
+	if (file->dirty) {
+		r = commit_prepare(node, &move->commit);
+		if (r == 0)
+			r = buf_set(&move->value, buf_str(&move->commit.value));
+	} else {
 		r = buf_set(&move->value, buf_str(&file->value));
+	}
 	return r < 0 ? r : prepare_record(move, node);
 }
 
@@ -153,6 +154,8 @@ static int move_here(struct move *move, struct node *node, struct node *target, 
 		state_rename(fs->config.state, buf_str(&move->key), buf_str(&move->new_key));
 	if (target) {
 		attr_drop(target);
+		if (target->file && !target->file->opens)
+			forget_ids(fs, NULL, buf_str(&target->file->value), buf_str(&move->new_key));
 		if (target->file)
 			value_keep(target);
 		node_changed_here(target);
@@ -169,7 +172,7 @@ static int move_here(struct move *move, struct node *node, struct node *target, 
 	node->file->stored = true;
 	node->wait.bind |= move->dirty;
 	if (move->dirty)
-		file_committed(node, buf_str(&move->value), move->data_seq, move->length, false);
+		commit_done(node, &move->commit, buf_str(&move->old));
 	else if (value_set_here(node, buf_str(&move->value)) < 0)
 		value_drop(node);
 	node->mtime_ns = mtime;

@@ -81,7 +81,8 @@ struct store_expect {
 	enum {
 		STORE_EXPECT_UNKNOWN,
 		STORE_EXPECT_ABSENT,
-		STORE_EXPECT_VALUE
+		STORE_EXPECT_VALUE,
+		STORE_EXPECT_ANY /* whatever it holds is to be replaced */
 	} what;
 	struct str value;
 };

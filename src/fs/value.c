@@ -5,6 +5,11 @@
 #include "base/clock.h"
 #include "fs/internal.h"
 
+static size_t value_memory(const struct file *file)
+{
+	return file->value.len + (file->body ? file->body->memory : 0);
+}
+
 static void lru_remove(struct node *node)
 {
 	struct fs *fs = node->fs;
@@ -14,7 +19,7 @@ static void lru_remove(struct node *node)
 		return;
 	DL_DELETE2(fs->lru, node, file->lru_prev, file->lru_next);
 	file->in_lru = false;
-	fs->value_bytes -= file->value.len + file->bytes.len;
+	fs->value_bytes -= value_memory(file);
 }
 
 static void lru_add(struct node *node)
@@ -25,8 +30,15 @@ static void lru_add(struct node *node)
 	lru_remove(node);
 	DL_APPEND2(fs->lru, node, file->lru_prev, file->lru_next);
 	file->in_lru = true;
-	fs->value_bytes += file->value.len + file->bytes.len;
-	while (fs->value_bytes > VALUE_CACHE_BYTES && fs->lru != node)
+	fs->value_bytes += value_memory(file);
+	cache_trim(fs, node);
+}
+
+/* Chunks first: a large file that is read once would drive all values out. */
+void cache_trim(struct fs *fs, const struct node *node)
+{
+	chunks_trim(fs);
+	while (fs->value_bytes > VALUE_CACHE_BYTES && fs->lru && fs->lru != node)
 		value_drop(fs->lru);
 }
 
@@ -37,7 +49,7 @@ void value_drop(struct node *node)
 	lru_remove(node);
 	file->have_value = false;
 	buf_free(&file->value);
-	buf_free(&file->bytes);
+	body_unref(STEAL(file->body));
 }
 
 void value_keep(struct node *node)
@@ -46,29 +58,24 @@ void value_keep(struct node *node)
 	node->file->stored = false;
 }
 
-/* Reads the value into size, stub, bytes. */
+/* Reads the value into size, stub, body. */
 static int decode(struct file *file)
 {
-	struct content *content = malloc(sizeof(*content));
-	int r;
+	struct body *body = NULL;
+	int r = 0;
 
-	if (!content)
-		return -ENOMEM;
-	r = content_decode(buf_str(&file->value), content);
-	if (r == 0) {
-		file->stub = content->stub;
-		file->size = content_size(content);
-		file->unreadable = false;
-		buf_free(&file->bytes);
-		if (content->stub)
-			r = content_bytes(content, &file->bytes);
-		if (r == -EOPNOTSUPP) {
-			file->unreadable = true;
-			r = 0;
-		}
-	}
-	free(content);
-	return r;
+	if (str_starts(buf_str(&file->value), STR(CONTENT_MAGIC)))
+		r = body_new(buf_str(&file->value), &body);
+	if (r < 0)
+		return r;
+	body_unref(STEAL(file->body));
+	file->stub = body && body->stub;
+	if (file->stub)
+		file->body = body;
+	else
+		body_unref(body);
+	file->size = file->stub ? file->body->size : file->value.len;
+	return 0;
 }
 
 void value_remember_time(struct node *node)
@@ -131,6 +138,7 @@ static int take(struct node *node, struct str value, char hash[CONTENT_HASH_LEN 
 	}
 	file->have_value = true;
 	file->stored = true;
+	file->damaged = false;
 	lru_add(node);
 	return 0;
 }
@@ -155,6 +163,8 @@ int value_apply(struct node *node, struct str value, uint64_t seq)
 		return 0;
 	memcpy(file->hash, hash, sizeof(hash));
 	file->version++;
+	file->own_id = false;
+	file->alone_us = 0;
 	if (file->dirty) {
 		file->stored_mtime_ns = clock_real_ns();
 		return 0; /* the programs here see their own content, and its time */
@@ -183,6 +193,37 @@ int value_set_here(struct node *node, struct str value)
 	node_changed_here(node);
 	value_remember_time(node);
 	return 0;
+}
+
+void value_touch_here(struct node *node)
+{
+	struct file *file = node->file;
+	bool kernel_has_it = file->kernel_version == file->version;
+
+	file->version++;
+	if (kernel_has_it)
+		file->kernel_version = file->version;
+	node_changed_here(node);
+	value_remember_time(node);
+}
+
+void value_doubt_chunks(struct node *node)
+{
+	struct file *file = node->file;
+
+	if (!file->body)
+		return;
+	for (unsigned i = 0; i < file->body->part_count; i++)
+		if (file->body->parts[i].chunked)
+			chunk_drop_all(node->fs, &file->body->parts[i].id);
+	file->version++;
+	node_invalidate(node);
+}
+
+int value_reload(struct node *node)
+{
+	value_drop(node);
+	return value_load(node);
 }
 
 int value_load(struct node *node)
@@ -221,16 +262,7 @@ int value_load(struct node *node)
 			return r;
 	}
 	lru_add(node);
-	return file->unreadable ? -EIO : 0;
-}
-
-struct str value_bytes(const struct node *node)
-{
-	const struct file *file = node->file;
-
-	if (file->dirty)
-		return buf_str(&file->data);
-	return buf_str(file->stub ? &file->bytes : &file->value);
+	return 0;
 }
 
 struct store_expect value_expect(const struct node *node)

@@ -55,14 +55,13 @@ static bool is_json_object(struct str text)
 
 static co_fn int get_number(struct node *node, struct buf *out)
 {
+	CLEANUP(buf_free) struct buf text = BUF_INIT;
 	int64_t number;
-	int r = node->file ? 0 : -ENODATA;
+	int r = node->file ? content_read(node, NULL, 0, NUMBER_BYTES + 1, &text) : -ENODATA;
 
-	if (r == 0 && !node->file->dirty)
-		r = value_load(node);
 	if (r < 0)
 		return r;
-	return parse_number(value_bytes(node), &number) ? buf_set(out, value_bytes(node)) : -ENODATA;
+	return parse_number(buf_str(&text), &number) ? buf_set(out, buf_str(&text)) : -ENODATA;
 }
 
 int verb_get(struct node *node, struct str name, struct buf *out)

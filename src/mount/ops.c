@@ -377,9 +377,13 @@ static void op_read(fuse_req_t req, fuse_ino_t id, size_t size, off_t offset, st
 static void run_write(struct request *request)
 {
 	size_t size = request->name.len;
-	int r = fs_write(request->handle, request->offset, request->name, request->thread);
 	fuse_req_t req;
+	int r;
 
+	if (request->pages)
+		r = fs_write_pages(request->handle, request->offset, request->name);
+	else
+		r = fs_write(request->handle, request->offset, request->name, request->thread);
 	if (r < 0) {
 		answer_error(request, r);
 		return;
@@ -399,6 +403,86 @@ static void op_write(fuse_req_t req, fuse_ino_t id, const char *data, size_t siz
 	request->handle = handle_of(file);
 	request->name = str_of(data, size);
 	request->offset = (uint64_t)offset;
+	request->pages = file->writepage;
+	ops_request_start(request);
+}
+
+static void run_fallocate(struct request *request)
+{
+	answer_error(request,
+		     fs_fallocate(request->handle, request->flags, request->offset, request->size, request->thread));
+}
+
+static void op_fallocate(fuse_req_t req, fuse_ino_t id, int mode, off_t offset, off_t size, struct fuse_file_info *file)
+{
+	struct request *request = ops_request_new(req, id, run_fallocate);
+
+	if (!request)
+		return;
+	request->handle = handle_of(file);
+	request->flags = mode;
+	request->offset = (uint64_t)offset;
+	request->size = (size_t)size;
+	ops_request_start(request);
+}
+
+static void run_lseek(struct request *request)
+{
+	uint64_t found;
+	int r = fs_lseek(request->handle, request->offset, request->flags, &found);
+	fuse_req_t req;
+
+	if (r < 0) {
+		answer_error(request, r);
+		return;
+	}
+	req = answer_take(request);
+	if (req)
+		fuse_reply_lseek(req, (off_t)found);
+}
+
+static void op_lseek(fuse_req_t req, fuse_ino_t id, off_t offset, int whence, struct fuse_file_info *file)
+{
+	struct request *request = ops_request_new(req, id, run_lseek);
+
+	if (!request)
+		return;
+	request->handle = handle_of(file);
+	request->flags = whence;
+	request->offset = (uint64_t)offset;
+	ops_request_start(request);
+}
+
+static void run_copy_range(struct request *request)
+{
+	size_t copied;
+	fuse_req_t req;
+	int r = fs_copy_range(request->handle, request->offset, request->to, request->to_offset, request->size,
+			      request->thread, &copied);
+
+	if (r < 0) {
+		answer_error(request, r);
+		return;
+	}
+	req = answer_take(request);
+	if (req)
+		fuse_reply_write(req, copied);
+}
+
+static void op_copy_range(fuse_req_t req, fuse_ino_t id, off_t offset, struct fuse_file_info *file, fuse_ino_t to_id,
+			  off_t to_offset, struct fuse_file_info *to, size_t size, int flags)
+{
+	struct request *request = ops_request_new(req, id, run_copy_range);
+
+	(void)to_id;
+	(void)flags;
+	if (!request)
+		return;
+	request->handle = handle_of(file);
+	request->offset = (uint64_t)offset;
+	request->to = handle_of(to);
+	request->to_offset = (uint64_t)to_offset;
+	request->size = size;
 	ops_request_start(request);
 }
 
@@ -615,6 +699,9 @@ const struct fuse_lowlevel_ops mount_ops = {
 	.create = op_create,
 	.read = op_read,
 	.write = op_write,
+	.fallocate = op_fallocate,
+	.lseek = op_lseek,
+	.copy_file_range = op_copy_range,
 	.flush = op_flush,
 	.fsync = op_fsync,
 	.release = op_release,

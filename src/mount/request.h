@@ -18,6 +18,9 @@ struct request {
 	/* in the session's buffer: valid until the first wait only; what is called copies them */
 	struct str name, new_name;
 	struct fs_handle *handle;
+	struct fs_handle *to; /* copies */
+	uint64_t to_offset;
+	bool pages; /* a write of the kernel's own */
 	mode_t mode;
 	dev_t device;
 	int flags;

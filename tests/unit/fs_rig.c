@@ -151,6 +151,21 @@ int op_write(struct call *call)
 	return fs_write(call->args.handle, call->args.offset, call->args.data, pid_of(call));
 }
 
+int op_write_pages(struct call *call)
+{
+	return fs_write_pages(call->args.handle, call->args.offset, call->args.data);
+}
+
+int op_fallocate(struct call *call)
+{
+	return fs_fallocate(call->args.handle, call->args.flags, call->args.offset, call->args.size, pid_of(call));
+}
+
+int op_lseek(struct call *call)
+{
+	return fs_lseek(call->args.handle, call->args.offset, call->args.flags, &call->offset);
+}
+
 int op_flush(struct call *call)
 {
 	return fs_flush(call->args.handle, pid_of(call));
@@ -232,6 +247,7 @@ int end(struct call *call)
 	rig->entry = call->entry;
 	rig->handle = call->handle;
 	rig->keep_cache = call->keep_cache;
+	rig->offset = call->offset;
 	buf_free(&rig->out);
 	rig->out = buf_take(&call->out);
 	if (!rig->out.p)
@@ -401,10 +417,18 @@ static void make_fs(struct rig *rig)
 	assert_int_equal(fs_new(rig->loop, memstore_store(rig->ms), &rig->config, &notify, &rig->fs), 0);
 }
 
-void rig_restart(struct rig *rig)
+/* Reading ahead has nobody who waits for it. */
+static void end_fs(struct rig *rig)
 {
 	assert_null(rig->calls);
+	while (fs_figures(rig->fs).background)
+		loop_once(rig->loop);
 	fs_free(rig->fs);
+}
+
+void rig_restart(struct rig *rig)
+{
+	end_fs(rig);
 	make_fs(rig);
 	memstore_log_clear(rig->ms);
 	rig_notes_clear(rig);
@@ -446,8 +470,7 @@ int rig_teardown(void **state)
 {
 	struct rig *rig = *state;
 
-	assert_null(rig->calls);
-	fs_free(rig->fs);
+	end_fs(rig);
 	state_close(rig->state);
 	memstore_free(rig->ms);
 	loop_free(rig->loop);

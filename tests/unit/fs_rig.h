@@ -46,6 +46,7 @@ struct rig {
 	struct fs_entry entry;
 	struct fs_handle *handle;
 	bool keep_cache;
+	uint64_t offset;
 	struct buf out;
 };
 
@@ -73,6 +74,7 @@ struct call {
 	struct fs_entry entry;
 	struct fs_handle *handle;
 	bool keep_cache;
+	uint64_t offset;
 	struct buf out;
 };
 
@@ -88,6 +90,9 @@ int op_open(struct call *call);
 int op_create(struct call *call);
 int op_read(struct call *call);
 int op_write(struct call *call);
+int op_write_pages(struct call *call);
+int op_fallocate(struct call *call); /* args.flags: the mode */
+int op_lseek(struct call *call);     /* args.flags: whence; leaves the place in rig->offset */
 int op_flush(struct call *call);
 int op_fsync(struct call *call);
 int op_release(struct call *call);

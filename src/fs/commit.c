@@ -1,0 +1,587 @@
+/* Changed content on its way to the store.
+ *
+ * Whole new content: chunks under a new id, then one SET of the key. In place, where the first part of what is stored is
+ * chunks: those that were touched, and a SET of the stub where that has become another. Small content is a value alone. All
+ * with the node locked; programs go on writing meanwhile, and what they write stays for the next commit. */
+#include <errno.h>
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "fs/base64.h"
+#include "fs/ids.h"
+#include "fs/internal.h"
+#include "fs/removal.h"
+
+/* Behind the former end of a file that was written in place and made shorter again, so many chunks are looked for. */
+#define CUT_MOST 4096
+
+void commit_deinit(struct commit *commit)
+{
+	draft_unref(STEAL(commit->draft));
+	buf_free(&commit->key);
+	buf_free(&commit->value);
+}
+
+/* --- sending --- */
+
+struct sender {
+	struct node *node;
+	struct draft *draft;
+	uint64_t size; /* of the content when it was captured */
+	unsigned under_way;
+	struct co_queue ended;
+	int err;
+};
+
+struct sending {
+	struct sender *sender;
+	uint32_t index;
+};
+
+static uint64_t chunk_length(uint64_t chunk_size, uint64_t size, uint64_t start)
+{
+	if (start >= size)
+		return 0;
+	return size - start < chunk_size ? size - start : chunk_size;
+}
+
+/* As long as the stub says, also where programs have made the file shorter by now. */
+static co_fn int send_chunk(struct sender *sender, uint32_t index)
+{
+	CLEANUP(buf_free) struct buf bytes = BUF_INIT;
+	CLEANUP(buf_free) struct buf taken = BUF_INIT;
+	struct draft *draft = sender->draft;
+	struct fs *fs = sender->node->fs;
+	struct content_id id = draft->id;
+	uint64_t changed = draft->changes, start = index * draft->chunk_size;
+	uint64_t len = chunk_length(draft->chunk_size, sender->size, start);
+	int r;
+
+	/* never shorter than the stub that still stands says */
+	if (draft->in_place && chunk_length(draft->chunk_size, draft->base->parts[0].size, start) > len)
+		len = chunk_length(draft->chunk_size, draft->base->parts[0].size, start);
+	r = content_read(sender->node, draft, start, len, &bytes);
+	if (r == 0)
+		r = buf_resize(&bytes, len);
+	if (r == 0)
+		r = chunk_send(fs, &id, index, buf_str(&bytes));
+	if (r == 0)
+		r = draft_sent(draft, index, len, changed, &taken);
+	if (r == 0 && taken.p && buf_resize(&taken, len) == 0)
+		chunk_keep(fs, &id, index, &taken);
+	return r;
+}
+
+static void sending_run(void *arg)
+{
+	struct sending *sending = arg;
+	struct sender *sender = sending->sender;
+	int r = send_chunk(sender, sending->index);
+
+	if (r < 0 && sender->err == 0)
+		sender->err = r;
+	free(sending);
+	sender->under_way--;
+	co_queue_wake_all(&sender->ended);
+}
+
+static co_fn void sender_add(struct sender *sender, uint32_t index)
+{
+	struct sending *sending;
+
+	while (sender->under_way >= CHUNK_WINDOW)
+		queue_wait(&sender->ended);
+	sending = malloc(sizeof(*sending));
+	if (!sending) {
+		sender->err = -ENOMEM;
+		return;
+	}
+	*sending = (struct sending){ .sender = sender, .index = index };
+	if (index >= sender->draft->sent_chunks)
+		sender->draft->sent_chunks = index + 1;
+	sender->under_way++;
+	if (co_start(sender->node->fs->loop, sending_run, sending) < 0)
+		sending_run(sending); /* no memory for another: one after the other */
+}
+
+static co_fn int sender_end(struct sender *sender)
+{
+	while (sender->under_way)
+		queue_wait(&sender->ended);
+	return sender->err;
+}
+
+/* What is in memory, but not the chunk `except` (UINT32_MAX: none). */
+static co_fn int send_dirty(struct sender *sender, uint32_t except)
+{
+	const struct slot *slot = draft_next_dirty(sender->draft, 0);
+
+	while (slot && !sender->err && slot->index * sender->draft->chunk_size < sender->size) {
+		uint32_t index = slot->index;
+
+		if (index != except)
+			sender_add(sender, index);
+		slot = draft_next_dirty(sender->draft, index + 1);
+	}
+	return sender_end(sender);
+}
+
+/* --- holes --- */
+
+struct hole_list {
+	struct hole *holes;
+	size_t count, room;
+};
+
+static int hole_add(struct hole_list *list, uint32_t first, uint32_t count)
+{
+	if (list->count == list->room) {
+		size_t room = list->room ? 2 * list->room : 16;
+		struct hole *holes = reallocarray(list->holes, room, sizeof(*holes));
+
+		if (!holes)
+			return -ENOMEM;
+		list->holes = holes;
+		list->room = room;
+	}
+	list->holes[list->count++] = (struct hole){ first, count };
+	return 0;
+}
+
+static int find_holes(const struct draft *draft, struct hole_list *list)
+{
+	uint32_t chunks = draft_chunks(draft), at = 0;
+	int r = 0;
+
+	while (r == 0 && at < chunks) {
+		uint32_t data = draft_next_data(draft, at);
+
+		if (data > at)
+			r = hole_add(list, at, data - at);
+		at = data < chunks ? data + 1 : chunks;
+	}
+	return r;
+}
+
+static int print_holes(const struct hole_list *list, struct buf *text)
+{
+	int r = 0;
+
+	buf_clear(text);
+	for (size_t i = 0; r == 0 && i < list->count; i++)
+		r = buf_printf(text, "%s%u+%u", i ? "," : "", list->holes[i].first, list->holes[i].count);
+	return r;
+}
+
+/* Takes out all holes of the least size there is: zeros are stored for them. */
+static void fill_smallest(struct hole_list *list)
+{
+	uint32_t smallest = UINT32_MAX;
+	size_t kept = 0;
+
+	for (size_t i = 0; i < list->count; i++)
+		if (list->holes[i].count < smallest)
+			smallest = list->holes[i].count;
+	for (size_t i = 0; i < list->count; i++)
+		if (list->holes[i].count > smallest)
+			list->holes[kept++] = list->holes[i];
+	list->count = kept;
+}
+
+static int encode_stub(const struct draft *draft, struct str holes, struct buf *value)
+{
+	CLEANUP_FREE struct content *content = calloc(1, sizeof(*content));
+
+	if (!content)
+		return -ENOMEM;
+	content->stub = true;
+	content->part_count = 1;
+	content->parts[0] = (struct content_part){
+		.kind = CONTENT_CHUNKS,
+		.size = draft->size,
+		.id = draft->id,
+		.chunk_size = draft->chunk_size,
+		.encoding = CONTENT_BASE64,
+		.holes = holes,
+	};
+	return content_encode_stub(content, value);
+}
+
+/* The stub of what the draft is now, which fits a value, and the holes that it names. */
+static int make_stub(const struct node *node, const struct draft *draft, struct hole_list *holes, struct buf *value)
+{
+	CLEANUP(buf_free) struct buf text = BUF_INIT;
+	size_t max_value = node->fs->config.max_value;
+	int r = find_holes(draft, holes);
+
+	while (r == 0) {
+		r = print_holes(holes, &text);
+		if (r == 0)
+			r = encode_stub(draft, buf_str(&text), value);
+		if (r < 0 || value->len <= max_value)
+			break;
+		if (holes->count == 0)
+			return -EFBIG;
+		fill_smallest(holes);
+	}
+	return r;
+}
+
+static co_fn int send_all(struct sender *sender, const struct hole_list *holes, uint32_t chunks)
+{
+	size_t hole = 0;
+
+	for (uint32_t i = 0; i < chunks && !sender->err; i++) {
+		if (hole < holes->count && i == holes->holes[hole].first) {
+			i += holes->holes[hole++].count - 1;
+			continue;
+		}
+		if (draft_plan(sender->draft, i) != DRAFT_STORED)
+			sender_add(sender, i);
+	}
+	return sender_end(sender);
+}
+
+/* --- place --- */
+
+/* True if the key holds what the draft was made from. */
+static co_fn int base_still_stands(struct node *node, const struct draft *draft, bool *stands)
+{
+	CLEANUP(buf_free) struct buf key = BUF_INIT;
+	CLEANUP(buf_free) struct buf now = BUF_INIT;
+	char hash[CONTENT_HASH_LEN + 1];
+	int r = node_keys(node, &key, NULL);
+
+	*stands = false;
+	if (r == 0)
+		r = store_get(node->fs->store, buf_str(&key), &now);
+	if (r == 0)
+		r = content_hash(buf_str(&now), hash);
+	if (r == 0)
+		*stands = strcmp(hash, draft->base->hash) == 0;
+	return r == -ENOENT ? 0 : r;
+}
+
+/* An id that another live name may have is not written in place. */
+static co_fn int leave_shared_place(struct node *node, struct draft *draft)
+{
+	CLEANUP(buf_free) struct buf key = BUF_INIT;
+	struct id_holders holders = { 0 };
+	struct fs *fs = node->fs;
+	struct file *file = node->file;
+	uint64_t now = clock_now_us();
+	int r;
+
+	if (!draft->in_place || file->own_id || node_is_unlinked(node) ||
+	    (file->alone_us && now - file->alone_us < fs->config.ttl_us))
+		return 0;
+	r = node_keys(node, &key, NULL);
+	if (r == 0)
+		r = id_find_holders(&fs->layout, &draft->id, STR(""), buf_str(&key), &holders);
+	if (r < 0 && r != -EUCLEAN)
+		return r;
+	if (r == -EUCLEAN || holders.held)
+		draft_leave_place(draft);
+	else
+		file->alone_us = now;
+	return 0;
+}
+
+/* Less is left than would have to be removed: what is left goes under a new id, and all of the old one later. */
+static bool mostly_cut(const struct draft *draft)
+{
+	return draft->size < draft->base->parts[0].size / 2;
+}
+
+static co_fn int prepare_id(struct node *node, struct draft *draft)
+{
+	int r = layout_ensure(node->fs);
+
+	if (r == 0)
+		r = leave_shared_place(node, draft);
+	if (r == 0 && !draft->has_id) {
+		r = content_id_new(clock_real_ns() / (CLOCK_NS_PER_S / 1000), &draft->id);
+		draft->has_id = r == 0;
+		draft->sent_chunks = 0;
+	}
+	return r;
+}
+
+/* --- the three forms --- */
+
+/* A PATCH concatenates for certain only plain text that is no JSON object, behind plain text. */
+static bool can_append(const struct file *file, struct str bytes)
+{
+	struct str tail;
+	size_t i = 0;
+
+	if (file->appended_from >= bytes.len || !file->stored || file->stub)
+		return false;
+	tail = str_skip(bytes, file->appended_from);
+	while (i < tail.len && strchr(" \t\r\n", tail.p[i]))
+		i++;
+	return i < tail.len && tail.p[i] != '{';
+}
+
+/* Content that is known not to be plain, without reading the rest of it. */
+static bool surely_binary(const struct draft *draft)
+{
+	const struct slot *slot = draft_next_dirty(draft, 0);
+
+	for (; slot; slot = draft_next_dirty(draft, slot->index + 1))
+		if (slot->bytes.len < draft_chunk_len(draft, slot->index) || memchr(slot->bytes.p, 0, slot->bytes.len))
+			return true;
+	return draft_next_data(draft, 0) != 0;
+}
+
+/* Content as a value alone, if that can be: commit->value is empty where it cannot. */
+static co_fn int as_value(struct node *node, struct commit *commit)
+{
+	CLEANUP(buf_free) struct buf bytes = BUF_INIT;
+	struct draft *draft = commit->draft;
+	size_t max_value = node->fs->config.max_value;
+	int r;
+
+	if (commit->size > max_value || (commit->size > INLINE_MOST && surely_binary(draft)))
+		return 0;
+	r = buf_reserve(&bytes, commit->size);
+	if (r == 0)
+		r = content_read(node, draft, 0, commit->size, &bytes);
+	if (r < 0)
+		return r;
+	commit->size = bytes.len; /* another may have made it shorter meanwhile */
+	if (content_is_plain(buf_str(&bytes), max_value)) {
+		commit->append = can_append(node->file, buf_str(&bytes));
+		commit->base = commit->append ? node->file->appended_from : 0;
+		commit->value = buf_take(&bytes);
+		return 0;
+	}
+	if (bytes.len > INLINE_MOST)
+		return 0;
+	r = content_encode(buf_str(&bytes), max_value, &commit->value);
+	return r == -EFBIG ? 0 : r;
+}
+
+static co_fn int touched_chunks(struct node *node, struct commit *commit)
+{
+	struct sender sender = { .node = node, .draft = commit->draft, .size = commit->size };
+
+	commit->in_place = true;
+	return send_dirty(&sender, UINT32_MAX);
+}
+
+static co_fn int as_chunks(struct node *node, struct commit *commit)
+{
+	struct sender sender = { .node = node, .draft = commit->draft };
+	struct draft *draft = commit->draft;
+	struct hole_list holes = { 0 };
+	bool stands = true;
+	int r = prepare_id(node, draft);
+
+	/* between several writers the last one wins, with its whole content under an id of its own */
+	if (r == 0 && draft->in_place && !draft_keeps_stub(draft))
+		r = base_still_stands(node, draft, &stands);
+	if (r == 0 && draft->in_place && mostly_cut(draft))
+		stands = false;
+	if (r == 0 && !stands) {
+		draft_leave_place(draft);
+		r = prepare_id(node, draft);
+	}
+	if (r < 0)
+		return r;
+	/* from here on it is this very content, whatever was written while the store was asked */
+	commit->captured = draft_capture(draft);
+	commit->size = sender.size = draft->size;
+	if (draft->in_place && draft_keeps_stub(draft))
+		return touched_chunks(node, commit);
+	if (draft->size == 0)
+		return content_encode(STR(""), node->fs->config.max_value, &commit->value);
+	r = make_stub(node, draft, &holes, &commit->value);
+	if (r == 0)
+		r = send_all(&sender, &holes, draft_chunks(draft));
+	free(holes.holes);
+	return r;
+}
+
+int commit_prepare(struct node *node, struct commit *commit)
+{
+	struct file *file = node->file;
+	int r = node_keys(node, &commit->key, NULL);
+
+	if (r < 0)
+		return r;
+	if (file->stored && file->stub && !file->have_value) {
+		r = value_load(node); /* which chunks go */
+		if (r < 0 && r != -ESTALE)
+			return r;
+	}
+	if (!file->draft)
+		return -EAGAIN;
+	commit->draft = draft_ref(file->draft);
+	commit->captured = draft_capture(commit->draft);
+	commit->size = commit->draft->size;
+	r = as_value(node, commit);
+	if (r == 0 && !commit->value.len)
+		r = as_chunks(node, commit);
+	if (r == 0 && commit->in_place)
+		r = value_load(node);
+	if (r == 0 && commit->in_place)
+		r = buf_set(&commit->value, buf_str(&file->value));
+	return r;
+}
+
+/* --- afterwards --- */
+
+static bool names_id(const struct body *body, const struct content_id *id)
+{
+	for (unsigned i = 0; body && i < body->part_count; i++)
+		if (body->parts[i].chunked && memcmp(body->parts[i].id.hex, id->hex, CONTENT_ID_LEN) == 0)
+			return true;
+	return false;
+}
+
+void forget_ids(struct fs *fs, const struct file *file, struct str before, struct str key)
+{
+	struct body *body;
+
+	if (!str_starts(before, STR(CONTENT_MAGIC)) || body_new(before, &body) < 0)
+		return;
+	for (unsigned i = 0; i < body->part_count; i++) {
+		const struct body_part *part = &body->parts[i];
+
+		if (part->chunked && !(file && names_id(file->body, &part->id)))
+			removal_later(fs, &part->id, (uint32_t)((part->size - 1) / part->chunk_size + 1), key);
+	}
+	body_unref(body);
+}
+
+/* What was sent early and is in no stub. */
+void forget_draft(struct node *node, const struct draft *draft, struct str key)
+{
+	if (draft->has_id && !draft->in_place && !names_id(node->file->body, &draft->id))
+		removal_later(node->fs, &draft->id, draft->sent_chunks, key);
+}
+
+/* The draft goes on from what is stored now. */
+static bool rebase(struct node *node, const struct commit *commit)
+{
+	struct body *body = node->file->body ? body_ref(node->file->body) : NULL;
+	bool more;
+
+	if (commit->draft->changes == commit->captured)
+		more = false;
+	else if (!body && body_new(buf_str(&commit->value), &body) < 0)
+		return true; /* no memory: it is sent once more as it is */
+	else
+		more = draft_rebase(commit->draft, body, commit->captured);
+	body_unref(body);
+	return more;
+}
+
+static bool is_stored(const struct body *body, uint64_t start)
+{
+	const struct body_part *part = body_first_chunks(body);
+
+	return part && start < part->size && body_next_data(body, start) == start;
+}
+
+static co_fn int remove_unnamed(struct node *node, const struct commit *commit, const struct body *former,
+				const struct body *present)
+{
+	const struct draft *draft = commit->draft;
+	uint64_t chunk_size = draft->chunk_size, end = former->parts[0].size, at;
+	int r = 0;
+
+	for (at = body_next_data(former, 0); r == 0 && at < end; at = body_next_data(former, at + chunk_size))
+		if (!is_stored(present, at))
+			r = chunk_remove(node->fs, &draft->id, (uint32_t)(at / chunk_size));
+	at = body_chunks(former) * chunk_size;
+	end = draft->sent_chunks * chunk_size;
+	/* of a sparse file it is not known which were sent */
+	for (; r == 0 && at < end && end - at <= CUT_MOST * chunk_size; at += chunk_size)
+		if (!is_stored(present, at))
+			r = chunk_remove(node->fs, &draft->id, (uint32_t)(at / chunk_size));
+	return r;
+}
+
+/* In place: chunks that the former stub named, or that were sent since, and that the new one does not. Who still reads by the
+ * former one looks at the key again. */
+static co_fn void remove_cut(struct node *node, const struct commit *commit, struct str before)
+{
+	const struct draft *draft = commit->draft;
+	struct body *former = NULL, *present = node->file->body;
+
+	if (!draft->in_place || !names_id(present, &draft->id) || body_new(before, &former) < 0)
+		return;
+	body_ref(present);
+	if (body_first_chunks(former) && names_id(former, &draft->id) &&
+	    remove_unnamed(node, commit, former, present) < 0)
+		log_debug("chunks that were cut off are left to fsck.hpkvfs");
+	body_unref(present);
+	body_unref(former);
+}
+
+void commit_done(struct node *node, struct commit *commit, struct str before)
+{
+	struct file *file = node->file;
+	bool same = commit->in_place && str_equal(before, buf_str(&commit->value));
+
+	file->stored = true;
+	if (same)
+		value_touch_here(node);
+	else if (value_set_here(node, buf_str(&commit->value)) < 0)
+		value_drop(node); /* no memory: it is read again */
+	if (!same)
+		file->own_id = commit->draft->has_id && names_id(file->body, &commit->draft->id) &&
+			       (file->own_id || !commit->draft->in_place);
+	if (commit->append)
+		node->checked_us = 0; /* others may have appended before: read again at the next open */
+	if (!same)
+		remove_cut(node, commit, before);
+	forget_ids(node->fs, file, before, buf_str(&commit->key));
+	forget_draft(node, commit->draft, buf_str(&commit->key));
+	if (file->draft != commit->draft)
+		return; /* opened with O_TRUNC meanwhile */
+	if (!rebase(node, commit))
+		file_forget_changes(node);
+	else if (file->appended_from != UINT64_MAX)
+		file->appended_from = commit->size;
+}
+
+/* --- early --- */
+
+static uint64_t pending_limit(const struct draft *draft)
+{
+	uint64_t chunks = FILE_MAX_PENDING_CHUNKS * draft->chunk_size;
+
+	return chunks > FILE_MAX_PENDING ? chunks : FILE_MAX_PENDING;
+}
+
+bool commit_is_due(const struct node *node)
+{
+	const struct draft *draft = node->file->draft;
+
+	return draft && draft->dirty_bytes > pending_limit(draft) && draft->size > node->fs->config.max_value;
+}
+
+/* All but the chunk that was written last, which is likely to be written again. */
+int commit_early(struct node *node)
+{
+	struct draft *draft;
+	int r = 0;
+
+	node_lock(node);
+	if (commit_is_due(node)) {
+		struct sender sender = { .node = node, .draft = draft_ref(node->file->draft) };
+
+		draft = sender.draft;
+		r = prepare_id(node, draft);
+		draft_capture(draft);
+		sender.size = draft->size;
+		if (r == 0)
+			r = send_dirty(&sender, draft->last);
+		draft_unref(draft);
+	}
+	node_unlock(node);
+	return r;
+}

@@ -1,0 +1,641 @@
+/* Files larger than a value: which requests they cost, what the store holds then, and what of it is read back. */
+#include "fs_rig.h"
+
+#include <linux/falloc.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "fs/content.h"
+
+/* From RIG_MAX_VALUE: 3072 / 4 * 3, of which 4096 is not a multiple. */
+#define CHUNK 2304
+
+#define FS_KEY ".hpkvfs/fs"
+
+static uint32_t seed = 1;
+
+static uint32_t below(uint32_t limit)
+{
+	seed = seed * 1103515245 + 12345;
+	return (seed >> 8) % limit;
+}
+
+/* Bytes that are not plain. */
+static struct buf noise(size_t len)
+{
+	struct buf bytes = BUF_INIT;
+
+	assert_int_equal(buf_resize(&bytes, len), 0);
+	for (size_t i = 0; i < len; i++)
+		bytes.p[i] = (char)below(256);
+	if (len)
+		bytes.p[0] = '\0';
+	return bytes;
+}
+
+static int write_bytes(struct rig *rig, struct fs_handle *handle, uint64_t offset, struct str bytes)
+{
+	return run(rig, op_write, .handle = handle, .offset = offset, .data = bytes);
+}
+
+static void put_file(struct rig *rig, const char *path, struct str bytes)
+{
+	struct fs_handle *handle = open_file(rig, path, O_WRONLY | O_CREAT | O_TRUNC);
+
+	assert_int_equal(write_bytes(rig, handle, 0, bytes), 0);
+	assert_int_equal(close_file(rig, handle), 0);
+}
+
+static void assert_file(struct rig *rig, const char *path, struct str bytes)
+{
+	struct fs_handle *handle = open_file(rig, path, O_RDONLY);
+
+	assert_int_equal(run(rig, op_read, .handle = handle, .size = bytes.len + 100), 0);
+	assert_int_equal(rig->out.len, bytes.len);
+	assert_true(str_equal(buf_str(&rig->out), bytes));
+	assert_int_equal(run(rig, op_release, .handle = handle), 0);
+}
+
+/* The layout's version is there already: it is no part of what is counted. */
+static void prepare(struct rig *rig)
+{
+	memstore_put(rig->ms, FS_KEY, "{\"v\":1,\"delimiter\":\"/\"}");
+	assert_int_equal(run(rig, op_start), 0);
+	memstore_log_clear(rig->ms);
+}
+
+/* The only part of the stub at `key`; its holes point into the store's value. */
+static struct content_part part_of(struct rig *rig, const char *key)
+{
+	static struct content content;
+	const char *value = memstore_value(rig->ms, key);
+
+	assert_non_null(value);
+	assert_int_equal(content_decode(str_c(value), &content), 0);
+	assert_true(content.stub);
+	assert_int_equal(content.part_count, 1);
+	assert_int_equal(content.parts[0].kind, CONTENT_CHUNKS);
+	return content.parts[0];
+}
+
+static const char *chunk_of(struct rig *rig, const char *key, unsigned index)
+{
+	char name[100];
+	struct content_part part = part_of(rig, key);
+
+	snprintf(name, sizeof(name), ".hpkvfs/c/%s/%08x", part.id.hex, index);
+	return memstore_value(rig->ms, name);
+}
+
+/* --- requests --- */
+
+static void a_new_file_is_its_chunks_and_a_set(void **state)
+{
+	struct rig *rig = *state;
+	CLEANUP(buf_free) struct buf bytes = noise(4 * CHUNK + 5);
+	struct fs_handle *handle;
+
+	prepare(rig);
+	handle = open_file(rig, "f", O_WRONLY | O_CREAT);
+	memstore_log_clear(rig->ms);
+	assert_int_equal(write_bytes(rig, handle, 0, buf_str(&bytes)), 0);
+	assert_int_equal(close_file(rig, handle), 0);
+	assert_int_equal(memstore_entry(rig->ms, 5)->key.len, 1); /* the switch comes last */
+	assert_requests(rig, 0, 6, 0, 0, 0);
+	assert_int_equal(part_of(rig, "f").size, bytes.len);
+	assert_int_equal(part_of(rig, "f").chunk_size, CHUNK);
+	rig_restart(rig);
+	assert_file(rig, "f", buf_str(&bytes));
+	assert_requests(rig, 5, 0, 0, 0, 2);
+	assert_file(rig, "f", buf_str(&bytes));
+	assert_no_requests(rig);
+}
+
+static void a_replaced_file_has_a_new_id(void **state)
+{
+	struct rig *rig = *state;
+	CLEANUP(buf_free) struct buf first = noise(3 * CHUNK), second = noise(2 * CHUNK);
+	struct content_id id;
+
+	prepare(rig);
+	put_file(rig, "f", buf_str(&first));
+	id = part_of(rig, "f").id;
+	memstore_log_clear(rig->ms);
+	put_file(rig, "f", buf_str(&second));
+	assert_requests(rig, 0, 3, 0, 0, 0);
+	assert_string_not_equal(part_of(rig, "f").id.hex, id.hex);
+	assert_file(rig, "f", buf_str(&second));
+}
+
+static void a_change_in_place_is_the_chunks_it_touches(void **state)
+{
+	struct rig *rig = *state;
+	CLEANUP(buf_free) struct buf bytes = noise(100 * CHUNK);
+	struct fs_handle *handle;
+
+	prepare(rig);
+	put_file(rig, "f", buf_str(&bytes));
+	rig_restart(rig);
+	handle = open_file(rig, "f", O_WRONLY);
+	memstore_log_clear(rig->ms);
+	memset(bytes.p + 50 * CHUNK - 5, 'x', 10);
+	assert_int_equal(write_bytes(rig, handle, 50 * CHUNK - 5, STR("xxxxxxxxxx")), 0);
+	assert_requests(rig, 2, 0, 0, 0, 0);
+	assert_int_equal(close_file(rig, handle), 0);
+	/* the first change in place asks who else has the id, and that it knows the layout */
+	assert_int_equal(memstore_count(rig->ms, STORE_SET), 2);
+	memstore_log_clear(rig->ms);
+	assert_file(rig, "f", buf_str(&bytes)); /* 98 and, ahead, none twice */
+	assert_int_equal(memstore_count(rig->ms, STORE_GET), 98);
+	rig_restart(rig);
+	assert_file(rig, "f", buf_str(&bytes));
+}
+
+static void growth_is_the_last_chunk_and_the_new_ones(void **state)
+{
+	struct rig *rig = *state;
+	CLEANUP(buf_free) struct buf bytes = noise(3 * CHUNK + 7);
+	struct fs_handle *handle;
+	struct content_id id;
+
+	prepare(rig);
+	put_file(rig, "f", buf_str(&bytes));
+	id = part_of(rig, "f").id;
+	handle = open_file(rig, "f", O_WRONLY | O_APPEND);
+	memstore_log_clear(rig->ms);
+	assert_int_equal(buf_resize(&bytes, 5 * CHUNK), 0);
+	memset(bytes.p + 3 * CHUNK + 7, 'y', 2 * CHUNK - 7);
+	assert_int_equal(write_bytes(rig, handle, 0, str_skip(buf_str(&bytes), 3 * CHUNK + 7)), 0);
+	assert_int_equal(close_file(rig, handle), 0);
+	/* one GET: the key still holds what was read */
+	assert_requests(rig, 1, 3, 0, 0, 0);
+	assert_string_equal(part_of(rig, "f").id.hex, id.hex);
+	rig_restart(rig);
+	assert_file(rig, "f", buf_str(&bytes));
+}
+
+static void a_plain_file_that_grows_becomes_chunks_and_plain_again(void **state)
+{
+	struct rig *rig = *state;
+	CLEANUP(buf_free) struct buf text = BUF_INIT;
+	struct fs_handle *handle;
+
+	prepare(rig);
+	assert_int_equal(buf_resize(&text, RIG_MAX_VALUE + 1), 0);
+	memset(text.p, 'a', text.len);
+	put_file(rig, "f", str_of(text.p, RIG_MAX_VALUE - 1));
+	assert_int_equal(strlen(memstore_value(rig->ms, "f")), RIG_MAX_VALUE - 1);
+	memstore_log_clear(rig->ms);
+	assert_int_equal(append_file(rig, "f", "a"), 0);
+	assert_requests(rig, 0, 0, 1, 0, 0);
+	assert_int_equal(strlen(memstore_value(rig->ms, "f")), RIG_MAX_VALUE);
+	assert_int_equal(look(rig, "f"), 0); /* others may have appended before */
+	memstore_log_clear(rig->ms);
+	assert_int_equal(append_file(rig, "f", "a"), 0);
+	assert_requests(rig, 0, 3, 0, 0, 0);
+	assert_int_equal(part_of(rig, "f").size, RIG_MAX_VALUE + 1);
+	assert_file(rig, "f", buf_str(&text));
+	handle = open_file(rig, "f", O_WRONLY);
+	memstore_log_clear(rig->ms);
+	assert_int_equal(run(rig, op_setattr, .id = id_of(rig, "f"), .handle = handle,
+			     .change = { .set_size = true, .size = RIG_MAX_VALUE }),
+			 0);
+	assert_int_equal(close_file(rig, handle), 0);
+	assert_requests(rig, 0, 1, 0, 0, 0);
+	assert_int_equal(strlen(memstore_value(rig->ms, "f")), RIG_MAX_VALUE);
+}
+
+/* --- sparse --- */
+
+static void holes_are_not_stored(void **state)
+{
+	struct rig *rig = *state;
+	struct fs_handle *handle;
+
+	prepare(rig);
+	handle = open_file(rig, "f", O_RDWR | O_CREAT);
+	memstore_log_clear(rig->ms);
+	assert_int_equal(write_at(rig, handle, 10 * CHUNK + 3, "x"), 0);
+	assert_int_equal(run(rig, op_setattr, .id = id_of(rig, "f"), .handle = handle,
+			     .change = { .set_size = true, .size = (uint64_t)1 << 40 }),
+			 0);
+	assert_int_equal(run(rig, op_fsync, .handle = handle), 0);
+	assert_requests(rig, 0, 2, 0, 0, 0);
+	assert_int_equal(part_of(rig, "f").size, (uint64_t)1 << 40);
+	assert_true(str_starts(part_of(rig, "f").holes, STR("0+10,11+")));
+	for (int i = 0; i < 2; i++) {
+		assert_int_equal(run(rig, op_lseek, .handle = handle, .flags = SEEK_DATA), 0);
+		assert_int_equal(rig->offset, 10 * CHUNK);
+		assert_int_equal(run(rig, op_lseek, .handle = handle, .flags = SEEK_HOLE, .offset = 10 * CHUNK + 1), 0);
+		assert_int_equal(rig->offset, 11 * CHUNK);
+		assert_int_equal(run(rig, op_lseek, .handle = handle, .flags = SEEK_HOLE, .offset = 12 * CHUNK), 0);
+		assert_int_equal(rig->offset, 12 * CHUNK);
+		assert_int_equal(run(rig, op_lseek, .handle = handle, .flags = SEEK_DATA, .offset = 12 * CHUNK),
+				 -ENXIO);
+		assert_int_equal(run(rig, op_lseek, .handle = handle, .flags = SEEK_HOLE, .offset = UINT64_MAX),
+				 -ENXIO);
+		/* the same while it is dirty */
+		assert_int_equal(write_at(rig, handle, 10 * CHUNK + 3, "y"), 0);
+	}
+	assert_int_equal(close_file(rig, handle), 0);
+}
+
+static void a_punched_chunk_is_removed(void **state)
+{
+	struct rig *rig = *state;
+	CLEANUP(buf_free) struct buf bytes = noise(6 * CHUNK);
+	struct fs_handle *handle;
+
+	prepare(rig);
+	put_file(rig, "f", buf_str(&bytes));
+	handle = open_file(rig, "f", O_RDWR);
+	assert_int_equal(run(rig, op_fallocate, .handle = handle, .flags = FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
+			     .offset = CHUNK + 5, .size = 3 * CHUNK),
+			 0);
+	memset(bytes.p + CHUNK + 5, 0, 3 * CHUNK);
+	assert_int_equal(run(rig, op_fsync, .handle = handle), 0);
+	assert_str(part_of(rig, "f").holes, STR("2+2"));
+	assert_null(chunk_of(rig, "f", 2));
+	assert_null(chunk_of(rig, "f", 3));
+	assert_non_null(chunk_of(rig, "f", 4));
+	assert_file(rig, "f", buf_str(&bytes));
+	/* and written again */
+	memset(bytes.p + 2 * CHUNK + 1, 'z', 1);
+	assert_int_equal(write_at(rig, handle, 2 * CHUNK + 1, "z"), 0);
+	assert_int_equal(close_file(rig, handle), 0);
+	assert_str(part_of(rig, "f").holes, STR("3+1"));
+	rig_restart(rig);
+	assert_file(rig, "f", buf_str(&bytes));
+}
+
+/* More ranges than the line has room for: the smallest are stored as zeros. */
+static void a_stub_with_too_many_holes_fits(void **state)
+{
+	struct rig *rig = *state;
+	CLEANUP(buf_free) struct buf bytes = BUF_INIT;
+	struct fs_handle *handle;
+
+	prepare(rig);
+	assert_int_equal(buf_resize(&bytes, 2100 * CHUNK), 0);
+	handle = open_file(rig, "f", O_RDWR | O_CREAT);
+	for (unsigned i = 0; i < 700; i++) {
+		uint64_t at = (uint64_t)CHUNK * (3 * i + i % 2);
+
+		assert_int_equal(write_at(rig, handle, at, "x"), 0);
+		bytes.p[at] = 'x';
+	}
+	assert_int_equal(buf_resize(&bytes, CHUNK * (3 * 699 + 1) + 1), 0);
+	assert_int_equal(close_file(rig, handle), 0);
+	assert_true(strlen(memstore_value(rig->ms, "f")) <= RIG_MAX_VALUE);
+	rig_restart(rig);
+	assert_file(rig, "f", buf_str(&bytes));
+}
+
+/* --- damage and other writers --- */
+
+static void a_missing_chunk_is_an_error_of_its_file_alone(void **state)
+{
+	struct rig *rig = *state;
+	CLEANUP(buf_free) struct buf bytes = noise(5 * CHUNK);
+	char key[100];
+	struct fs_handle *handle;
+
+	prepare(rig);
+	put_file(rig, "f", buf_str(&bytes));
+	put_file(rig, "g", buf_str(&bytes));
+	snprintf(key, sizeof(key), ".hpkvfs/c/%s/00000002", part_of(rig, "f").id.hex);
+	for (int i = 0; i < 3; i++) {
+		if (i == 0)
+			memstore_remove(rig->ms, key);
+		else
+			memstore_put(rig->ms, key, i == 1 ? "no base64!" : "AAAA" /* too short */);
+		rig_restart(rig);
+		handle = open_file(rig, "f", O_RDWR);
+		assert_int_equal(run(rig, op_read, .handle = handle, .offset = 0, .size = 2 * CHUNK), 0);
+		assert_int_equal(rig->out.len, 2 * CHUNK);
+		assert_int_equal(run(rig, op_read, .handle = handle, .offset = 2 * CHUNK, .size = 1), -EIO);
+		assert_int_equal(run(rig, op_read, .handle = handle, .offset = 0, .size = 5 * CHUNK), -EIO);
+		assert_int_equal(write_at(rig, handle, 2 * CHUNK + 1, "x"), -EIO); /* never guessed */
+		assert_int_equal(run(rig, op_read, .handle = handle, .offset = 3 * CHUNK, .size = CHUNK), 0);
+		assert_str(buf_str(&rig->out), str_of(bytes.p + 3 * CHUNK, CHUNK));
+		assert_int_equal(close_file(rig, handle), 0);
+		assert_file(rig, "g", buf_str(&bytes));
+	}
+}
+
+static void a_reader_goes_on_where_the_file_was_replaced(void **state)
+{
+	struct rig *rig = *state;
+	CLEANUP(buf_free) struct buf first = noise(3 * CHUNK), second = noise(3 * CHUNK);
+	CLEANUP(buf_free) struct buf stub = BUF_INIT;
+	struct fs_handle *handle;
+	char key[100];
+
+	prepare(rig);
+	put_file(rig, "g", buf_str(&second));
+	assert_int_equal(buf_set(&stub, str_c(memstore_value(rig->ms, "g"))), 0);
+	put_file(rig, "f", buf_str(&first));
+	rig_restart(rig);
+	handle = open_file(rig, "f", O_RDONLY);
+	for (unsigned i = 0; i < 3; i++) {
+		snprintf(key, sizeof(key), ".hpkvfs/c/%s/%08x", part_of(rig, "f").id.hex, i);
+		memstore_remove(rig->ms, key);
+	}
+	memstore_put_str(rig->ms, STR("f"), buf_str(&stub));
+	assert_int_equal(run(rig, op_read, .handle = handle, .size = 3 * CHUNK), 0);
+	assert_str(buf_str(&rig->out), buf_str(&second));
+	assert_int_equal(close_file(rig, handle), 0);
+}
+
+static void growth_over_a_foreign_change_takes_a_new_id(void **state)
+{
+	struct rig *rig = *state;
+	CLEANUP(buf_free) struct buf bytes = noise(3 * CHUNK);
+	struct fs_handle *handle;
+	struct content_id id;
+
+	prepare(rig);
+	put_file(rig, "f", buf_str(&bytes));
+	id = part_of(rig, "f").id;
+	handle = open_file(rig, "f", O_WRONLY | O_APPEND);
+	assert_int_equal(write_at(rig, handle, 0, "more"), 0);
+	memstore_put(rig->ms, "f", "foreign");
+	assert_int_equal(close_file(rig, handle), 0);
+	assert_string_not_equal(part_of(rig, "f").id.hex, id.hex);
+	assert_int_equal(buf_add_str(&bytes, STR("more")), 0);
+	rig_restart(rig);
+	assert_file(rig, "f", buf_str(&bytes));
+}
+
+static void an_id_that_another_name_has_is_not_written_in_place(void **state)
+{
+	struct rig *rig = *state;
+	CLEANUP(buf_free) struct buf bytes = noise(3 * CHUNK), old = BUF_INIT;
+	CLEANUP(buf_free) struct buf names = BUF_INIT;
+	struct fs_handle *handle;
+	char key[100];
+
+	prepare(rig);
+	put_file(rig, "f", buf_str(&bytes));
+	assert_int_equal(buf_set(&old, buf_str(&bytes)), 0);
+	memstore_put(rig->ms, "g", memstore_value(rig->ms, "f"));
+	snprintf(key, sizeof(key), ".hpkvfs/i/%s", part_of(rig, "f").id.hex);
+	memstore_put(rig->ms, key, "{\"v\":1,\"names\":{\"f\":true,\"g\":true}}");
+	rig_restart(rig);
+	handle = open_file(rig, "f", O_WRONLY);
+	assert_int_equal(write_at(rig, handle, CHUNK, "new"), 0);
+	assert_int_equal(close_file(rig, handle), 0);
+	memcpy(bytes.p + CHUNK, "new", 3);
+	rig_restart(rig);
+	assert_file(rig, "f", buf_str(&bytes));
+	assert_file(rig, "g", buf_str(&old));
+}
+
+static void text_behind_a_stub_is_folded_by_a_change(void **state)
+{
+	struct rig *rig = *state;
+	CLEANUP(buf_free) struct buf bytes = noise(3 * CHUNK + 1), value = BUF_INIT;
+	struct fs_handle *handle;
+
+	prepare(rig);
+	put_file(rig, "f", buf_str(&bytes));
+	assert_int_equal(buf_set(&value, str_c(memstore_value(rig->ms, "f"))), 0);
+	assert_int_equal(buf_add_str(&value, STR("appended")), 0);
+	assert_int_equal(buf_add_str(&bytes, STR("appended")), 0);
+	memstore_put_str(rig->ms, STR("f"), buf_str(&value));
+	rig_restart(rig);
+	assert_file(rig, "f", buf_str(&bytes));
+	handle = open_file(rig, "f", O_WRONLY);
+	assert_int_equal(write_at(rig, handle, 5, "in place"), 0);
+	memcpy(bytes.p + 5, "in place", 8);
+	assert_int_equal(close_file(rig, handle), 0);
+	assert_int_equal(part_of(rig, "f").size, bytes.len);
+	rig_restart(rig);
+	assert_file(rig, "f", buf_str(&bytes));
+}
+
+/* --- early --- */
+
+static void what_waits_is_bounded(void **state)
+{
+	struct rig *rig = *state;
+	CLEANUP(buf_free) struct buf bytes = noise(256 * 1024);
+	struct fs_handle *handle;
+	uint64_t most = 0;
+
+	prepare(rig);
+	handle = open_file(rig, "f", O_RDWR | O_CREAT);
+	for (unsigned i = 0; i < 40; i++) {
+		assert_int_equal(write_bytes(rig, handle, i * bytes.len, buf_str(&bytes)), 0);
+		if (fs_figures(rig->fs).dirty_bytes > most)
+			most = fs_figures(rig->fs).dirty_bytes;
+	}
+	assert_in_range(most, 1, 5 << 20);
+	assert_not_stored(rig, "f");
+	/* what is out is read back, and changed */
+	assert_int_equal(write_at(rig, handle, CHUNK + 1, "changed"), 0);
+	assert_int_equal(run(rig, op_read, .handle = handle, .offset = CHUNK, .size = 20), 0);
+	assert_true(memcmp(rig->out.p + 1, "changed", 7) == 0 && rig->out.p[0] == bytes.p[CHUNK]);
+	assert_int_equal(close_file(rig, handle), 0);
+	rig_restart(rig);
+	handle = open_file(rig, "f", O_RDONLY);
+	for (unsigned i = 0; i < 40; i++) {
+		assert_int_equal(run(rig, op_read, .handle = handle, .offset = i * bytes.len, .size = bytes.len), 0);
+		if (i == 0)
+			memcpy(rig->out.p + CHUNK + 1, bytes.p + CHUNK + 1, 7);
+		assert_true(str_equal(buf_str(&rig->out), buf_str(&bytes)));
+	}
+	assert_int_equal(run(rig, op_release, .handle = handle), 0);
+}
+
+/* --- unlinked --- */
+
+static void an_unlinked_file_keeps_its_chunks_until_the_last_close(void **state)
+{
+	struct rig *rig = *state;
+	CLEANUP(buf_free) struct buf bytes = noise(4 * CHUNK);
+	struct fs_handle *handle;
+	char key[100];
+
+	rig->config.grace_us = 1000;
+	rig_restart(rig);
+	prepare(rig);
+	put_file(rig, "f", buf_str(&bytes));
+	snprintf(key, sizeof(key), ".hpkvfs/c/%s/00000003", part_of(rig, "f").id.hex);
+	rig_restart(rig);
+	handle = open_file(rig, "f", O_RDWR);
+	assert_int_equal(run(rig, op_unlink, .parent = FS_ROOT_ID, .name = "f"), 0);
+	rig_pass(1000000);
+	assert_int_equal(run(rig, op_read, .handle = handle, .size = bytes.len), 0);
+	assert_true(str_equal(buf_str(&rig->out), buf_str(&bytes)));
+	assert_int_equal(write_at(rig, handle, 5, "x"), 0);
+	assert_int_equal(run(rig, op_read, .handle = handle, .offset = 5, .size = 1), 0);
+	assert_string_equal(rig->out.p, "x");
+	assert_non_null(memstore_value(rig->ms, key));
+	assert_int_equal(close_file(rig, handle), 0);
+	while (memstore_value(rig->ms, key))
+		loop_once(rig->loop);
+}
+
+static void a_removed_file_leaves_no_chunks(void **state)
+{
+	struct rig *rig = *state;
+	CLEANUP(buf_free) struct buf bytes = noise(4 * CHUNK);
+
+	rig->config.grace_us = 1000;
+	rig_restart(rig);
+	prepare(rig);
+	put_file(rig, "f", buf_str(&bytes));
+	put_file(rig, "f", STR("small"));
+	put_file(rig, "f", buf_str(&bytes));
+	assert_int_equal(run(rig, op_unlink, .parent = FS_ROOT_ID, .name = "f"), 0);
+	while (memstore_size(rig->ms) > 1) /* the layout's version */
+		loop_once(rig->loop);
+}
+
+static void a_large_file_that_is_written_moves(void **state)
+{
+	struct rig *rig = *state;
+	CLEANUP(buf_free) struct buf bytes = noise(4 * CHUNK);
+	struct fs_handle *handle;
+
+	prepare(rig);
+	put_file(rig, "f", buf_str(&bytes));
+	rig_restart(rig);
+	handle = open_file(rig, "f", O_RDWR);
+	memset(bytes.p + CHUNK, 'n', 3);
+	assert_int_equal(write_at(rig, handle, CHUNK, "nnn"), 0);
+	assert_int_equal(
+		run(rig, op_rename, .parent = FS_ROOT_ID, .name = "f", .new_parent = FS_ROOT_ID, .new_name = "g"), 0);
+	assert_int_equal(close_file(rig, handle), 0);
+	assert_not_stored(rig, "f");
+	assert_file(rig, "g", buf_str(&bytes));
+	rig_restart(rig);
+	assert_file(rig, "g", buf_str(&bytes));
+}
+
+/* --- at random --- */
+
+#define MOST (20 * CHUNK)
+
+struct model {
+	struct rig *rig;
+	struct fs_handle *handle;
+	unsigned char flat[MOST];
+	size_t size;
+};
+
+static void check(struct model *model)
+{
+	struct rig *rig = model->rig;
+	size_t offset = below(2) ? 0 : below(MOST);
+	size_t left = offset < model->size ? model->size - offset : 0;
+
+	assert_int_equal(run(rig, op_read, .handle = model->handle, .offset = offset, .size = MOST), 0);
+	assert_int_equal(rig->out.len, left);
+	if (left)
+		assert_memory_equal(rig->out.p, model->flat + offset, left);
+}
+
+static void change(struct model *model)
+{
+	size_t offset = below(MOST), len = below(3) ? below(2 * CHUNK) : CHUNK * below(5);
+	struct rig *rig = model->rig;
+	bool text = below(2);
+
+	if (below(2))
+		offset -= offset % CHUNK;
+	if (below(3) == 0)
+		offset = below(RIG_MAX_VALUE);
+	if (len > MOST - offset)
+		len = MOST - offset;
+	switch (below(4)) {
+	case 0:
+		if (len == 0)
+			return;
+		assert_int_equal(run(rig, op_fallocate, .handle = model->handle,
+				     .flags = FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, .offset = offset,
+				     .size = len),
+				 0);
+		if (offset < model->size)
+			memset(model->flat + offset, 0, len < model->size - offset ? len : model->size - offset);
+		return;
+	case 1:
+		assert_int_equal(run(rig, op_setattr, .id = id_of(rig, "f"), .handle = model->handle,
+				     .change = { .set_size = true, .size = offset }),
+				 0);
+		if (offset < model->size)
+			memset(model->flat + offset, 0, model->size - offset);
+		model->size = offset;
+		return;
+	default:
+		for (size_t i = 0; i < len; i++)
+			model->flat[offset + i] = (unsigned char)(text ? 'a' + below(26) : below(256));
+		assert_int_equal(write_bytes(rig, model->handle, offset, str_of((char *)model->flat + offset, len)), 0);
+		if (len && offset + len > model->size)
+			model->size = offset + len;
+	}
+}
+
+static void reopen(struct model *model, int flags)
+{
+	assert_int_equal(close_file(model->rig, model->handle), 0);
+	if (below(2))
+		rig_restart(model->rig);
+	model->handle = open_file(model->rig, "f", flags);
+}
+
+static void random_changes(void **state)
+{
+	struct model *model = calloc(1, sizeof(*model));
+
+	assert_non_null(model);
+	model->rig = *state;
+	for (unsigned round = 0; round < 20; round++) {
+		seed = round;
+		memset(model->flat, 0, sizeof(model->flat));
+		model->size = 0;
+		model->handle = open_file(model->rig, "f", O_RDWR | O_CREAT | O_TRUNC);
+		for (unsigned step = 0; step < 100; step++) {
+			switch (below(10)) {
+			case 0:
+				assert_int_equal(run(model->rig, op_fsync, .handle = model->handle), 0);
+				break;
+			case 1:
+				reopen(model, O_RDWR);
+				break;
+			default:
+				change(model);
+			}
+			check(model);
+		}
+		assert_int_equal(close_file(model->rig, model->handle), 0);
+	}
+	free(model);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		fs_test(a_new_file_is_its_chunks_and_a_set),
+		fs_test(a_replaced_file_has_a_new_id),
+		fs_test(a_change_in_place_is_the_chunks_it_touches),
+		fs_test(growth_is_the_last_chunk_and_the_new_ones),
+		fs_test(a_plain_file_that_grows_becomes_chunks_and_plain_again),
+		fs_test(holes_are_not_stored),
+		fs_test(a_punched_chunk_is_removed),
+		fs_test(a_stub_with_too_many_holes_fits),
+		fs_test(a_missing_chunk_is_an_error_of_its_file_alone),
+		fs_test(a_reader_goes_on_where_the_file_was_replaced),
+		fs_test(growth_over_a_foreign_change_takes_a_new_id),
+		fs_test(an_id_that_another_name_has_is_not_written_in_place),
+		fs_test(text_behind_a_stub_is_folded_by_a_change),
+		fs_test(what_waits_is_bounded),
+		fs_test(an_unlinked_file_keeps_its_chunks_until_the_last_close),
+		fs_test(a_removed_file_leaves_no_chunks),
+		fs_test(a_large_file_that_is_written_moves),
+		fs_test(random_changes),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
