@@ -423,6 +423,12 @@ co_fn CHECKED int rename_file(struct node *node, struct node *target, struct nod
  * that of a file may have become a directory, in which the value is shown. Answers where the node is to be attached. */
 struct node *rename_make_room(struct node *parent, struct str *name, bool for_dir);
 
+/* --- exchange.c --- */
+
+/* Two regular files that were found under these names. -EINVAL where one is none; -EAGAIN: others were faster. */
+co_fn CHECKED int rename_exchange(struct node *dir, struct str name, struct node *a, struct node *new_dir,
+				  struct str new_name, struct node *b);
+
 /* --- rename_dir.c --- */
 
 /* With the tree's exclusive lock. -EXDEV where it would take too long. */

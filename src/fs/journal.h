@@ -79,7 +79,8 @@ struct journal_entry {
 	uint64_t quiet_us; /* for so long it has not changed, as far as the watcher knows; 0 without one */
 };
 
-/* Frees a list and leaves NULL. */
+/* Frees one, which is in no list; a list, and leaves NULL. */
+void journal_entry_free(struct journal_entry *entry);
 void journal_free(struct journal_entry **list);
 
 /* All entries, in order of their names: new; the caller frees them. One RANGE, more where there are many. Errors of the store. */
@@ -97,11 +98,19 @@ co_fn CHECKED int journal_look(const struct journal *journal, struct journal_wat
 
 /* Takes a dead entry over, does what is left of it and removes it. `kept` counts the files of which both values were kept;
  * each is logged. 0; -EALREADY: it has changed since it was read, or another was faster; -ECANCELED by `stop`; errors of the
- * store: it stays, and is dead again after a grace. JOURNAL_UNKNOWN and JOURNAL_KEPT: -EINVAL. */
+ * store: it stays, and is dead again after a grace. -EINVAL: JOURNAL_UNKNOWN, JOURNAL_KEPT, or one whose keys make no sense. */
 co_fn CHECKED int journal_finish(const struct journal *journal, struct journal_entry *entry, unsigned *kept);
 
 /* Deletes an entry and what belongs to it, whatever it is: for whoever has looked at what was kept. */
 co_fn CHECKED int journal_remove(const struct journal *journal, const struct journal_entry *entry);
+
+struct intent;
+
+/* Carries out an exchange that is ready, or what is left of it: each value, and record, goes to the other key. The file `from`
+ * (a) should be the one with the stricter mode: its record goes before its value, the other's behind it. -EBUSY: one of the
+ * keys holds a third value, nothing was done; errors of the store and intent_sure's. */
+co_fn CHECKED int journal_exchange(const struct journal *journal, const struct journal_entry *entry,
+				   struct intent *intent);
 
 /* --- entries of one's own --- */
 

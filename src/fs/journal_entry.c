@@ -38,7 +38,7 @@ int journal_part_key(const struct journal *journal, const char *name, enum journ
 
 /* --- life --- */
 
-static void entry_free(struct journal_entry *entry)
+void journal_entry_free(struct journal_entry *entry)
 {
 	for (size_t i = 0; i < entry->id_count; i++)
 		buf_free(&entry->ids[i].key);
@@ -56,7 +56,7 @@ void journal_free(struct journal_entry **list)
 	struct journal_entry *entry, *next;
 
 	DL_FOREACH_SAFE(*list, entry, next)
-		entry_free(entry);
+		journal_entry_free(entry);
 	*list = NULL;
 }
 

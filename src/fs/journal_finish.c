@@ -197,24 +197,30 @@ static co_fn int keep_exchange(const struct journal_entry *entry, struct intent 
 	return intent_change(intent, json_pack("{s:i, s:s}", "v", 1, "op", "kept"));
 }
 
-static co_fn int finish_exchange(const struct journal *journal, const struct journal_entry *entry,
-				 struct intent *intent, unsigned *kept)
+int journal_exchange(const struct journal *journal, const struct journal_entry *entry, struct intent *intent)
 {
 	struct side sides[SIDES] = { 0 };
-	int r = 0;
+	int r = read_sides(journal, entry, sides);
 
-	if (entry->ready && entry->has[JOURNAL_A] && entry->has[JOURNAL_B]) {
-		r = read_sides(journal, entry, sides);
-		if (r == 0 && (!is_known(&sides[A_VALUE]) || !is_known(&sides[B_VALUE])))
-			r = keep_exchange(entry, intent, kept);
-		else
-			for (unsigned i = 0; i < SIDES && r == 0; i++)
-				if (is_known(&sides[i])) /* attributes that were set since stay */
-					r = side_swap(journal, &sides[i], intent);
-	}
+	if (r == 0 && (!is_known(&sides[A_VALUE]) || !is_known(&sides[B_VALUE])))
+		r = -EBUSY;
+	for (unsigned i = 0; i < SIDES && r == 0; i++)
+		if (is_known(&sides[i])) /* attributes that were set since stay */
+			r = side_swap(journal, &sides[i], intent);
 	for (unsigned i = 0; i < SIDES; i++)
 		side_deinit(&sides[i]);
 	return r;
+}
+
+static co_fn int finish_exchange(const struct journal *journal, const struct journal_entry *entry,
+				 struct intent *intent, unsigned *kept)
+{
+	int r;
+
+	if (!entry->ready || !entry->has[JOURNAL_A] || !entry->has[JOURNAL_B])
+		return 0;
+	r = journal_exchange(journal, entry, intent);
+	return r == -EBUSY ? keep_exchange(entry, intent, kept) : r;
 }
 
 static co_fn int finish_remove(const struct journal *journal, const struct journal_entry *entry, struct intent *intent)
@@ -254,13 +260,40 @@ static co_fn int finish(const struct journal *journal, const struct journal_entr
 	return -EINVAL;
 }
 
+/* Anyone can write an entry: only keys that a mount of this prefix can have renamed are touched. */
+static bool is_ours(const struct names_rules *rules, struct str key)
+{
+	return key.len > rules->prefix.len && str_starts(key, rules->prefix) && !names_key_is_reserved(rules, key);
+}
+
+static bool makes_sense(const struct names_rules *rules, const struct journal_entry *entry)
+{
+	struct str from = buf_str(&entry->from), to = buf_str(&entry->to);
+
+	switch (entry->op) {
+	case JOURNAL_RENAME:
+		return is_ours(rules, from) && is_ours(rules, to) && from.p[from.len - 1] == rules->delimiter &&
+		       to.p[to.len - 1] == rules->delimiter && !str_starts(from, to) && !str_starts(to, from);
+	case JOURNAL_EXCHANGE:
+		return is_ours(rules, from) && is_ours(rules, to) && !str_equal(from, to);
+	case JOURNAL_UNKNOWN:
+	case JOURNAL_KEPT:
+		return false;
+	case JOURNAL_REST:
+	case JOURNAL_IDS:
+	case JOURNAL_REMOVE:
+		break;
+	}
+	return true;
+}
+
 int journal_finish(const struct journal *journal, struct journal_entry *entry, unsigned *kept)
 {
 	struct intent intent;
 	unsigned here = 0;
 	int r;
 
-	if (entry->op == JOURNAL_UNKNOWN || entry->op == JOURNAL_KEPT)
+	if (!makes_sense(journal->layout.rules, entry))
 		return -EINVAL;
 	r = take_over(journal, entry);
 	if (r < 0)

@@ -28,6 +28,38 @@ static const char *kind(enum journal_op op)
 	}
 }
 
+static void forget_implied(struct node *node)
+{
+	struct node *child, *next;
+
+	if (!node->dir)
+		return;
+	node->dir->implied = false;
+	HASH_ITER(by_name, node->dir->children, child, next)
+		forget_implied(child);
+}
+
+/* A directory that only keys implied does not stay where it has been moved away from. */
+static void forget_directory(struct fs *fs, struct str dir_key)
+{
+	CLEANUP(buf_free) struct buf path = BUF_INIT;
+	struct node *node = fs->root;
+	struct str rest;
+
+	if (names_path_from_key(&fs->existing, str_of(dir_key.p, dir_key.len - 1), false, &path) < 0)
+		return;
+	rest = buf_str(&path);
+	while (node && node->dir && rest.len) {
+		const char *slash = memchr(rest.p, '/', rest.len);
+		struct str name = str_of(rest.p, slash ? (size_t)(slash - rest.p) : rest.len);
+
+		node = node_child(node, name);
+		rest = str_skip(rest, name.len + (slash ? 1 : 0));
+	}
+	if (node)
+		forget_implied(node);
+}
+
 static co_fn int finish(struct fs *fs, struct journal_entry *entry)
 {
 	bool names = entry->op == JOURNAL_RENAME || entry->op == JOURNAL_EXCHANGE;
@@ -38,13 +70,15 @@ static co_fn int finish(struct fs *fs, struct journal_entry *entry)
 	if (names)
 		tree_exclusive(fs);
 	r = journal_finish(&fs->journal, entry, &kept);
+	if (r == 0 && entry->op == JOURNAL_RENAME)
+		forget_directory(fs, buf_str(&entry->from));
 	if (names) {
 		doubt_below(fs->root);
 		tree_exclusive_end(fs);
 	}
 	if (names && r == 0)
 		log_info("finished %s that a mount had left half done", kind(entry->op));
-	else if (r < 0 && r != -EALREADY && r != -ECANCELED)
+	else if (r < 0 && r != -EALREADY && r != -ECANCELED && r != -EINVAL)
 		log_warning("cannot finish %s that a mount has left half done: %s", kind(entry->op), strerror(-r));
 	return r;
 }
@@ -63,8 +97,8 @@ static co_fn bool look(struct fs *fs)
 	DL_FOREACH(list, entry) {
 		if (entry->op == JOURNAL_UNKNOWN || entry->op == JOURNAL_KEPT || fs->ending)
 			continue;
-		if (entry->quiet_us < fs->journal.grace_us || finish(fs, entry) < 0)
-			more = true;
+		r = entry->quiet_us < fs->journal.grace_us ? -EAGAIN : finish(fs, entry);
+		more |= r < 0 && r != -EINVAL;
 	}
 	journal_free(&list);
 	return more;

@@ -1,10 +1,18 @@
 #include "fs/removal.h"
 
 #include <errno.h>
+#include <jansson.h>
 
 #include "base/clock.h"
 #include "base/log.h"
 #include "fs/internal.h"
+
+/* So many keys are left to the next mount at the most: whoever unmounts waits for it. */
+#define LEAVE_MOST 16
+
+/* What an entry of the journal has around its ids, and an id around its member. */
+#define ENTRY_BYTES 160
+#define MEMBER_BYTES (CONTENT_ID_LEN + 4)
 
 struct removal {
 	struct removal *prev, *next;
@@ -132,8 +140,47 @@ void removal_free(struct fs *fs)
 	fs->removals = NULL;
 }
 
+/* --- at the end --- */
+
+/* Takes as many as fit an entry out of the list. NULL: no memory. */
+static json_t *take_some(struct fs *fs)
+{
+	json_t *ids = json_object();
+	size_t left = fs->config.max_value > ENTRY_BYTES ? fs->config.max_value - ENTRY_BYTES : 0;
+
+	while (ids && fs->removals) {
+		struct removal *removal = fs->removals;
+		json_t *member = json_pack("{s:I, s:o}", "chunks", (json_int_t)removal->chunk_count, "key",
+					   json_stringn(buf_str(&removal->key).p, removal->key.len));
+		size_t size = member ? json_dumpb(member, NULL, 0, JSON_COMPACT) + MEMBER_BYTES : 0;
+
+		if (size > left && json_object_size(ids) > 0) {
+			json_decref(member);
+			break;
+		}
+		if (json_object_set_new(ids, removal->id.hex, member) < 0) {
+			json_decref(ids);
+			return NULL;
+		}
+		left -= size < left ? size : left;
+		DL_DELETE(fs->removals, removal);
+		removal_drop(removal);
+	}
+	return ids;
+}
+
 void removal_leave(struct fs *fs)
 {
-	if (fs->removals)
+	struct intent intent;
+	int r = fs->removals ? layout_ensure(fs) : 0;
+
+	for (int i = 0; i < LEAVE_MOST && fs->removals && r == 0; i++) {
+		json_t *ids = take_some(fs);
+
+		r = ids ? intent_open(&intent, &fs->journal, "remove", json_pack("{s:o}", "ids", ids)) : -ENOMEM;
+		if (r == 0)
+			intent_close(&intent, false);
+	}
+	if (fs->removals || r < 0)
 		log_info("chunks that nothing needs any more stay in the store: fsck.hpkvfs removes them");
 }

@@ -243,6 +243,8 @@ static co_fn int rename_once(struct node *dir, struct str name, struct node *new
 		return r;
 	if (target && (flags & RENAME_NOREPLACE))
 		return -EEXIST;
+	if (flags & RENAME_EXCHANGE)
+		return target ? rename_exchange(dir, name, node, new_dir, new_name, target) : -ENOENT;
 	if (target == node)
 		return 0;
 	if (!node->dir && target && target->dir)
@@ -279,7 +281,7 @@ int fs_rename(struct fs *fs, uint64_t parent, struct str name, uint64_t new_pare
 		r = dir_get(fs, new_parent, &new_dir);
 	if (r < 0)
 		return r;
-	if (flags & ~(unsigned)RENAME_NOREPLACE)
+	if (flags != 0 && flags != RENAME_NOREPLACE && flags != RENAME_EXCHANGE)
 		return -EINVAL;
 	r = buf_set(&copy, name);
 	if (r == 0)

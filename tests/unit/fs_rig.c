@@ -20,6 +20,14 @@ uint64_t __wrap_clock_now_us(void)
 	return __real_clock_now_us() + clock_offset_us;
 }
 
+uint64_t __real_clock_boot_us(void);
+uint64_t __wrap_clock_boot_us(void);
+
+uint64_t __wrap_clock_boot_us(void)
+{
+	return __real_clock_boot_us() + clock_offset_us;
+}
+
 void rig_pass(uint64_t us)
 {
 	clock_offset_us += us;

@@ -137,6 +137,11 @@ const char *memstore_value(const struct memstore *memstore, const char *key)
 	return pair ? buf_str(&pair->value).p : NULL;
 }
 
+struct str memstore_key(const struct memstore *memstore, size_t n)
+{
+	return n < memstore->count ? buf_str(&memstore->pairs[n].key) : str_of(NULL, 0);
+}
+
 size_t memstore_size(const struct memstore *memstore)
 {
 	return memstore->count;

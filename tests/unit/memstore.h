@@ -22,6 +22,8 @@ void memstore_put_str(struct memstore *memstore, struct str key, struct str valu
 void memstore_remove(struct memstore *memstore, const char *key);
 /* NULL: absent. Borrowed until the key changes. */
 const char *memstore_value(const struct memstore *memstore, const char *key);
+/* The key that is `n`-th in order, borrowed; NULL behind the last. */
+struct str memstore_key(const struct memstore *memstore, size_t n);
 size_t memstore_size(const struct memstore *memstore);
 /* The `n`-th in the order of keys, below that size. Borrowed until the store changes. */
 struct store_record memstore_pair(const struct memstore *memstore, size_t n);

@@ -13,6 +13,7 @@
 
 /* Stubs of 10000 bytes in five chunks. */
 #define STUB "hpkvfs1 fe19008925f555ca " ID ":10000:2280:b64\n"
+#define OTHER_STUB "hpkvfs1 1cc72b015edf8714 " OTHER_ID ":10000:2280:b64\n"
 #define CHUNKS 5
 
 /* Long enough for what a test does first, short enough to wait for. */
@@ -60,6 +61,13 @@ static void remove_id(struct rig *rig, uint32_t count, const char *key)
 	struct content_id id = parse_id(ID);
 
 	removal_later(rig->fs, &id, count, str_c(key));
+}
+
+static void remove_other(struct rig *rig, const char *key)
+{
+	struct content_id id = parse_id(OTHER_ID);
+
+	removal_later(rig->fs, &id, CHUNKS, str_c(key));
 }
 
 struct alarm {
@@ -221,6 +229,68 @@ static void ids_of_a_value(void **state)
 	until_size(rig, 0);
 }
 
+/* --- the end of a mount --- */
+
+static void what_is_left_at_the_end_is_done_by_the_next_mount(void **state)
+{
+	struct rig *rig = *state;
+
+	rig->config.grace_us = FS_GRACE_US;
+	rig_restart(rig);
+	put_chunks(rig);
+	remove_id(rig, CHUNKS, "f");
+	remove_other(rig, "held");
+	memstore_put(rig->ms, "held", OTHER_STUB);
+	memstore_put(rig->ms, ".hpkvfs/c/" OTHER_ID "/00000000", "MDEyMzQ1Njc4OWFiY2RlZg==");
+	assert_int_equal(run(rig, op_end), 0);
+	assert_int_equal(memstore_size(rig->ms), CHUNKS + 4); /* with the layout's version and the one key */
+	rig->config.grace_us = GRACE_US;
+	rig_restart(rig);
+	assert_int_equal(run(rig, op_start), 0);
+	until_size(rig, 3);
+	assert_stored(rig, "held", OTHER_STUB);
+	assert_int_equal(run(rig, op_end), 0);
+	rig_restart(rig);
+	assert_int_equal(memstore_size(rig->ms), 3);
+}
+
+/* No key is longer than a value may be, and an unmount takes no longer than some keys. */
+static void very_much_that_is_left_is_left_to_fsck(void **state)
+{
+	struct rig *rig = *state;
+	char key[300];
+
+	rig->config.grace_us = FS_GRACE_US;
+	rig_restart(rig);
+	memstore_limit_value(rig->ms, RIG_MAX_VALUE);
+	memset(key, 'k', sizeof(key));
+	for (int i = 0; i < 1000; i++) {
+		struct content_id id;
+
+		snprintf(key + 280, 20, "%d", i);
+		assert_int_equal(content_id_new(i, &id), 0);
+		removal_later(rig->fs, &id, CHUNKS, str_c(key));
+	}
+	assert_int_equal(run(rig, op_end), 0);
+	assert_int_equal(memstore_count(rig->ms, STORE_SET), 16 + 1);
+}
+
+static void an_end_does_not_wait_for_much_that_is_to_be_removed(void **state)
+{
+	struct rig *rig = *state;
+
+	for (uint32_t i = 0; i < 2000; i++)
+		put_chunk(rig, i);
+	remove_id(rig, 2000, "f");
+	while (memstore_size(rig->ms) == 2000)
+		serve(rig, 1000);
+	assert_int_equal(run(rig, op_end), 0);
+	assert_true(memstore_size(rig->ms) > 1000);
+	rig_restart(rig);
+	assert_int_equal(run(rig, op_start), 0);
+	until_size(rig, 1);
+}
+
 /* --- names of an id --- */
 
 struct naming {
@@ -304,6 +374,9 @@ int main(void)
 		removal_test(holes_cost_next_to_nothing),
 		removal_test(a_store_that_fails_is_asked_again),
 		removal_test(ids_of_a_value),
+		removal_test(what_is_left_at_the_end_is_done_by_the_next_mount),
+		removal_test(very_much_that_is_left_is_left_to_fsck),
+		removal_test(an_end_does_not_wait_for_much_that_is_to_be_removed),
 		removal_test(names_are_added),
 		removal_test(a_list_too_long_loses_the_names_that_hold_nothing),
 	};

@@ -152,7 +152,7 @@ static void noreplace_and_other_flags(void **state)
 			     .new_name = "b", .flags = RENAME_NOREPLACE),
 			 -EEXIST);
 	assert_int_equal(run(rig, op_rename, .parent = FS_ROOT_ID, .name = "a", .new_parent = FS_ROOT_ID,
-			     .new_name = "b", .flags = RENAME_EXCHANGE),
+			     .new_name = "b", .flags = RENAME_NOREPLACE | RENAME_EXCHANGE),
 			 -EINVAL);
 	assert_stored(rig, "a", "1");
 	assert_stored(rig, "b", "2");
@@ -458,6 +458,41 @@ static void lengths_are_checked_before_the_first_write(void **state)
 	assert_reads(rig, "d/short", "1");
 }
 
+/* 50 keys are 150 requests: at 10 a second 15 seconds. */
+static void what_would_take_too_long_is_refused_before_the_first_write(void **state)
+{
+	struct rig *rig = *state;
+
+	rig->config.timeout_us = 14 * 1000000;
+	rig_restart(rig);
+	put_tree(rig, "d", "x");
+	id_of(rig, "d");
+	assert_int_equal(run(rig, op_mkdir, .parent = FS_ROOT_ID, .name = "e", .mode = 0755), 0);
+	memstore_log_clear(rig->ms);
+	memstore_set_rate(rig->ms, 10);
+	assert_int_equal(move(rig, "d", "e"), -EXDEV);
+	assert_int_equal(memstore_count(rig->ms, STORE_SET) + memstore_count(rig->ms, STORE_DELETE), 0);
+	assert_tree(rig, "d", "x");
+	assert_lists(rig, "e", "");
+	memstore_set_rate(rig->ms, 12);
+	assert_int_equal(move(rig, "d", "e"), 0);
+	assert_tree(rig, "e", "x");
+}
+
+/* Made by another after the name was looked up. */
+static void what_is_there_by_now_is_not_overwritten(void **state)
+{
+	struct rig *rig = *state;
+
+	memstore_put(rig->ms, "d/f", "1");
+	id_of(rig, "d");
+	assert_int_equal(look(rig, "e"), -ENOENT);
+	memstore_put(rig->ms, "e/f", "theirs");
+	assert_int_equal(move(rig, "d", "e"), -ENOTEMPTY);
+	assert_stored(rig, "d/f", "1");
+	assert_stored(rig, "e/f", "theirs");
+}
+
 static void a_failure_half_way_loses_nothing(void **state)
 {
 	struct rig *rig = *state;
@@ -531,6 +566,8 @@ int main(void)
 		fs_test(a_listing_above_a_directory_that_is_being_moved),
 		fs_test(a_foreign_write_into_a_directory_that_is_being_moved),
 		fs_test(lengths_are_checked_before_the_first_write),
+		fs_test(what_would_take_too_long_is_refused_before_the_first_write),
+		fs_test(what_is_there_by_now_is_not_overwritten),
 		fs_test(a_failure_half_way_loses_nothing),
 		fs_test(a_file_moved_into_a_younger_directory),
 		fs_test(the_value_of_a_directory_is_moved_out_and_in),
