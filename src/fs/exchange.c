@@ -123,6 +123,8 @@ static void settle(struct node *node, const struct journal_entry *entry, enum jo
 	CLEANUP(buf_free) struct buf key = BUF_INIT;
 	struct file *file = node->file;
 
+	file->own_id = false; /* `i/` names others now */
+	file->alone_us = 0;
 	if (!file->have_value || !str_equal(buf_str(&file->value), buf_str(&entry->parts[value]))) {
 		value_drop(node);
 		node->checked_us = 0;

@@ -614,8 +614,21 @@ def test_rename_that_must_not_replace(pyserver, mount):
 def test_rename_flags_that_are_not_known_are_refused(pyserver, mount):
     pyserver.set_all({"a": "1", "b": "2"})
     with fails_with("EINVAL"):
-        rename2(mount.path / "a", mount.path / "b", RENAME_EXCHANGE)
+        rename2(mount.path / "a", mount.path / "b", RENAME_NOREPLACE | RENAME_EXCHANGE)
     assert pyserver.contents() == {"a": "1", "b": "2"}
+
+
+def test_files_change_places(pyserver, mount):
+    pyserver.set_all({"a": "1", "d/b": "2"})
+    write(mount.path / "binary", b"\0\1")
+    rename2(mount.path / "a", mount.path / "d/b", RENAME_EXCHANGE)
+    rename2(mount.path / "a", mount.path / "binary", RENAME_EXCHANGE)
+    assert record(pyserver.contents())["d/b"] == "1"
+    assert (mount.path / "a").read_bytes() == b"\0\1"
+    assert (mount.path / "binary").read_bytes() == b"2"
+    assert [key for key in pyserver.contents() if key.startswith(".hpkvfs/j/")] == []
+    with fails_with("EINVAL"):
+        rename2(mount.path / "a", mount.path / "d", RENAME_EXCHANGE)
 
 
 # --- statfs, other calls ---
