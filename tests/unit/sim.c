@@ -176,7 +176,7 @@ static void trace_request(struct party *party, const struct store_request *reque
 	static const char *const verbs[] = { "GET", "SET", "PATCH", "DELETE", "RANGE", "ATOMIC" };
 	struct buf *trace = &party->sim->trace;
 
-	sim_must(buf_printf(trace, "    %c %s ", "ABFL"[party->who], verbs[request->op]) == 0, "no memory");
+	sim_must(buf_printf(trace, "    %c %s ", "ABFKL"[party->who], verbs[request->op]) == 0, "no memory");
 	trace_text(trace, request->key);
 	if (request->value.len) {
 		sim_must(buf_add_str(trace, STR(" := ")) == 0, "no memory");
@@ -306,7 +306,7 @@ struct party *party_new(struct sim *sim, enum sim_who who, unsigned number)
 	party->who = who;
 	party->loop = sim_loop_new(number);
 	sim_loop_use(party->loop);
-	if (who != SIM_FOREIGN)
+	if (who != SIM_FOREIGN && who != SIM_FSCK)
 		sim_must(fs_new(party->loop, &party->store, &config, &notify, &party->fs) == 0, "no filesystem");
 	return party;
 }

@@ -28,6 +28,7 @@ enum sim_who {
 	SIM_A,
 	SIM_B,
 	SIM_FOREIGN,
+	SIM_FSCK,
 	SIM_LATER, /* a mount that comes when all is done */
 	SIM_PARTIES,
 };
@@ -48,6 +49,8 @@ enum sim_verb {
 	SIM_SET,
 	SIM_DELETE,
 	SIM_PATCH,
+	SIM_WAIT,  /* longer than what is dead is left alone */
+	SIM_CHECK, /* by SIM_FSCK: examine and repair */
 };
 
 struct sim_op {
@@ -61,7 +64,9 @@ struct sim_op {
 	mode_t mode;
 	int may_fail[4]; /* errors that are documented for it here: then it has done nothing */
 	bool stale;      /* it changes the content, or moves the names, that it knows, which may be older: documented */
-	bool may_be_lost;
+	bool half;       /* where it dies with its mount, each name below may have moved or not, or be there twice */
+	bool last;       /* begun when SIM_A has done all or is dead */
+	bool stays;      /* its text is there at the end, under whatever name, unless it was lost as documented */
 };
 
 struct sim_case {
@@ -71,6 +76,7 @@ struct sim_case {
 	/* Of these keys one at least is there at every moment. */
 	const char *present[2];
 	bool crash; /* also: SIM_A dies after each of its writes */
+	bool aged;  /* what is before is hours old */
 };
 
 /* Tries all orders. Ends the test where one is wrong, with what was sent in which order on standard error. */
@@ -105,7 +111,7 @@ struct party {
 
 	struct coroutine *waiting; /* for its next operation to be begun */
 	bool begin;
-	unsigned op; /* the present one */
+	unsigned op, next; /* the present one; the one that it waits for */
 	bool done;
 };
 
@@ -158,6 +164,9 @@ co_fn int sim_view(struct party *party, struct buf *out);
 void sim_view_line(struct buf *out, struct str path, mode_t mode, struct str content);
 /* Keys that nothing needs, a line each. */
 void sim_leftovers(const struct sim *sim, struct buf *out);
+
+/* sim_check.c: what fsck does. The faults that it leaves, a line each. -errno. */
+co_fn int sim_check(struct party *party, struct buf *left);
 
 /* sim_model.c: true if the operations can have given this view. Else `expected` has what they can give. */
 bool sim_model_allows(const struct sim *sim, struct str view, struct buf *expected);

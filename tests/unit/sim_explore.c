@@ -13,6 +13,7 @@
 /* Longer than the ttl; longer than any grace. */
 #define TTL_US 1100000
 #define LONG_US (300 * 1000000ull)
+#define AGE_US (3 * 3600 * 1000000ull)
 
 struct seen {
 	UT_hash_handle hh;
@@ -79,6 +80,7 @@ static void script(void *arg)
 
 		if (op->verb == SIM_NONE || op->by != party->who)
 			continue;
+		party->next = i;
 		if (!wait_to_begin(party))
 			break;
 		party->op = i;
@@ -97,9 +99,36 @@ static void script(void *arg)
 /* --- one run --- */
 
 struct order {
-	struct party *party;
+	struct party *party; /* NULL: time passes */
 	bool dies;
 };
+
+/* The one that waits for nothing but time, and not for long. While requests are under way no such time passes. */
+static struct party *next_timer(const struct sim *sim)
+{
+	struct party *next = NULL;
+
+	for (int i = 0; i < SIM_PARTIES; i++) {
+		struct party *party = sim->parties[i];
+
+		if (!party || party->dead)
+			continue;
+		if (party->held)
+			return NULL;
+		if (!party->done && !party->waiting && (!next || sim_loop_due(party->loop) < sim_loop_due(next->loop)))
+			next = party;
+	}
+	return next;
+}
+
+static bool may_go_on(const struct sim *sim, const struct party *party)
+{
+	const struct party *a = sim->parties[SIM_A];
+
+	if (party->dead)
+		return false;
+	return party->held || (party->waiting && (!sim->c->ops[party->next].last || a->dead || a->done));
+}
 
 static unsigned orders(struct sim *sim, struct order *out)
 {
@@ -109,18 +138,33 @@ static unsigned orders(struct sim *sim, struct order *out)
 	for (int i = 0; i < SIM_PARTIES; i++) {
 		struct party *party = sim->parties[i];
 
-		if (party && !party->dead && (party->held || party->waiting))
+		if (party && may_go_on(sim, party))
 			out[count++] = (struct order){ .party = party };
 	}
 	if (sim->c->crash && !sim->crashed && a->wrote && !a->done)
 		out[count++] = (struct order){ .party = a, .dies = true };
+	if (next_timer(sim))
+		out[count++] = (struct order){ .party = NULL };
 	return count;
+}
+
+static void let_time_pass(struct sim *sim)
+{
+	struct party *next = next_timer(sim);
+
+	sim_must(sim_loop_due(next->loop) != UINT64_MAX, "an operation waits for what never comes");
+	next->history++;
+	sim_loop_fire(next->loop);
 }
 
 static void carry_out(struct sim *sim, const struct order *order)
 {
 	struct party *party = order->party;
 
+	if (!party) {
+		let_time_pass(sim);
+		return;
+	}
 	if (order->dies) {
 		sim->crashed = true;
 		sim_must(buf_add_str(&sim->trace, STR("    A dies\n")) == 0, "no memory");
@@ -135,44 +179,22 @@ static void carry_out(struct sim *sim, const struct order *order)
 	party->begin = true;
 	party->history++;
 	co_wake(party->waiting);
-	sim_must(buf_printf(&sim->trace, "    %c begins its next operation\n", "ABFL"[party->who]) == 0, "no memory");
-}
-
-/* What a party waits for that no request brings is time. */
-static bool let_time_pass(struct sim *sim)
-{
-	struct party *next = NULL;
-
-	for (int i = 0; i < SIM_PARTIES; i++) {
-		struct party *party = sim->parties[i];
-
-		if (party && !party->dead && !party->done &&
-		    (!next || sim_loop_due(party->loop) < sim_loop_due(next->loop)))
-			next = party;
-	}
-	if (!next)
-		return false;
-	sim_must(sim_loop_due(next->loop) != UINT64_MAX, "an operation waits for what never comes");
-	sim_loop_fire(next->loop);
-	return true;
+	sim_must(buf_printf(&sim->trace, "    %c begins its next operation\n", "ABFKL"[party->who]) == 0, "no memory");
 }
 
 /* False: it has come to where another order was. */
 static bool run_orders(struct explorer *explorer, struct sim *sim)
 {
 	for (unsigned at = 0;;) {
-		struct order order[SIM_PARTIES + 1];
+		struct order order[SIM_PARTIES + 2];
 		unsigned count;
 
 		sim_quiesce(sim);
 		if (sim->failure.len)
 			return true;
 		count = orders(sim, order);
-		if (count == 0) {
-			if (!let_time_pass(sim))
-				return true;
-			continue;
-		}
+		if (count == 0)
+			return true;
 		sim_must(at < CHOICES_MAX, "too many requests");
 		if (at == explorer->depth) {
 			if (!first_time(explorer, sim_fingerprint(sim)))
@@ -265,7 +287,45 @@ static void check_results(struct sim *sim)
 		for (unsigned k = 0; k < 4; k++)
 			documented |= op->may_fail[k] && op->may_fail[k] == r;
 		if (!documented)
-			sim_fail(sim, "operation %u on %s failed: %s", i, op->path, strerror(-r));
+			sim_fail(sim, "operation %u on %s failed: %s", i, op->path ? op->path : "nothing",
+				 strerror(-r));
+	}
+}
+
+/* fsck finds nothing that it does not repair at once, and repairs it without a change of any file. */
+static int check_mount(struct party *party, void *arg)
+{
+	return sim_check(party, arg);
+}
+
+static void judge_check(struct sim *sim, struct str view)
+{
+	CLEANUP(buf_free) struct buf after = BUF_INIT;
+	CLEANUP(buf_free) struct buf left = BUF_INIT;
+	struct party *fsck = sim->parties[SIM_FSCK];
+
+	if (sim_call(fsck, check_mount, &left) < 0 || left.len)
+		sim_fail(sim, "fsck leaves\n%s", left.p ? left.p : "nothing, but fails");
+	view_anew(sim, 6, &after);
+	if (!str_equal(buf_str(&after), view))
+		sim_fail(sim, "after fsck there is\n%s  instead of\n%.*s", buf_str(&after).p, (int)view.len, view.p);
+	later_ends(sim);
+	sim_leftovers(sim, &left);
+	if (left.len)
+		sim_fail(sim, "fsck leaves what nothing needs\n%s", left.p);
+}
+
+static void check_stays(struct sim *sim, struct str view)
+{
+	for (unsigned i = 0; i < SIM_OPS_MAX; i++) {
+		const struct sim_op *op = &sim->c->ops[i];
+		CLEANUP(buf_free) struct buf line = BUF_INIT;
+
+		if (!op->stays || !sim->ops[i].ended || sim->ops[i].r < 0 || sim->ops[i].lost)
+			continue;
+		sim_must(buf_printf(&line, " %s\n", op->text) == 0, "no memory");
+		if (!memmem(view.p, view.len, line.p, line.len))
+			sim_fail(sim, "what operation %u wrote is in no file:\n%.*s", i, (int)view.len, view.p);
 	}
 }
 
@@ -294,6 +354,8 @@ static void judge(struct sim *sim)
 	if (text.len)
 		sim_fail(sim, "nothing needs\n%s", text.p);
 	later_ends(sim);
+	check_stays(sim, buf_str(&last));
+	judge_check(sim, buf_str(&last));
 }
 
 /* --- life --- */
@@ -315,20 +377,22 @@ static void sim_begin(struct sim *sim, const struct sim_case *c)
 	sim_clock_reset();
 	sim->ms = memstore_new(NULL);
 	memstore_limit_value(sim->ms, SIM_MAX_VALUE);
-	for (enum sim_who who = SIM_A; who <= SIM_FOREIGN; who++)
+	for (enum sim_who who = SIM_A; who <= SIM_FSCK; who++)
 		sim->parties[who] = party_new(sim, who, who + 1);
 	for (unsigned i = 0; i < SIM_OPS_MAX && c->before[i].verb != SIM_NONE; i++) {
 		struct before before = { &c->before[i] };
 
 		sim_must(sim_call(sim->parties[c->before[i].by], do_before, &before) == 0, "what is before fails");
 	}
+	if (c->aged)
+		sim_pass(sim, AGE_US);
 	for (enum sim_who who = SIM_A; who <= SIM_B; who++)
 		sim_must(sim_call(sim->parties[who], start_mount, NULL) == 0 &&
 				 sim_call(sim->parties[who], view_mount, &view) == 0,
 			 "a mount fails before anything is done");
 	buf_clear(&sim->trace);
 	sim->watching = true;
-	for (enum sim_who who = SIM_A; who <= SIM_FOREIGN; who++) {
+	for (enum sim_who who = SIM_A; who <= SIM_FSCK; who++) {
 		sim->parties[who]->wrote = false;
 		party_start(sim->parties[who], script, sim->parties[who]);
 	}

@@ -26,11 +26,12 @@ struct world {
 struct search {
 	const struct sim *sim;
 	struct kept *kept;
-	struct world past[SIM_OPS_MAX * 2 + 1]; /* from the beginning to now: what a stale cache can hold */
+	struct world past[SIM_OPS_MAX + 2]; /* from the beginning to now: what a stale cache can hold */
 	unsigned depth;
 	struct str view;
 	struct buf *expected;
 	bool found;
+	bool finishing; /* what another did to finish what a dead one left was tried */
 };
 
 static struct str keep(struct search *search, struct str a, struct str b)
@@ -144,7 +145,7 @@ static struct str content_of(const struct world *world, struct str path)
 static void apply(struct search *search, struct world *world, const struct sim_op *op, const struct world *known)
 {
 	CLEANUP(buf_free) struct buf buf = BUF_INIT;
-	struct str text = sim_op_text(op, &buf), path = str_c(op->path);
+	struct str text = sim_op_text(op, &buf), path = str_c(op->path ? op->path : "");
 	struct entry *entry;
 
 	text = keep(search, text, STR(""));
@@ -186,6 +187,8 @@ static void apply(struct search *search, struct world *world, const struct sim_o
 			entry->mode = (entry->mode & S_IFMT) | op->mode;
 		return;
 	case SIM_NONE:
+	case SIM_WAIT:
+	case SIM_CHECK:
 		return;
 	}
 }
@@ -264,9 +267,9 @@ static bool has_effect(const struct op_state *state)
 	return state->begun && (!state->ended || state->r == 0);
 }
 
-static bool may_have_none(const struct sim_op *op, const struct op_state *state)
+static bool may_have_none(const struct op_state *state)
 {
-	return !has_effect(state) || !state->ended || state->lost || op->may_be_lost;
+	return !has_effect(state) || !state->ended || state->lost;
 }
 
 /* A file whose renaming ended with its mount has both names, the new one with what the mount knew. */
@@ -286,6 +289,35 @@ static void try_half_rename(struct search *search, const struct sim_op *op, unsi
 	}
 }
 
+/* A directory's: `entry` and those behind it, of what was there when it was begun. */
+static void try_half_move(struct search *search, const struct sim_op *op, unsigned done, struct world *world,
+			  const struct world *known, unsigned entry)
+{
+	const struct entry *from = &known->entries[entry];
+	struct world moved = *world;
+	struct entry *now, copy = *from;
+
+	if (entry == known->count) {
+		try_world(search, world, done);
+		return;
+	}
+	try_half_move(search, op, done, world, known, entry + 1);
+	if (!is_below(from->path, str_c(op->path)) || search->found)
+		return;
+	copy.path = keep(search, str_c(op->to), str_skip(from->path, strlen(op->path)));
+	if (!find(&moved, copy.path)) {
+		*make(&moved, copy.path) = copy;
+		try_half_move(search, op, done, &moved, known, entry + 1);
+	}
+	now = find(&moved, from->path);
+	if (!now)
+		return;
+	copy.content = now->content;
+	drop(&moved, from->path);
+	*make(&moved, copy.path) = copy;
+	try_half_move(search, op, done, &moved, known, entry + 1);
+}
+
 static void try_op(struct search *search, unsigned i, unsigned done)
 {
 	const struct sim_op *op = &search->sim->c->ops[i];
@@ -293,17 +325,37 @@ static void try_op(struct search *search, unsigned i, unsigned done)
 	struct world now = search->past[search->depth];
 
 	done |= 1u << i;
-	if (may_have_none(op, state))
+	if (may_have_none(state))
 		try_world(search, &now, done);
 	if (!has_effect(state))
 		return;
 	if (op->verb == SIM_RENAME && !state->ended)
 		try_half_rename(search, op, done);
+	if (op->half && !state->ended) {
+		struct world world = now;
+
+		try_half_move(search, op, done, &world, &search->past[0], 0);
+	}
 	for (unsigned past = op->stale ? 0 : search->depth; past <= search->depth; past++) {
 		struct world world = now;
 
 		apply(search, &world, op, &search->past[past]);
 		try_world(search, &world, done);
+	}
+}
+
+/* Others move what is still there at the end. */
+static void try_finishing(struct search *search, unsigned done)
+{
+	for (unsigned i = 0; i < SIM_OPS_MAX && !search->found; i++) {
+		const struct sim_op *op = &search->sim->c->ops[i];
+		struct world world = search->past[search->depth], known = world;
+
+		if (!op->half || !search->sim->ops[i].begun || search->sim->ops[i].ended)
+			continue;
+		search->finishing = true;
+		try_half_move(search, op, done, &world, &known, 0);
+		search->finishing = false;
 	}
 }
 
@@ -320,6 +372,8 @@ static void try_all(struct search *search, unsigned done)
 	}
 	if (all && !search->found)
 		compare(search, &search->past[search->depth]);
+	if (all && !search->found && !search->finishing)
+		try_finishing(search, done);
 }
 
 bool sim_model_allows(const struct sim *sim, struct str view, struct buf *expected)

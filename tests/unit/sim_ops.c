@@ -147,6 +147,10 @@ int sim_op_run(struct party *party, const struct sim_op *op)
 	case SIM_DELETE:
 	case SIM_PATCH:
 		return foreign(party, op);
+	case SIM_WAIT:
+		return co_sleep(party->loop, 200 * 1000000ull);
+	case SIM_CHECK:
+		return sim_check(party, NULL);
 	case SIM_NONE:
 		break;
 	}

@@ -91,6 +91,56 @@ static const struct sim_case cases[] = {
 		},
 		.present = { "d/y", "e/y" },
 	},
+	{
+		.name = "a directory renamed by one that dies",
+		.before = TREE,
+		.ops = {
+			{ .by = SIM_A, .verb = SIM_RENAME, .path = "d", .to = "e" },
+		},
+		.present = { "d/x", "e/x" },
+		.crash = true,
+	},
+	{
+		.name = "a directory renamed by one that dies, against whole content and a creation below it",
+		.before = TREE,
+		.ops = {
+			{ .by = SIM_A, .verb = SIM_RENAME, .stale = true, .half = true, .path = "d", .to = "e" },
+			{ .by = SIM_B, .verb = SIM_WRITE, .path = "d/x", .text = "b", .stays = true },
+			{ .by = SIM_B, .verb = SIM_WRITE, .path = "d/z", .text = "c", .stays = true },
+		},
+		.present = { "d/y", "e/y" },
+		.crash = true,
+	},
+	{
+		.name = "a directory whose renaming is finished by another, against foreign sets",
+		.before = TREE,
+		.ops = {
+			{ .by = SIM_A, .verb = SIM_RENAME, .stale = true, .half = true, .path = "d", .to = "e" },
+			{ .by = SIM_B, .verb = SIM_WAIT },
+			{ .by = SIM_FOREIGN, .verb = SIM_SET, .path = "d/x", .text = "x", .last = true, .stays = true },
+		},
+		.present = { "d/x", "e/x" },
+		.crash = true,
+	},
+	{
+		.name = "a directory whose renaming is finished by another, against foreign sets of new keys",
+		.before = TREE,
+		.ops = {
+			{ .by = SIM_A, .verb = SIM_RENAME, .stale = true, .half = true, .path = "d", .to = "e" },
+			{ .by = SIM_B, .verb = SIM_WAIT },
+			{ .by = SIM_FOREIGN, .verb = SIM_SET, .path = "e/y", .text = "x", .last = true, .stays = true },
+		},
+		.present = { "d/y", "e/y" },
+		.crash = true,
+	},
+	{
+		.name = "a directory renamed to two names at once",
+		.before = TREE,
+		.ops = {
+			{ .by = SIM_A, .verb = SIM_RENAME, .stale = true, .path = "d", .to = "e", .may_fail = { -ENOENT } },
+			{ .by = SIM_B, .verb = SIM_RENAME, .stale = true, .path = "d/x", .to = "d/w", .may_fail = { -ENOENT } },
+		},
+	},
 };
 
 int main(void)
