@@ -13,9 +13,30 @@
 /* Keys under way at once. */
 #define MOVE_WINDOW 16
 
-int move_delete(struct store *store, struct str from, struct str to, struct buf *copied)
+struct naming {
+	const struct layout *layout;
+	struct str from, to;
+};
+
+static co_fn int name_id(void *arg, const struct content_id *id, uint32_t chunk_count)
+{
+	const struct naming *naming = arg;
+
+	(void)chunk_count;
+	return id_name(naming->layout, id, naming->from, naming->to);
+}
+
+int move_name_ids(const struct layout *layout, struct str value, struct str from, struct str to)
+{
+	struct naming naming = { layout, from, to };
+
+	return ids_in_value(value, name_id, &naming);
+}
+
+int move_delete(const struct layout *layout, struct str from, struct str to, struct buf *copied)
 {
 	CLEANUP(buf_free) struct buf now = BUF_INIT;
+	struct store *store = layout->store;
 
 	for (int i = 0; i < MOVE_FOLLOWS; i++) {
 		struct store_expect expect = { .what = STORE_EXPECT_VALUE, .value = buf_str(copied) };
@@ -29,7 +50,9 @@ int move_delete(struct store *store, struct str from, struct str to, struct buf 
 			r = store_delete(store, from, expect);
 			return r == -ENOENT ? 0 : r;
 		}
-		r = store_set(store, to, buf_str(&now), expect);
+		r = move_name_ids(layout, buf_str(&now), from, to);
+		if (r == 0)
+			r = store_set(store, to, buf_str(&now), expect);
 		if (r == 0)
 			r = buf_set(copied, buf_str(&now));
 		if (r < 0)
@@ -93,23 +116,15 @@ static void keep_both(struct one_key *one)
 		    one->new_key.p);
 }
 
-static co_fn int name_id(void *arg, const struct content_id *id, uint32_t chunk_count)
-{
-	const struct one_key *one = arg;
-
-	(void)chunk_count;
-	return id_name(one->mover->move->layout, id, buf_str(&one->key), buf_str(&one->new_key));
-}
-
 static co_fn int set_new(struct one_key *one)
 {
-	struct store *store = one->mover->move->layout->store;
-	int r = ids_in_value(buf_str(&one->value), name_id, one);
+	const struct layout *layout = one->mover->move->layout;
+	int r = move_name_ids(layout, buf_str(&one->value), buf_str(&one->key), buf_str(&one->new_key));
 
 	if (r == 0)
 		r = intent_sure(one->mover->intent);
 	if (r == 0)
-		r = store_set(store, buf_str(&one->new_key), buf_str(&one->value),
+		r = store_set(layout->store, buf_str(&one->new_key), buf_str(&one->value),
 			      (struct store_expect){ .what = STORE_EXPECT_ABSENT });
 	return r;
 }
@@ -165,7 +180,7 @@ static co_fn int do_one(struct one_key *one)
 		if (r < 0)
 			return r;
 	}
-	return move_delete(mover->move->layout->store, buf_str(&one->key), buf_str(&one->new_key), &one->value);
+	return move_delete(mover->move->layout, buf_str(&one->key), buf_str(&one->new_key), &one->value);
 }
 
 static void one_free(struct one_key *one)

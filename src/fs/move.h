@@ -32,8 +32,11 @@ uint64_t move_requests(const struct move_size *size);
 /* Moves them. The first error ends it half-way, with every file under one name or both: the store's, or intent_sure's. */
 co_fn CHECKED int move_keys(struct dir_move *move, struct intent *intent);
 
+/* Before `value`, which is at the key `from`, is set at `to`: notes in `i/` that both may hold its ids. */
+co_fn CHECKED int move_name_ids(const struct layout *layout, struct str value, struct str from, struct str to);
+
 /* Deletes `from`, whose value was set at `to` as *copied: what others wrote to it since is set there first. -EBUSY: they do so
  * without end. */
-co_fn CHECKED int move_delete(struct store *store, struct str from, struct str to, struct buf *copied);
+co_fn CHECKED int move_delete(const struct layout *layout, struct str from, struct str to, struct buf *copied);
 
 #endif

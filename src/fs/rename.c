@@ -53,7 +53,8 @@ static int prepare_record(struct move *move, struct node *node)
 	return r;
 }
 
-static co_fn int move_prepare(struct move *move, struct node *node, struct node *new_parent, struct str new_name)
+static co_fn int move_prepare(struct move *move, struct node *node, struct node *target, struct node *new_parent,
+			      struct str new_name)
 {
 	struct fs *fs = node->fs;
 	struct file *file = node->file;
@@ -61,6 +62,8 @@ static co_fn int move_prepare(struct move *move, struct node *node, struct node 
 
 	if (!file->dirty || file->stored)
 		r = value_load(node);
+	if (r == 0 && target && target->file && target->file->stored && target->file->stub && value_load(target) < 0)
+		log_debug("which chunks a file had that is replaced cannot be told: they are left to fsck");
 	if (r == 0)
 		r = node_keys(node, &move->key, &move->record);
 	if (r == 0)
@@ -99,6 +102,25 @@ static co_fn int move_record(struct move *move, struct node *node, const struct 
 	return r == -ENOENT ? 0 : r;
 }
 
+/* What another mount has changed in it since it was read goes along. */
+static co_fn int delete_record(struct move *move, struct node *node)
+{
+	CLEANUP(buf_free) struct buf now = BUF_INIT;
+	struct store *store = node->fs->store;
+	struct store_expect unknown = { .what = STORE_EXPECT_UNKNOWN };
+	int r = store_get(store, buf_str(&move->record), &now);
+
+	if (r == 0 && !str_equal(buf_str(&now), buf_str(&node->record_value))) {
+		node_apply_record(node, buf_str(&now));
+		r = prepare_record(move, node);
+		if (r == 0 && move->attributes.len)
+			r = store_set(store, buf_str(&move->new_record), buf_str(&move->attributes), unknown);
+	}
+	if (r == 0)
+		r = store_delete(store, buf_str(&move->record), unknown);
+	return r == -ENOENT ? 0 : r;
+}
+
 static co_fn int move_in_store(struct move *move, struct node *node, struct node *target)
 {
 	CLEANUP(buf_free) struct buf before = BUF_INIT;
@@ -113,19 +135,23 @@ static co_fn int move_in_store(struct move *move, struct node *node, struct node
 	if (r < 0)
 		return r;
 	expect.value = buf_str(&before);
-	r = store_set(fs->store, buf_str(&move->new_key), buf_str(&move->value), expect);
+	if (!move->dirty || move->commit.in_place || move->commit.draft->in_place)
+		r = move_name_ids(&fs->layout, buf_str(&move->value), buf_str(&move->key), buf_str(&move->new_key));
+	if (r == 0)
+		r = store_set(fs->store, buf_str(&move->new_key), buf_str(&move->value), expect);
 	if (r < 0)
 		return r;
 	if (node->file->stored) {
 		if (move->dirty)
 			r = store_delete(fs->store, buf_str(&move->key), expect_value(buf_str(&move->old)));
 		else
-			r = move_delete(fs->store, buf_str(&move->key), buf_str(&move->new_key), &move->value);
+			r = move_delete(&fs->layout, buf_str(&move->key), buf_str(&move->new_key), &move->value);
 	}
-	if ((r == 0 || r == -ENOENT) && node->record_value.len)
-		r = store_delete(fs->store, buf_str(&move->record),
-				 (struct store_expect){ .what = STORE_EXPECT_UNKNOWN });
-	return r == -ENOENT ? 0 : r;
+	if (r == -ENOENT)
+		r = 0;
+	if (r == 0 && node->record_value.len)
+		r = delete_record(move, node);
+	return r;
 }
 
 struct node *rename_make_room(struct node *parent, struct str *name, bool for_dir)
@@ -170,6 +196,8 @@ static int move_here(struct move *move, struct node *node, struct node *target, 
 		return r; /* the next listing finds it again */
 	node_keep_ino(node, buf_str(&move->new_key));
 	node->file->stored = true;
+	node->file->own_id = false; /* `i/` names another key now */
+	node->file->alone_us = 0;
 	node->wait.bind |= move->dirty;
 	if (move->dirty)
 		commit_done(node, &move->commit, buf_str(&move->old));
@@ -186,7 +214,7 @@ static int move_here(struct move *move, struct node *node, struct node *target, 
 int rename_file(struct node *node, struct node *target, struct node *new_parent, struct str new_name)
 {
 	struct move move = { 0 };
-	int r = move_prepare(&move, node, new_parent, new_name);
+	int r = move_prepare(&move, node, target, new_parent, new_name);
 
 	if (r == 0)
 		r = move_in_store(&move, node, target);

@@ -291,6 +291,8 @@ static int move_here(const struct special_move *move, struct node *node, struct 
 	if (fs->config.state)
 		state_rename(fs->config.state, buf_str(&move->key), buf_str(&move->new_key));
 	if (target) {
+		if (target->file && !target->file->opens)
+			forget_ids(fs, NULL, buf_str(&target->file->value), buf_str(&move->new_key));
 		if (target->file)
 			value_keep(target);
 		attr_drop(target);

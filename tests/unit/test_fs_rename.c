@@ -267,6 +267,81 @@ static void an_older_listing_does_not_undo_a_rename(void **state)
 	assert_int_equal(look(rig, "a"), -ENOENT);
 }
 
+/* --- files in chunks --- */
+
+#define CHUNK_ID "1a0c4506c001123456789abcdef0123456789abcdef"
+#define STUB "hpkvfs1 1cc72b015edf8714 " CHUNK_ID ":10000:2280:b64\n"
+#define LIST ".hpkvfs/i/" CHUNK_ID
+
+static void a_stub_is_moved_as_it_is(void **state)
+{
+	struct rig *rig = *state;
+
+	memstore_put(rig->ms, "a", STUB);
+	id_of(rig, "a");
+	memstore_log_clear(rig->ms);
+	assert_int_equal(move(rig, "a", "b"), 0);
+	assert_int_equal(memstore_entry(rig->ms, 0)->op, STORE_PATCH);
+	assert_int_equal(memstore_entry(rig->ms, 1)->op, STORE_SET);
+	assert_requests(rig, 1, 1, 1, 1, 0);
+	assert_stored(rig, "b", STUB);
+	assert_not_stored(rig, "a");
+	assert_stored(rig, LIST, "{\"v\":1,\"names\":{\"a\":true,\"b\":true}}");
+}
+
+/* Another mount replaces the content while it is moved: its chunks are to be found under both names, too. */
+static void a_stub_that_another_writes_meanwhile_is_taken_along(void **state)
+{
+	struct rig *rig = *state;
+	struct foreign foreign = { rig, "a", STUB };
+
+	memstore_put(rig->ms, "a", "plain");
+	id_of(rig, "a");
+	memstore_add_fault(
+		rig->ms, (struct memstore_fault){
+				 .op = STORE_SET, .key = "b", .times = 1, .arrived = write_foreign, .arg = &foreign });
+	assert_int_equal(move(rig, "a", "b"), 0);
+	assert_stored(rig, "b", STUB);
+	assert_not_stored(rig, "a");
+	assert_stored(rig, LIST, "{\"v\":1,\"names\":{\"a\":true,\"b\":true}}");
+}
+
+static void chunks_of_a_file_that_is_replaced_go_later(void **state)
+{
+	struct rig *rig = *state;
+
+	rig->config.grace_us = 1000;
+	rig_restart(rig);
+	memstore_put(rig->ms, "a", "new");
+	memstore_put(rig->ms, "b", STUB);
+	memstore_put(rig->ms, ".hpkvfs/c/" CHUNK_ID "/00000000", "MDEyMzQ1Njc4OWFiY2RlZg==");
+	id_of(rig, "a");
+	id_of(rig, "b");
+	assert_int_equal(move(rig, "a", "b"), 0);
+	assert_stored(rig, "b", "new");
+	while (memstore_size(rig->ms) != 1)
+		loop_once(rig->loop);
+	assert_int_equal(run(rig, op_end), 0);
+}
+
+static void what_another_mount_changes_in_a_record_goes_along(void **state)
+{
+	struct rig *rig = *state;
+	struct foreign foreign = { rig, ".hpkvfs/m/a", "{\"v\":1,\"mode\":33060}" }; /* 0444 */
+
+	memstore_put(rig->ms, "a", "x");
+	memstore_put(rig->ms, ".hpkvfs/m/a", "{\"v\":1,\"mode\":33152}"); /* 0600 */
+	id_of(rig, "a");
+	memstore_add_fault(
+		rig->ms, (struct memstore_fault){
+				 .op = STORE_SET, .key = "b", .times = 1, .arrived = write_foreign, .arg = &foreign });
+	assert_int_equal(move(rig, "a", "b"), 0);
+	assert_stored(rig, ".hpkvfs/m/b", "{\"v\":1,\"mode\":33060}");
+	assert_not_stored(rig, ".hpkvfs/m/a");
+	id_of(rig, "b");
+	assert_int_equal(rig->entry.st.st_mode, S_IFREG | 0444);
+}
+
 /* --- directories --- */
 
 #define KEYS 50
@@ -559,6 +634,10 @@ int main(void)
 		fs_test(a_listing_during_a_rename_shows_one_of_each_name),
 		fs_test(a_listing_between_the_delete_and_its_answer),
 		fs_test(an_older_listing_does_not_undo_a_rename),
+		fs_test(a_stub_is_moved_as_it_is),
+		fs_test(a_stub_that_another_writes_meanwhile_is_taken_along),
+		fs_test(chunks_of_a_file_that_is_replaced_go_later),
+		fs_test(what_another_mount_changes_in_a_record_goes_along),
 		fs_test(a_directory_is_moved_with_its_records),
 		fs_test(a_directory_with_open_files_is_moved),
 		fs_test(a_directory_replaces_an_empty_one),
