@@ -372,7 +372,7 @@ int fs_statfs(struct fs *fs, struct statvfs *out)
 		.f_files = (fsfilcnt_t)1 << 32,
 		.f_ffree = (fsfilcnt_t)1 << 32,
 		.f_favail = (fsfilcnt_t)1 << 32,
-		.f_namemax = fs->config.max_key,
+		.f_namemax = fs->config.max_key < NAME_BYTES_MAX ? fs->config.max_key : NAME_BYTES_MAX,
 	};
 	return 0;
 }

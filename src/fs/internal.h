@@ -40,7 +40,7 @@
 #define VALUE_CACHE_BYTES (64u * 1024 * 1024)
 #define CHUNK_CACHE_BYTES (32u * 1024 * 1024)
 
-/* The longest name that the kernel takes from a FUSE filesystem. */
+/* The longest name that every kernel takes from a FUSE filesystem. */
 #define NAME_BYTES_MAX 1024
 
 /* Processes that opened or wrote a handle, and so commit when they close it. */

@@ -57,7 +57,7 @@ static int name_check(struct node *dir, struct str name)
 {
 	CLEANUP(buf_free) struct buf segment = BUF_INIT;
 	struct fs *fs = dir->fs;
-	int r = node_dir_keys(dir);
+	int r = name.len > NAME_BYTES_MAX ? -ENAMETOOLONG : node_dir_keys(dir);
 
 	if (r < 0)
 		return r;
