@@ -201,11 +201,17 @@ int attr_commit_all(struct fs *fs)
 	struct round round = { .fs = fs };
 	struct node *node;
 
+	fs->attr_rounds++;
 	DL_FOREACH2(fs->attr_waiting, node, wait.next)
 	round.left++;
 	for (unsigned i = 0; i < SEND_WINDOW && round.left; i++)
 		co_start_beside(fs->loop, &round.group, send_some, &round);
 	co_group_wait(&round.group);
+	/* what another has in hand is on its way too */
+	fs->attr_rounds--;
+	co_queue_wake_all(&fs->attr_sent);
+	while (fs->attr_rounds)
+		queue_wait(&fs->attr_sent);
 	return round.err;
 }
 

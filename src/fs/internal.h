@@ -213,6 +213,8 @@ struct fs {
 
 	struct node *attr_waiting; /* a list, each referred to: attributes that the store does not have yet */
 	struct loop_timer attr_timer;
+	unsigned attr_rounds; /* attr_commit_all under way */
+	struct co_queue attr_sent;
 };
 
 struct fs_handle {

@@ -265,7 +265,8 @@ static co_fn int refresh_file(struct node *node)
 	if (r == 0)
 		r = file_answer(node, &value, &record, seq);
 	if (value.err == -ENOENT)
-		r = node->special ? refresh_special(node, &record, seq) : file_is_absent(node, seq);
+		r = node->special && !probe_found(&below) ? refresh_special(node, &record, seq)
+							  : file_is_absent(node, seq);
 out:
 	probe_deinit(&value);
 	probe_deinit(&record);

@@ -100,6 +100,7 @@ static int change(struct node *node, struct str name, const struct str *value)
 {
 	CLEANUP(buf_free) struct buf before = BUF_INIT;
 	const struct buf *old = xattr_find(node, name);
+	bool waited = node->wait.members & RECORD_XATTR;
 	int r = old ? buf_set(&before, buf_str(old)) : 0, undone;
 
 	if (r == 0)
@@ -110,6 +111,10 @@ static int change(struct node *node, struct str name, const struct str *value)
 	if (r == 0)
 		return 0;
 	undone = old ? xattr_put(node, name, buf_str(&before)) : xattr_take_away(node, name);
+	if (!waited) {
+		xattrs_forget_changes(node);
+		node->wait.members &= ~(unsigned)RECORD_XATTR;
+	}
 	return undone < 0 ? undone : r;
 }
 
