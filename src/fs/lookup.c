@@ -246,9 +246,9 @@ static co_fn int refresh_file(struct node *node)
 	uint64_t seq = fs_tick(fs);
 	int r = node_keys(node, &value.key, &record.key);
 
-	if (node->file && !node->record_value.len && node->record_known)
-		buf_free(&record.key); /* it has none */
-
+	/* it has none; but of chunks that another mount changes in place only the record tells */
+	if (node->file && !node->record_value.len && node->record_known && !node->file->stub)
+		buf_free(&record.key);
 	if (r == 0)
 		r = below_range(node, buf_str(&value.key), &below);
 	if (r < 0)
