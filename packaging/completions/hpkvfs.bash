@@ -1,5 +1,5 @@
 # shellcheck shell=bash
-# Completion for hpkv, hpkvd, hpkvfs and mount.hpkvfs. It asks the program for --help, so it cannot fall behind.
+# Completion for hpkv, hpkvd, hpkvfs, mount.hpkvfs and fsck.hpkvfs. It asks the program for --help, so it cannot fall behind.
 
 # Options at the start of a line of --help: switches, one a line, those with an argument ended by "=".
 _hpkvfs_switches() {
@@ -20,7 +20,7 @@ _hpkvfs() {
     local program=$1 current=$2 previous=$3 head='' word
     COMPREPLY=()
     case ${program##*/} in
-    hpkvfs | mount.hpkvfs)
+    hpkvfs | mount.hpkvfs | fsck.hpkvfs)
         if [[ $previous == -o ]]; then
             [[ $current == *,* ]] && head=${current%,*},
             mapfile -t COMPREPLY < <(compgen -W "$(_hpkvfs_mount_options "$program")" -- "${current##*,}")
@@ -45,4 +45,4 @@ _hpkvfs() {
     fi
 }
 
-complete -F _hpkvfs hpkv hpkvd hpkvfs mount.hpkvfs
+complete -F _hpkvfs hpkv hpkvd hpkvfs mount.hpkvfs fsck.hpkvfs

@@ -363,15 +363,18 @@ static int add_names_fault(struct check *check, const struct check_id *id)
 
 static int add_orphan(struct check *check, const struct check_id *id)
 {
+	CLEANUP(buf_free) struct buf key = BUF_INIT;
 	CLEANUP(buf_free) struct buf text = BUF_INIT;
 	struct check_fault *fault;
-	int r = id->chunks ? buf_printf(&text, "is the id of %u chunk%s of no file", id->chunks,
-					id->chunks == 1 ? "" : "s")
-			   : buf_set(&text, STR("is named by i/, and held by no file"));
+	int r = layout_key(&check->layout, &key, "%s/%s", id->chunks ? "c" : "i", id->id.hex);
 
+	if (r == 0 && id->chunks)
+		r = buf_printf(&text, "has %u chunk%s of no file", id->chunks, id->chunks == 1 ? "" : "s");
+	else if (r == 0)
+		r = buf_set(&text, STR("is about an id that no file holds"));
 	if (r < 0)
 		return r;
-	fault = check_add_fault(check, CHECK_ORPHAN, str_of(id->id.hex, CONTENT_ID_LEN), buf_str(&text));
+	fault = check_add_fault(check, CHECK_ORPHAN, buf_str(&key), buf_str(&text));
 	if (fault)
 		fault->id = id->id;
 	return fault ? 0 : -ENOMEM;

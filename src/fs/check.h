@@ -39,7 +39,7 @@ const char *check_question(enum check_kind kind);
 /* Borrowed. */
 struct check_finding {
 	enum check_kind kind;
-	struct str key;  /* a key, or for CHECK_ORPHAN an id */
+	struct str key;  /* for CHECK_ORPHAN what the keys of the id's chunks begin with, or its `i/ID` */
 	struct str text; /* what is wrong with it: one line */
 };
 

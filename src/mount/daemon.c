@@ -297,7 +297,7 @@ static int open_state(struct daemon *daemon)
 	const struct daemon_config *config = daemon->config;
 	const struct state_config state = {
 		.path = config->state,
-		.url = str_c(config->store_url),
+		.url = str_c(config->target->url),
 		.prefix = config->options->prefix ? str_c(config->options->prefix) : STR(""),
 	};
 
@@ -307,18 +307,8 @@ static int open_state(struct daemon *daemon)
 static int make_store(struct daemon *daemon)
 {
 	const struct daemon_config *config = daemon->config;
-	const struct store_hpkv_config store = {
-		.url = config->store_url,
-		.api_key = config->api_key,
-		.ca_file = config->cacert,
-		.insecure = config->options->insecure,
-		.timeout_us = config->options->timeout_us,
-		.max_value = (size_t)config->options->max_value,
-		.inflight = (unsigned)config->options->inflight,
-		.rate_per_s = (double)config->options->rate_micro / 1e6,
-	};
 	struct hpkv_error error;
-	int r = store_hpkv_new(daemon->loop, &store, &daemon->store, &error);
+	int r = target_store(config->target, config->options, config->cacert, daemon->loop, &daemon->store, &error);
 
 	if (r)
 		fail(daemon, r == -EINVAL ? MOUNT_USAGE : MOUNT_SYSTEM, "%s", error.text);

@@ -3,14 +3,14 @@
 #define HPKVFS_MOUNT_DAEMON_H
 
 #include "mount/options.h"
+#include "mount/target.h"
 
 struct daemon_config {
 	const struct options *options;
 	const char *mountpoint; /* as mountpoint_resolve makes it */
-	const char *store_url;  /* the SPEC, with an absolute path in it */
-	const char *api_key;    /* NULL for local:DIR */
-	const char *cacert;     /* absolute, or NULL */
-	const char *state;      /* absolute, or NULL: none */
+	const struct target *target;
+	const char *cacert; /* absolute, or NULL */
+	const char *state;  /* absolute, or NULL: none */
 	/* Called when the mount answers. False: whoever wanted it is gone, unmount. */
 	bool (*mounted)(void *arg);
 	void *arg;

@@ -13,8 +13,6 @@
 
 #include "base/log.h"
 #include "base/loop.h"
-#include "client/credentials.h"
-#include "client/url.h"
 #include "mount/daemon.h"
 #include "mount/kernel.h"
 #include "mount/mountpoint.h"
@@ -25,7 +23,8 @@ struct setup {
 	struct options options;
 	struct daemon_config daemon;
 	const char *program;
-	char *mountpoint, *store_url, *api_key, *cacert, *state;
+	struct target target;
+	char *mountpoint, *cacert, *state;
 	int report; /* the pipe to the parent; -1 in the foreground */
 };
 
@@ -33,8 +32,7 @@ static void setup_free(struct setup *setup)
 {
 	options_free(&setup->options);
 	free(setup->mountpoint);
-	free(setup->store_url);
-	credentials_free(setup->api_key);
+	target_free(&setup->target);
 	free(setup->cacert);
 	free(setup->state);
 	cleanup_close(&setup->report);
@@ -132,32 +130,14 @@ static int check_local(const struct setup *setup, const char *dir)
 	return MOUNT_OK;
 }
 
-static int set_url(struct setup *setup)
+static int set_target(struct setup *setup)
 {
 	struct hpkv_error error;
-	struct url url;
-	int r = url_parse(setup->options.spec, setup->options.insecure, &url, &error);
+	int r = target_find(&setup->options, &setup->target, &error);
 
 	if (r)
-		return complain(setup, MOUNT_USAGE, error.text);
-	r = MOUNT_OK;
-	if (url.kind == URL_LOCAL) {
-		r = check_local(setup, url.path);
-		/* its server has a key of its own */
-		unsetenv("HPKV_API_KEY");
-		if (r == MOUNT_OK && asprintf(&setup->store_url, "local:%s", url.path) < 0)
-			setup->store_url = NULL;
-	} else if (url.kind == URL_UNIX) {
-		if (asprintf(&setup->store_url, "unix:%s", url.path) < 0)
-			setup->store_url = NULL;
-	} else {
-		setup->store_url = strdup(setup->options.spec);
-	}
-	if (r == MOUNT_OK && url.kind != URL_LOCAL &&
-	    credentials_read(setup->options.credentials, &setup->api_key, &error) < 0)
-		r = complain(setup, MOUNT_USAGE, error.text);
-	url_free(&url);
-	return r == MOUNT_OK && !setup->store_url ? complain_of(setup, MOUNT_SYSTEM, "cannot start", -ENOMEM) : r;
+		return complain(setup, r == -ENOMEM ? MOUNT_SYSTEM : MOUNT_USAGE, error.text);
+	return setup->target.local_dir ? check_local(setup, setup->target.local_dir) : MOUNT_OK;
 }
 
 static int set_paths(struct setup *setup)
@@ -182,14 +162,13 @@ static int prepare(struct setup *setup)
 		return complain_of(setup, MOUNT_USAGE, setup->options.dir, r);
 	if (setup->options.action == OPTIONS_REMOUNT)
 		return MOUNT_OK;
-	r = set_url(setup);
+	r = set_target(setup);
 	if (r == MOUNT_OK)
 		r = set_paths(setup);
 	setup->daemon = (struct daemon_config){
 		.options = &setup->options,
 		.mountpoint = setup->mountpoint,
-		.store_url = setup->store_url,
-		.api_key = setup->api_key,
+		.target = &setup->target,
 		.cacert = setup->cacert,
 		.state = setup->state,
 		.arg = setup,

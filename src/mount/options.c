@@ -49,87 +49,93 @@ struct row {
 	size_t offset;
 	uint64_t min, max;
 	const char *text;
+	bool store; /* concerns the store, and so fsck.hpkvfs too */
 };
 
 #define FIELD(name) offsetof(struct options, name)
 
 static const struct row rows[] = {
 	{ "credentials", "FILE", KIND_STRING, FIELD(credentials), 0, 0,
-	  "file that holds the API key, readable by its owner only (default: HPKV_API_KEY, or systemd's credential)" },
+	  "file that holds the API key, readable by its owner only (default: HPKV_API_KEY, or systemd's credential)",
+	  true },
 	{ "prefix", "KEYS", KIND_STRING, FIELD(prefix), 0, 0,
-	  "show only the keys that begin so, without it (default: none)" },
-	{ "delimiter", "CHAR", KIND_STRING, FIELD(delimiter), 0, 0, "what separates directories in keys (default: /)" },
-	{ "uid", "USER", KIND_USER, FIELD(uid), 0, ID_MAX, "owner of files without a record (default: who mounts)" },
-	{ "gid", "GROUP", KIND_GROUP, FIELD(gid), 0, ID_MAX, "their group (default: that of who mounts)" },
+	  "show only the keys that begin so, without it (default: none)", true },
+	{ "delimiter", "CHAR", KIND_STRING, FIELD(delimiter), 0, 0, "what separates directories in keys (default: /)",
+	  true },
+	{ "uid", "USER", KIND_USER, FIELD(uid), 0, ID_MAX, "owner of files without a record (default: who mounts)",
+	  false },
+	{ "gid", "GROUP", KIND_GROUP, FIELD(gid), 0, ID_MAX, "their group (default: that of who mounts)", false },
 	{ "umask", "OCTAL", KIND_OCTAL, FIELD(umask), 0, 0777,
-	  "permissions they lack (default: the umask of who mounts)" },
-	{ "allow_other", NULL, KIND_FLAG, FIELD(allow_other), 0, 0, "let other users in, as far as permissions allow" },
+	  "permissions they lack (default: the umask of who mounts)", false },
+	{ "allow_other", NULL, KIND_FLAG, FIELD(allow_other), 0, 0, "let other users in, as far as permissions allow",
+	  false },
 	{ "max_value", "BYTES", KIND_SIZE, FIELD(max_value), 64, 64 * MIB,
-	  "the most bytes that the server takes in a value (default: 3072; with local:DIR 1M)" },
+	  "the most bytes that the server takes in a value (default: 3072; with local:DIR 1M)", true },
 	{ "max_key", "BYTES", KIND_SIZE, FIELD(max_key), 16, 64 * KIB,
-	  "the most bytes that the server takes in a key (default: 512)" },
+	  "the most bytes that the server takes in a key (default: 512)", true },
 	{ "rate", "auto|NUMBER", KIND_RATE, FIELD(rate_micro), 1000, 1000000ull * 1000000,
-	  "the most requests a second (default: auto, as many as the server takes)" },
+	  "the most requests a second (default: auto, as many as the server takes)", true },
 	{ "inflight", "NUMBER", KIND_COUNT, FIELD(inflight), 1, 65536,
-	  "the most requests that are sent and not answered (default: 128)" },
+	  "the most requests that are sent and not answered (default: 128)", true },
 	{ "timeout", "SECONDS", KIND_TIME, FIELD(timeout_us), 1000, 86400ull * CLOCK_US_PER_S,
-	  "how long a request, or a lost connection, may take (default: 30)" },
+	  "how long a request, or a lost connection, may take (default: 30)", true },
 	{ "ttl", "SECONDS", KIND_TIME, FIELD(ttl_us), 0, 365 * 86400ull * CLOCK_US_PER_S,
-	  "how long what was read is taken for true (default: 1)" },
+	  "how long what was read is taken for true (default: 1)", false },
 	{ "cacert", "FILE", KIND_STRING, FIELD(cacert), 0, 0,
-	  "certificates (PEM) that the server's is checked by (default: the system's)" },
-	{ "insecure", NULL, KIND_FLAG, FIELD(insecure), 0, 0, "allow http:// to another host than this one" },
+	  "certificates (PEM) that the server's is checked by (default: the system's)", true },
+	{ "insecure", NULL, KIND_FLAG, FIELD(insecure), 0, 0, "allow http:// to another host than this one", true },
 	{ "state", "FILE", KIND_STRING, FIELD(state), 0, 0,
-	  "where times of change are remembered, or none (default: below the user's state directory; root: /var/lib/hpkvfs)" },
-	{ "ro", NULL, KIND_ON, FIELD(read_only), 0, 0, "read only" },
-	{ "rw", NULL, KIND_OFF, FIELD(read_only), 0, 0, "read and write (the default)" },
-	{ "dev", NULL, KIND_ON, FIELD(dev), 0, 0, "let device files work" },
-	{ "nodev", NULL, KIND_OFF, FIELD(dev), 0, 0, "do not (the default)" },
-	{ "suid", NULL, KIND_ON, FIELD(suid), 0, 0, "let set-id bits work" },
-	{ "nosuid", NULL, KIND_OFF, FIELD(suid), 0, 0, "do not (the default)" },
-	{ "exec", NULL, KIND_ON, FIELD(exec), 0, 0, "let programs run (the default)" },
-	{ "noexec", NULL, KIND_OFF, FIELD(exec), 0, 0, "do not" },
+	  "where times of change are remembered, or none (default: below the user's state directory; root: /var/lib/hpkvfs)",
+	  false },
+	{ "ro", NULL, KIND_ON, FIELD(read_only), 0, 0, "read only", false },
+	{ "rw", NULL, KIND_OFF, FIELD(read_only), 0, 0, "read and write (the default)", false },
+	{ "dev", NULL, KIND_ON, FIELD(dev), 0, 0, "let device files work", false },
+	{ "nodev", NULL, KIND_OFF, FIELD(dev), 0, 0, "do not (the default)", false },
+	{ "suid", NULL, KIND_ON, FIELD(suid), 0, 0, "let set-id bits work", false },
+	{ "nosuid", NULL, KIND_OFF, FIELD(suid), 0, 0, "do not (the default)", false },
+	{ "exec", NULL, KIND_ON, FIELD(exec), 0, 0, "let programs run (the default)", false },
+	{ "noexec", NULL, KIND_OFF, FIELD(exec), 0, 0, "do not", false },
 	{ "remount", NULL, KIND_FLAG, FIELD(remount), 0, 0,
-	  "change ro, rw, dev, suid or exec of what is mounted on DIR" },
-	{ "defaults", NULL, KIND_IGNORE, 0, 0, 0, NULL },
-	{ "async", NULL, KIND_IGNORE, 0, 0, 0, NULL },
-	{ "auto", NULL, KIND_IGNORE, 0, 0, 0, NULL },
-	{ "noauto", NULL, KIND_IGNORE, 0, 0, 0, NULL },
-	{ "nofail", NULL, KIND_IGNORE, 0, 0, 0, NULL },
-	{ "_netdev", NULL, KIND_IGNORE, 0, 0, 0, NULL },
-	{ "user", NULL, KIND_IGNORE, 0, 0, 0, NULL },
-	{ "user=*", NULL, KIND_IGNORE, 0, 0, 0, NULL },
-	{ "nouser", NULL, KIND_IGNORE, 0, 0, 0, NULL },
-	{ "users", NULL, KIND_IGNORE, 0, 0, 0, NULL },
-	{ "nousers", NULL, KIND_IGNORE, 0, 0, 0, NULL },
-	{ "owner", NULL, KIND_IGNORE, 0, 0, 0, NULL },
-	{ "noowner", NULL, KIND_IGNORE, 0, 0, 0, NULL },
-	{ "group", NULL, KIND_IGNORE, 0, 0, 0, NULL },
-	{ "nogroup", NULL, KIND_IGNORE, 0, 0, 0, NULL },
-	{ "comment=*", NULL, KIND_IGNORE, 0, 0, 0, NULL },
-	{ "helper=*", NULL, KIND_IGNORE, 0, 0, 0, NULL },
-	{ "uhelper=*", NULL, KIND_IGNORE, 0, 0, 0, NULL },
-	{ "[xX]-*", NULL, KIND_IGNORE, 0, 0, 0, NULL },
+	  "change ro, rw, dev, suid or exec of what is mounted on DIR", false },
+	{ "defaults", NULL, KIND_IGNORE, 0, 0, 0, NULL, false },
+	{ "async", NULL, KIND_IGNORE, 0, 0, 0, NULL, false },
+	{ "auto", NULL, KIND_IGNORE, 0, 0, 0, NULL, false },
+	{ "noauto", NULL, KIND_IGNORE, 0, 0, 0, NULL, false },
+	{ "nofail", NULL, KIND_IGNORE, 0, 0, 0, NULL, false },
+	{ "_netdev", NULL, KIND_IGNORE, 0, 0, 0, NULL, false },
+	{ "user", NULL, KIND_IGNORE, 0, 0, 0, NULL, false },
+	{ "user=*", NULL, KIND_IGNORE, 0, 0, 0, NULL, false },
+	{ "nouser", NULL, KIND_IGNORE, 0, 0, 0, NULL, false },
+	{ "users", NULL, KIND_IGNORE, 0, 0, 0, NULL, false },
+	{ "nousers", NULL, KIND_IGNORE, 0, 0, 0, NULL, false },
+	{ "owner", NULL, KIND_IGNORE, 0, 0, 0, NULL, false },
+	{ "noowner", NULL, KIND_IGNORE, 0, 0, 0, NULL, false },
+	{ "group", NULL, KIND_IGNORE, 0, 0, 0, NULL, false },
+	{ "nogroup", NULL, KIND_IGNORE, 0, 0, 0, NULL, false },
+	{ "comment=*", NULL, KIND_IGNORE, 0, 0, 0, NULL, false },
+	{ "helper=*", NULL, KIND_IGNORE, 0, 0, 0, NULL, false },
+	{ "uhelper=*", NULL, KIND_IGNORE, 0, 0, 0, NULL, false },
+	{ "[xX]-*", NULL, KIND_IGNORE, 0, 0, 0, NULL, false },
 	/* times of access are never kept, so these change nothing */
-	{ "atime", NULL, KIND_IGNORE, 0, 0, 0, NULL },
-	{ "noatime", NULL, KIND_IGNORE, 0, 0, 0, NULL },
-	{ "diratime", NULL, KIND_IGNORE, 0, 0, 0, NULL },
-	{ "nodiratime", NULL, KIND_IGNORE, 0, 0, 0, NULL },
-	{ "relatime", NULL, KIND_IGNORE, 0, 0, 0, NULL },
-	{ "norelatime", NULL, KIND_IGNORE, 0, 0, 0, NULL },
-	{ "strictatime", NULL, KIND_IGNORE, 0, 0, 0, NULL },
-	{ "nostrictatime", NULL, KIND_IGNORE, 0, 0, 0, NULL },
-	{ "lazytime", NULL, KIND_IGNORE, 0, 0, 0, NULL },
-	{ "nolazytime", NULL, KIND_IGNORE, 0, 0, 0, NULL },
+	{ "atime", NULL, KIND_IGNORE, 0, 0, 0, NULL, false },
+	{ "noatime", NULL, KIND_IGNORE, 0, 0, 0, NULL, false },
+	{ "diratime", NULL, KIND_IGNORE, 0, 0, 0, NULL, false },
+	{ "nodiratime", NULL, KIND_IGNORE, 0, 0, 0, NULL, false },
+	{ "relatime", NULL, KIND_IGNORE, 0, 0, 0, NULL, false },
+	{ "norelatime", NULL, KIND_IGNORE, 0, 0, 0, NULL, false },
+	{ "strictatime", NULL, KIND_IGNORE, 0, 0, 0, NULL, false },
+	{ "nostrictatime", NULL, KIND_IGNORE, 0, 0, 0, NULL, false },
+	{ "lazytime", NULL, KIND_IGNORE, 0, 0, 0, NULL, false },
+	{ "nolazytime", NULL, KIND_IGNORE, 0, 0, 0, NULL, false },
 	/* how the kernel shows a mount, which mount(8) repeats at a remount */
-	{ "default_permissions", NULL, KIND_IGNORE, 0, 0, 0, NULL },
-	{ "user_id=*", NULL, KIND_IGNORE, 0, 0, 0, NULL },
-	{ "group_id=*", NULL, KIND_IGNORE, 0, 0, 0, NULL },
+	{ "default_permissions", NULL, KIND_IGNORE, 0, 0, 0, NULL, false },
+	{ "user_id=*", NULL, KIND_IGNORE, 0, 0, 0, NULL, false },
+	{ "group_id=*", NULL, KIND_IGNORE, 0, 0, 0, NULL, false },
 };
 
 #define ROW_COUNT (sizeof(rows) / sizeof(rows[0]))
 
-__attribute__((format(printf, 2, 3))) static int usage_error(struct options *options, const char *format, ...)
+int options_fail(struct options *options, const char *format, ...)
 {
 	va_list ap;
 
@@ -143,7 +149,7 @@ __attribute__((format(printf, 2, 3))) static int usage_error(struct options *opt
 
 static int no_memory(struct options *options)
 {
-	usage_error(options, "out of memory");
+	options_fail(options, "out of memory");
 	return MOUNT_SYSTEM;
 }
 
@@ -261,9 +267,9 @@ static int set_number(struct options *options, const struct row *row, const char
 		break;
 	}
 	if (!ok)
-		return usage_error(options, "%s=%s is not %s", row->name, text, wanted[row->kind]);
+		return options_fail(options, "%s=%s is not %s", row->name, text, wanted[row->kind]);
 	if (!automatic && (value < row->min || value > row->max))
-		return usage_error(options, "%s=%s is too %s", row->name, text, value < row->min ? "small" : "large");
+		return options_fail(options, "%s=%s is too %s", row->name, text, value < row->min ? "small" : "large");
 	memcpy((char *)options + row->offset, &value, sizeof(value));
 	return MOUNT_OK;
 }
@@ -319,18 +325,18 @@ static int parse_word(struct options *options, const char *word)
 	if (!row && options->sloppy)
 		return MOUNT_OK;
 	if (!row)
-		return usage_error(options, "unknown option: %.*s", (int)name_len, word);
+		return options_fail(options, "unknown option: %.*s", (int)name_len, word);
 	if (row->kind == KIND_IGNORE)
 		return MOUNT_OK;
 	if (row->argument && !equals)
-		return usage_error(options, "the option %s needs a value: %s=%s", row->name, row->name, row->argument);
+		return options_fail(options, "the option %s needs a value: %s=%s", row->name, row->name, row->argument);
 	if (!row->argument && equals)
-		return usage_error(options, "the option %s takes no value", row->name);
+		return options_fail(options, "the option %s takes no value", row->name);
 	return set_value(options, row, equals ? equals + 1 : NULL);
 }
 
 /* Words are separated by commas; a backslash in front of a comma or a backslash makes it part of the word. */
-static int parse_list(struct options *options, const char *list)
+int options_parse_list(struct options *options, const char *list)
 {
 	CLEANUP_FREE char *word = malloc(strlen(list) + 1);
 
@@ -415,7 +421,7 @@ static int parse_lists(struct options *options, int argc, char **argv, const cha
 	optind = 0;
 	while (r == MOUNT_OK && (c = getopt_long(argc, argv, switches, long_options, NULL)) != -1)
 		if (c == 'o')
-			r = parse_list(options, optarg);
+			r = options_parse_list(options, optarg);
 	return r;
 }
 
@@ -431,24 +437,24 @@ static int parse_switches(struct options *options, int argc, char **argv, const 
 			return MOUNT_OK;
 		}
 		if (c == ':')
-			return usage_error(options, "the switch -%c needs a value", optopt);
+			return options_fail(options, "the switch -%c needs a value", optopt);
 		if (c == '?' && !optopt)
-			return usage_error(options, "unknown switch: %s", argv[optind - 1]);
+			return options_fail(options, "unknown switch: %s", argv[optind - 1]);
 		if (c == '?')
-			return usage_error(options, "unknown switch: -%c", optopt);
+			return options_fail(options, "unknown switch: -%c", optopt);
 		if (c != 'o' && !(options->helper ? helper_switch(options, c) : person_switch(options, c)))
-			return usage_error(options, "unknown switch: -%c", c);
+			return options_fail(options, "unknown switch: -%c", c);
 	}
 	if (argc - optind < 2)
-		return usage_error(options, "%s is missing; see --help", argc - optind ? "DIR" : "SPEC");
+		return options_fail(options, "%s is missing; see --help", argc - optind ? "DIR" : "SPEC");
 	if (argc - optind > 2)
-		return usage_error(options, "too much on the command line: %s", argv[optind + 2]);
+		return options_fail(options, "too much on the command line: %s", argv[optind + 2]);
 	options->spec = argv[optind];
 	options->dir = argv[optind + 1];
 	return MOUNT_OK;
 }
 
-static void set_defaults(struct options *options)
+void options_init(struct options *options)
 {
 	mode_t mask = umask(0);
 
@@ -464,33 +470,30 @@ static void set_defaults(struct options *options)
 	};
 }
 
-/* What can be checked without a server. */
-static int check(struct options *options)
+int options_check(struct options *options)
 {
 	struct names_rules rules = { .delimiter = '/', .max_key = (size_t)options->max_key };
 	struct hpkv_error error;
 	struct url url;
 	int r;
 
-	if (!*options->dir)
-		return usage_error(options, "DIR is empty");
 	if (options->delimiter && strlen(options->delimiter) != 1)
-		return usage_error(options, "delimiter=%s is not one ASCII character", options->delimiter);
+		return options_fail(options, "delimiter=%s is not one ASCII character", options->delimiter);
 	if (options->delimiter)
 		rules.delimiter = options->delimiter[0];
 	if (options->prefix)
 		rules.prefix = str_c(options->prefix);
 	r = names_rules_check(&rules);
 	if (r == -EILSEQ)
-		return usage_error(options, "prefix= is not UTF-8");
+		return options_fail(options, "prefix= is not UTF-8");
 	if (r == -ENAMETOOLONG)
-		return usage_error(options, "max_key=%llu leaves no room for names behind the prefix",
-				   (unsigned long long)options->max_key);
+		return options_fail(options, "max_key=%llu leaves no room for names behind the prefix",
+				    (unsigned long long)options->max_key);
 	if (r)
-		return usage_error(options, "delimiter=%s cannot separate names", options->delimiter);
+		return options_fail(options, "delimiter=%s cannot separate names", options->delimiter);
 	r = url_parse(options->spec, options->insecure, &url, &error);
 	if (r)
-		return usage_error(options, "%s", error.text);
+		return options_fail(options, "%s", error.text);
 	if (!options->max_value)
 		options->max_value = url.kind == URL_LOCAL ? MAX_VALUE_LOCAL : MAX_VALUE_REMOTE;
 	url_free(&url);
@@ -502,7 +505,7 @@ int options_parse(struct options *options, int argc, char **argv)
 	const char *switches;
 	int r;
 
-	set_defaults(options);
+	options_init(options);
 	options->helper = strncmp(options_program(argv), "mount.", strlen("mount.")) == 0;
 	switches = options->helper ? ":hVfno:st:vN:" : ":hVdfo:";
 	r = parse_switches(options, argc, argv, switches);
@@ -516,7 +519,9 @@ int options_parse(struct options *options, int argc, char **argv)
 			options->action = OPTIONS_REMOUNT;
 		return MOUNT_OK;
 	}
-	return check(options);
+	if (!*options->dir)
+		return options_fail(options, "DIR is empty");
+	return options_check(options);
 }
 
 void options_free(struct options *options)
@@ -528,6 +533,14 @@ void options_free(struct options *options)
 }
 
 /* --- help --- */
+
+void options_help_list(FILE *out, bool store_only)
+{
+	for (size_t i = 0; i < ROW_COUNT; i++)
+		if (rows[i].text && (rows[i].store || !store_only))
+			fprintf(out, "  %s%s%s\n        %s\n", rows[i].name, rows[i].argument ? "=" : "",
+				rows[i].argument ? rows[i].argument : "", rows[i].text);
+}
 
 void options_help(FILE *out)
 {
@@ -542,10 +555,7 @@ void options_help(FILE *out)
 	      "  -V, --version  the version\n\n"
 	      "Options for -o; a comma in a value is written \\,\n\n",
 	      out);
-	for (size_t i = 0; i < ROW_COUNT; i++)
-		if (rows[i].text)
-			fprintf(out, "  %s%s%s\n        %s\n", rows[i].name, rows[i].argument ? "=" : "",
-				rows[i].argument ? rows[i].argument : "", rows[i].text);
+	options_help_list(out, false);
 	fputs("\nThe options that mount(8) passes to every helper are ignored. More: mount.hpkvfs(8).\n", out);
 }
 

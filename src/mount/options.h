@@ -1,5 +1,5 @@
-/* The command line of the mount, under both of its names, and its -o options: one table (options.c) drives
- * parsing and --help; tests compare the man page and the completions with --help. */
+/* The command line of the mount, under both of its names, and its -o options, some of which fsck.hpkvfs takes too: one table
+ * (options.c) drives parsing and --help; tests compare the man pages and the completions with --help. */
 #ifndef HPKVFS_MOUNT_OPTIONS_H
 #define HPKVFS_MOUNT_OPTIONS_H
 
@@ -75,6 +75,23 @@ void options_free(struct options *options);
 const char *options_program(char **argv);
 
 void options_help(FILE *out);
+
+/* --- for fsck.hpkvfs, which shares the options that concern the store --- */
+
+/* Sets the defaults. */
+void options_init(struct options *options);
+
+/* Reads a list of -o; those that concern a mount only are taken too. MOUNT_OK, or an exit code of mount(8) and `error`. */
+int options_parse_list(struct options *options, const char *list);
+
+/* What can be checked without a server, once `spec` is set. As above. */
+int options_check(struct options *options);
+
+/* Sets `error` and answers MOUNT_USAGE. */
+int options_fail(struct options *options, const char *format, ...) __attribute__((format(printf, 2, 3)));
+
+/* The options of -o as --help shows them: all, or those that concern the store. */
+void options_help_list(FILE *out, bool store_only);
 void options_version(FILE *out);
 
 #endif

@@ -42,7 +42,7 @@ fi
 "$base/repository/packaging/quickstart" >"$base/second" 2>&1 || { cat "$base/second"; exit 1; }
 dir=$base/home/hpkv
 as bash -c 'cd "$1" && echo hello > greeting && cat greeting && ls && stat -c %U greeting' bash "$dir"
-readlink /sbin/mount.hpkvfs /sbin/umount.hpkvfs /sbin/umount.fuse.hpkvfs
+readlink /sbin/mount.hpkvfs /sbin/umount.hpkvfs /sbin/umount.fuse.hpkvfs /sbin/fsck.hpkvfs
 if [ "$user" = root ]; then umount "$dir"; else as fusermount3 -u "$dir"; fi
 ls -A "$dir"
 "$base/repository/packaging/quickstart" "$dir" >"$base/third" 2>&1 || { cat "$base/third"; exit 1; }
@@ -100,6 +100,7 @@ def test_quickstart(base, user):
         "/usr/local/sbin/mount.hpkvfs",
         "/usr/local/sbin/umount.hpkvfs",
         "/usr/local/sbin/umount.fuse.hpkvfs",
+        "/usr/local/sbin/fsck.hpkvfs",
         "hello",
         "hello",
     ]

@@ -30,6 +30,7 @@ def test_programs_library_and_helpers(installed):
         "bin/hpkv",
         "bin/hpkvd",
         "bin/hpkvfs",
+        "sbin/fsck.hpkvfs",
         "sbin/mount.hpkvfs",
         "sbin/umount.hpkvfs",
         "sbin/umount.fuse.hpkvfs",
@@ -38,11 +39,12 @@ def test_programs_library_and_helpers(installed):
         "lib/pkgconfig/libhpkv.pc",
         "share/man/man8/mount.hpkvfs.8",
         "share/man/man8/hpkvfs.8",
+        "share/man/man8/fsck.hpkvfs.8",
         "share/bash-completion/completions/hpkv",
     }
     missing = sorted(name for name in names if not (installed / name).exists())
     assert not missing
-    for name in ("bin/hpkv", "bin/hpkvd", "bin/hpkvfs", "sbin/mount.hpkvfs", "sbin/umount.hpkvfs"):
+    for name in ("bin/hpkv", "bin/hpkvd", "bin/hpkvfs", "sbin/fsck.hpkvfs", "sbin/mount.hpkvfs", "sbin/umount.hpkvfs"):
         assert os.access(installed / name, os.X_OK), name
     assert (installed / "sbin/mount.hpkvfs").resolve() == (installed / "bin/hpkvfs").resolve()
 
@@ -57,7 +59,7 @@ def test_every_man_page_is_installed(installed):
 def test_nothing_else_is_in_the_programs_folders(installed):
     found = {str(path.relative_to(installed)) for folder in ("bin", "sbin", "include") for path in (installed / folder).rglob("*")}
     expected = {f"bin/{name}" for name in ("hpkv", "hpkvd", "hpkvfs")}
-    expected |= {f"sbin/{name}" for name in ("mount.hpkvfs", "umount.hpkvfs", "umount.fuse.hpkvfs")}
+    expected |= {f"sbin/{name}" for name in ("fsck.hpkvfs", "mount.hpkvfs", "umount.hpkvfs", "umount.fuse.hpkvfs")}
     assert found == expected | {"include/hpkv.h"}
 
 

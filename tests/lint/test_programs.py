@@ -16,6 +16,7 @@ COMPLETION = TOP / "packaging/completions/hpkvfs.bash"
 # program: (where it is built, its man page)
 PROGRAMS = {
     "hpkvfs": ("src/mount/hpkvfs", "mount.hpkvfs.8"),
+    "fsck.hpkvfs": ("src/mount/fsck.hpkvfs", "fsck.hpkvfs.8"),
     "hpkvd": ("src/server/hpkvd", "hpkvd.8"),
     "hpkv": ("src/cli/hpkv", "hpkv.1"),
 }
@@ -128,6 +129,13 @@ def test_completion_of_mount_options():
     assert completions("hpkvfs", "local:x", "dir", "-o", "tt") == {"ttl="}
 
 
+def test_fsck_takes_the_options_of_the_mount_that_concern_the_store():
+    of_mount = {option for option in help_options(help_of("hpkvfs")) if not option.startswith("-")}
+    listed = {option for option in help_options(help_of("fsck.hpkvfs")) if not option.startswith("-")}
+    assert {"credentials", "prefix", "timeout"} <= listed < of_mount and "ttl" not in listed
+    assert {word.rstrip("=") for word in completions("fsck.hpkvfs", "local:x", "-o", "")} == listed
+
+
 def test_completion_of_commands():
     text = help_of("hpkv")
     for command in ("get", "set", "patch", "del", "range", "incr", "token", "ping"):
@@ -140,7 +148,7 @@ def test_completion_of_commands():
 def test_an_unknown_option_is_refused_by_name(name):
     """An option that is not listed is refused by name, with a usage exit code."""
     code, output = run(program(PROGRAMS[name][0]), "--no-such-option")
-    assert code in (1, 2), output
+    assert code in ((16,) if name == "fsck.hpkvfs" else (1, 2)), output
     assert "no-such-option" in output
 
 

@@ -314,8 +314,8 @@ static void chunks_of_no_file_go(void **state)
 	put_chunk(bench, OLDER, 7, 3);
 	put(bench, ".hpkvfs/i/" OLDER, "{\"v\":1,\"names\":{\"gone\":true,\"plain\":true}}");
 	assert_int_equal(examine(bench), 0);
-	assert_told(bench, CHECK_ORPHAN, OLD, "5 chunks of no file");
-	assert_told(bench, CHECK_ORPHAN, OLDER, "1 chunk of no file");
+	assert_told(bench, CHECK_ORPHAN, ".hpkvfs/c/" OLD, "5 chunks of no file");
+	assert_told(bench, CHECK_ORPHAN, ".hpkvfs/c/" OLDER, "1 chunk of no file");
 	assert_int_equal(faults(bench), 2);
 	assert_int_equal(repair(bench, CHECK_ANY_TIME), 2);
 	assert_int_equal(memstore_size(bench->rig->ms), size);
@@ -327,7 +327,7 @@ static void a_list_of_names_alone_goes(void **state)
 	struct bench *bench = *state;
 
 	put(bench, ".hpkvfs/i/" OLD, "{\"v\":1,\"names\":{\"gone\":true}}");
-	assert_fault(bench, CHECK_ORPHAN, OLD, "held by no file");
+	assert_fault(bench, CHECK_ORPHAN, ".hpkvfs/i/" OLD, "no file holds");
 	assert_int_equal(repair(bench, CHECK_ANY_TIME), 1);
 	assert_int_equal(memstore_size(bench->rig->ms), 1);
 	assert_clean(bench);
@@ -337,6 +337,7 @@ static void young_chunks_stay(void **state)
 {
 	struct bench *bench = *state;
 	struct content_id id;
+	char key[TEXT_MAX];
 
 	assert_int_equal(content_id_new(clock_real_ns() / 1000000 - 3500 * 1000, &id), 0);
 	put_chunk(bench, id.hex, 0, 3);
@@ -344,7 +345,8 @@ static void young_chunks_stay(void **state)
 	assert_told(bench, CHECK_KINDS, "", "1 ids of chunks without a file are too young");
 	assert_int_equal(content_id_new(clock_real_ns() / 1000000 - 3700 * 1000, &id), 0);
 	put_chunk(bench, id.hex, 0, 3);
-	assert_fault(bench, CHECK_ORPHAN, id.hex, "1 chunk of no file");
+	snprintf(key, sizeof(key), ".hpkvfs/c/%s", id.hex);
+	assert_fault(bench, CHECK_ORPHAN, key, "1 chunk of no file");
 }
 
 static void announced_ids_stay(void **state)
@@ -367,7 +369,7 @@ static void what_is_announced_meanwhile_stays(void **state)
 	struct bench *bench = *state;
 
 	put_chunks(bench, OLD);
-	assert_fault(bench, CHECK_ORPHAN, OLD, "5 chunks");
+	assert_fault(bench, CHECK_ORPHAN, ".hpkvfs/c/" OLD, "5 chunks");
 	put(bench, ".hpkvfs/j/" ID, "{\"v\":1,\"op\":\"ids\"," OWNER ",\"ids\":[\"" OLD "\"]}");
 	assert_int_equal(repair(bench, CHECK_ANY_TIME), 0);
 	assert_int_equal(writes(bench), 0);
@@ -378,7 +380,7 @@ static void what_a_file_holds_meanwhile_stays(void **state)
 	struct bench *bench = *state;
 
 	put_chunks(bench, OLD);
-	assert_fault(bench, CHECK_ORPHAN, OLD, "5 chunks");
+	assert_fault(bench, CHECK_ORPHAN, ".hpkvfs/c/" OLD, "5 chunks");
 	put(bench, "file", "hpkvfs1 fe19008925f555ca " OLD ":10000:2280:b64\n");
 	assert_int_equal(repair(bench, CHECK_ANY_TIME), 0);
 	assert_int_equal(writes(bench), 0);
@@ -396,7 +398,7 @@ static void what_a_listed_name_holds_stays(void **state)
 
 	put_chunks(bench, OLD);
 	put(bench, ".hpkvfs/i/" OLD, "{\"v\":1,\"names\":{\"renamed\":true}}");
-	assert_fault(bench, CHECK_ORPHAN, OLD, "5 chunks");
+	assert_fault(bench, CHECK_ORPHAN, ".hpkvfs/c/" OLD, "5 chunks");
 	memstore_add_fault(bench->rig->ms,
 			   (struct memstore_fault){ .op = STORE_GET,
 						    .key = "renamed",
@@ -488,7 +490,7 @@ static void what_a_dead_mount_announced_goes(void **state)
 	put_chunks(bench, OLD);
 	assert_int_equal(examine(bench), 0);
 	assert_told(bench, CHECK_ANNOUNCED, ".hpkvfs/j/" ID, "a mount that has died");
-	assert_told(bench, CHECK_ORPHAN, OLD, "5 chunks");
+	assert_told(bench, CHECK_ORPHAN, ".hpkvfs/c/" OLD, "5 chunks");
 	assert_int_equal(repair(bench, CHECK_ANY_TIME), 2);
 	assert_int_equal(memstore_size(bench->rig->ms), 1);
 	assert_clean(bench);
