@@ -64,6 +64,7 @@ struct sim_op {
 	mode_t mode;
 	int may_fail[4]; /* errors that are documented for it here: then it has done nothing */
 	bool stale;      /* it changes the content, or moves the names, that it knows, which may be older: documented */
+	bool behind;     /* it may work on what was there a ttl ago, as if before what others have ended: documented */
 	bool half;       /* where it dies with its mount, each name below may have moved or not, or be there twice */
 	bool last;       /* begun when SIM_A has done all or is dead */
 	bool stays;      /* its text is there at the end, under whatever name, unless it was lost as documented */
@@ -76,6 +77,7 @@ struct sim_case {
 	/* Of these keys one at least is there at every moment. */
 	const char *present[2];
 	bool crash; /* also: SIM_A dies after each of its writes */
+	bool tidy;  /* nothing is left for fsck unless one dies */
 	bool aged;  /* what is before is hours old */
 };
 

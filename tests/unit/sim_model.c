@@ -367,7 +367,7 @@ static void try_all(struct search *search, unsigned done)
 		if (search->sim->c->ops[i].verb == SIM_NONE || (done & 1u << i))
 			continue;
 		all = false;
-		if ((search->sim->ops[i].after & ~done) == 0)
+		if (search->sim->c->ops[i].behind || (search->sim->ops[i].after & ~done) == 0)
 			try_op(search, i, done);
 	}
 	if (all && !search->found)

@@ -1,0 +1,99 @@
+/* Content in chunks: two mounts and a foreign client at one file. Chunks have 384 bytes here. */
+#include "sim.h"
+
+/* 1000 bytes in three chunks. */
+#define LONG_F                                                                 \
+	{                                                                      \
+		{                                                              \
+			.by = SIM_A, .verb = SIM_WRITE, .path = "f", LONG('o') \
+		}                                                              \
+	}
+#define LONG(c) .fill = (c), .count = 1000
+
+static const struct sim_case cases[] = {
+	{
+		.name = "long content, twice",
+		.before = LONG_F,
+		.ops = {
+			{ .by = SIM_A, .verb = SIM_WRITE, .path = "f", LONG('a') },
+			{ .by = SIM_B, .verb = SIM_WRITE, .path = "f", LONG('b') },
+		},
+		.present = { "f" },
+		.crash = true,
+	},
+	{
+		.name = "long content against plain, twice",
+		.before = LONG_F,
+		.ops = {
+			{ .by = SIM_A, .verb = SIM_WRITE, .path = "f", LONG('a') },
+			{ .by = SIM_A, .verb = SIM_WRITE, .path = "f", .text = "a" },
+			{ .by = SIM_B, .verb = SIM_WRITE, .path = "f", .text = "b" },
+			{ .by = SIM_B, .verb = SIM_WRITE, .path = "f", LONG('b') },
+		},
+		.present = { "f" },
+		.crash = true,
+	},
+	{
+		.name = "long content against unlink and a foreign set",
+		.before = LONG_F,
+		.ops = {
+			{ .by = SIM_A, .verb = SIM_WRITE, .path = "f", LONG('a') },
+			{ .by = SIM_B, .verb = SIM_UNLINK, .path = "f", .may_fail = { -ENOENT } },
+			{ .by = SIM_FOREIGN, .verb = SIM_SET, .path = "f", .text = "x" },
+		},
+		.crash = true,
+	},
+	{
+		.name = "long content against a foreign delete",
+		.before = LONG_F,
+		.ops = {
+			{ .by = SIM_A, .verb = SIM_WRITE, .path = "f", LONG('a') },
+			{ .by = SIM_FOREIGN, .verb = SIM_DELETE, .path = "f" },
+		},
+		.crash = true,
+	},
+	{
+		.name = "a write in place against whole content",
+		.before = LONG_F,
+		.ops = {
+			{ .by = SIM_A, .verb = SIM_WRITE_AT, .behind = true, .path = "f", .text = "aaaa", .offset = 10 },
+			{ .by = SIM_B, .verb = SIM_WRITE, .path = "f", LONG('b') },
+		},
+		.present = { "f" },
+		.crash = true,
+	},
+	{
+		.name = "a truncation against whole content",
+		.before = LONG_F,
+		.ops = {
+			{ .by = SIM_A, .verb = SIM_RESIZE, .stale = true, .path = "f", .offset = 600 },
+			{ .by = SIM_B, .verb = SIM_WRITE, .path = "f", LONG('b') },
+		},
+		.present = { "f" },
+		.crash = true,
+	},
+	{
+		.name = "long content against its renaming",
+		.before = LONG_F,
+		.ops = {
+			{ .by = SIM_A, .verb = SIM_RENAME, .stale = true, .path = "f", .to = "g" },
+			{ .by = SIM_B, .verb = SIM_WRITE, .path = "f", LONG('b') },
+		},
+		.present = { "f", "g" },
+		.crash = true,
+	},
+	{
+		.name = "unlink against a renaming",
+		.before = LONG_F,
+		.ops = {
+			{ .by = SIM_A, .verb = SIM_RENAME, .stale = true, .path = "f", .to = "g", .may_fail = { -ENOENT } },
+			{ .by = SIM_B, .verb = SIM_UNLINK, .path = "f", .may_fail = { -ENOENT } },
+		},
+		.crash = true,
+	},
+};
+
+int main(void)
+{
+	return sim_cases_run("content", cases, sizeof(cases) / sizeof(*cases));
+}
