@@ -56,6 +56,8 @@ void attr_foreign_value(struct node *node);
 /* What waits is of no use any more. */
 void attr_drop(struct node *node);
 
+/* True if the record that is to be belongs to the value: it gets its hash. */
+bool attr_binds(const struct node *node);
 /* What is stored and what is to be: without `hash` (of the value; "" or NULL: there is none) the members that
  * belong to a value are left out. -EPROTONOSUPPORT: a newer version's record, which is not touched; -EINVAL, -ENOMEM. */
 CHECKED int attr_records(const struct node *node, const char *hash, struct record *from, struct record *to);

@@ -110,8 +110,7 @@ int attr_before_value(struct node *node, struct str value)
 	if (!is_stricter(node))
 		return 0;
 	r = content_hash(value, hash);
-	if (r == 0 && node->wait.members & RECORD_MTIME)
-		node->wait.bind = true;
+	node->wait.bind |= attr_binds(node);
 	return r < 0 ? r : send_record(node, hash);
 }
 

@@ -222,6 +222,11 @@ static bool binds(const struct node *node, unsigned members)
 	       sets_security(node);
 }
 
+bool attr_binds(const struct node *node)
+{
+	return binds(node, node->wait.members);
+}
+
 static int add_xattrs(const struct node *node, struct record *to)
 {
 	const struct xattrs *xattrs = node->xattrs;

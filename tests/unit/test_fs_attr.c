@@ -252,6 +252,20 @@ static void a_local_write_binds_the_record_anew(void **state)
 	assert_int_equal(again.st_mode, S_IFREG | 04755);
 }
 
+/* The record goes first, and shows the value before it no set-id bits meanwhile; then it is the new value's. */
+static void a_stricter_record_is_bound_to_the_value_that_comes(void **state)
+{
+	struct rig *rig = *state;
+
+	memstore_put(rig->ms, "f", "x");
+	memstore_put(rig->ms, ".hpkvfs/m/f", "{\"v\":1,\"mode\":33279}");
+	assert_int_equal(change_mode(rig, "f", 04755), 0);
+	assert_int_equal(write_file(rig, "f", "y"), 0);
+	assert_int_equal(stat_of(rig, "f").st_mode, S_IFREG | 04755);
+	assert_stored(rig, ".hpkvfs/m/f", "{\"v\":1,\"mode\":35309,\"hash\":\"" HASH_Y "\"}");
+	assert_int_equal(fresh_stat(rig, "f").st_mode, S_IFREG | 04755);
+}
+
 static void a_local_write_does_not_revive_what_another_s_has_ended(void **state)
 {
 	struct rig *rig = *state;
@@ -576,6 +590,7 @@ int main(void)
 		attr_test(what_is_unlinked_keeps_its_attributes_to_itself),
 		attr_test(another_s_value_has_neither_time_nor_set_id_bits),
 		attr_test(a_local_write_binds_the_record_anew),
+		attr_test(a_stricter_record_is_bound_to_the_value_that_comes),
 		attr_test(a_local_write_does_not_revive_what_another_s_has_ended),
 		attr_test(a_record_without_time_is_left_alone_by_a_write),
 		attr_test(content_replaced_by_who_may_not_keep_set_id_bits),
