@@ -205,8 +205,8 @@ static void chunk_delete_run(void *arg)
 {
 	struct chunk_delete *one = arg;
 
-	one->err = store_delete(one->layout->store, buf_str(&one->key),
-				(struct store_expect){ .what = STORE_EXPECT_UNKNOWN });
+	one->err =
+		store_delete(one->layout->store, buf_str(&one->key), (struct store_expect){ .what = STORE_EXPECT_ANY });
 	co_group_done(one->group);
 }
 
@@ -285,6 +285,6 @@ int id_remove(const struct layout *layout, const struct content_id *id, uint32_t
 		}
 	}
 	if (r == 0 && listed)
-		r = store_delete(layout->store, buf_str(&list), (struct store_expect){ .what = STORE_EXPECT_UNKNOWN });
+		r = store_delete(layout->store, buf_str(&list), (struct store_expect){ .what = STORE_EXPECT_ANY });
 	return r == -ENOENT ? 0 : r;
 }

@@ -8,11 +8,11 @@
 #include "fs/journal.h"
 #include "fs/move.h"
 
-static const struct store_expect unknown = { .what = STORE_EXPECT_UNKNOWN };
+static const struct store_expect any = { .what = STORE_EXPECT_ANY };
 
 static co_fn int delete_key(const struct journal *journal, struct str key)
 {
-	int r = store_delete(journal->layout.store, key, unknown);
+	int r = store_delete(journal->layout.store, key, any);
 
 	return r == -ENOENT ? 0 : r;
 }

@@ -71,24 +71,32 @@ static co_fn int confirm(struct intent *intent)
 
 static void timer_fired(struct loop_timer *timer);
 
-static void beat_run(void *arg)
+/* One at a time. */
+static co_fn int confirm_alone(struct intent *intent)
 {
-	struct intent *intent = arg;
+	int r;
 
-	if (confirm(intent) == 0 || !intent->lost)
+	intent->beating = true;
+	r = confirm(intent);
+	if (!intent->lost)
 		loop_timer_set(intent->journal->layout.loop, &intent->timer, intent->journal->beat_us, timer_fired);
 	intent->beating = false;
 	co_queue_wake_all(&intent->beaten);
+	return r;
+}
+
+static void beat_run(void *arg)
+{
+	if (confirm_alone(arg) < 0)
+		log_debug("an entry of the journal could not be kept alive");
 }
 
 static void timer_fired(struct loop_timer *timer)
 {
 	struct intent *intent = lws_container_of(timer, struct intent, timer);
 
-	intent->beating = true;
-	if (co_start(intent->journal->layout.loop, beat_run, intent) == 0)
+	if (intent->beating || co_start(intent->journal->layout.loop, beat_run, intent) == 0)
 		return;
-	intent->beating = false;
 	loop_timer_set(intent->journal->layout.loop, timer, intent->journal->beat_us, timer_fired);
 }
 
@@ -174,22 +182,17 @@ int intent_change(struct intent *intent, json_t *members)
 
 int intent_sure(struct intent *intent)
 {
-	int r = 0;
+	while (!intent->lost && !is_sure(intent)) {
+		int r = 0;
 
-	if (!intent->lost && !is_sure(intent)) {
-		if (intent->beating) {
+		if (intent->beating)
 			wait_for_beat(intent);
-		} else {
-			intent->beating = true;
-			loop_timer_cancel(&intent->timer);
-			beat_run(intent);
-		}
+		else
+			r = confirm_alone(intent);
+		if (r < 0)
+			return r;
 	}
-	if (intent->lost)
-		r = -EOWNERDEAD;
-	else if (!is_sure(intent))
-		r = -EIO; /* the store did not answer */
-	return r;
+	return intent->lost ? -EOWNERDEAD : 0;
 }
 
 void intent_close(struct intent *intent, bool done)
@@ -198,7 +201,7 @@ void intent_close(struct intent *intent, bool done)
 	loop_timer_cancel(&intent->timer);
 	if (done && !intent->lost &&
 	    store_delete(intent->journal->layout.store, buf_str(&intent->key),
-			 (struct store_expect){ .what = STORE_EXPECT_UNKNOWN }) < 0)
+			 (struct store_expect){ .what = STORE_EXPECT_ANY }) < 0)
 		log_debug("an entry of the journal stays, though nothing is left to do: others find that out");
 	buf_free(&intent->key);
 }

@@ -90,15 +90,15 @@ static co_fn int move_prepare(struct move *move, struct node *node, struct node 
 static co_fn int move_record(struct move *move, struct node *node, const struct node *target)
 {
 	struct fs *fs = node->fs;
-	struct store_expect unknown = { .what = STORE_EXPECT_UNKNOWN };
+	struct store_expect any = { .what = STORE_EXPECT_ANY };
 	int r = 0;
 
 	if (move->attributes.len)
 		r = layout_ensure(fs);
 	if (move->attributes.len && r == 0)
-		r = store_set(fs->store, buf_str(&move->new_record), buf_str(&move->attributes), unknown);
+		r = store_set(fs->store, buf_str(&move->new_record), buf_str(&move->attributes), any);
 	else if (target && target->record_value.len)
-		r = store_delete(fs->store, buf_str(&move->new_record), unknown);
+		r = store_delete(fs->store, buf_str(&move->new_record), any);
 	return r == -ENOENT ? 0 : r;
 }
 
@@ -107,17 +107,17 @@ static co_fn int delete_record(struct move *move, struct node *node)
 {
 	CLEANUP(buf_free) struct buf now = BUF_INIT;
 	struct store *store = node->fs->store;
-	struct store_expect unknown = { .what = STORE_EXPECT_UNKNOWN };
+	struct store_expect any = { .what = STORE_EXPECT_ANY };
 	int r = store_get(store, buf_str(&move->record), &now);
 
 	if (r == 0 && !str_equal(buf_str(&now), buf_str(&node->record_value))) {
 		node_apply_record(node, buf_str(&now));
 		r = prepare_record(move, node);
 		if (r == 0 && move->attributes.len)
-			r = store_set(store, buf_str(&move->new_record), buf_str(&move->attributes), unknown);
+			r = store_set(store, buf_str(&move->new_record), buf_str(&move->attributes), any);
 	}
 	if (r == 0)
-		r = store_delete(store, buf_str(&move->record), unknown);
+		r = store_delete(store, buf_str(&move->record), any);
 	return r == -ENOENT ? 0 : r;
 }
 
