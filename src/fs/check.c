@@ -477,6 +477,8 @@ int check_examine(struct check *check, struct buf *why)
 	if (r == 0 && want_holders(check)) {
 		check->collect = true;
 		r = check_list_files(check);
+		if (r == 0)
+			r = check_holders_again(check);
 	}
 	return r < 0 ? r : judge_ids(check);
 }

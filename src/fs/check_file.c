@@ -7,7 +7,10 @@
 #include "fs/walk.h"
 
 /* A file that changes each time it is looked at is being written. */
-#define LOOKS 4
+#define LOOKS 5
+
+/* After this share of the grace, a second, what seems to be lost is looked at again. */
+#define LOOK_GRACE_SHARE 60
 
 /* Ranges of lost bytes that are told of one file. */
 #define RANGES_TOLD 16
@@ -176,15 +179,16 @@ static int tell_losses(struct file_check *file, struct str key, uint64_t size)
 	return r;
 }
 
-/* The file as it is now; true in *same where it is what it was when its chunks were looked at. */
-static co_fn int look(struct file_check *file, struct str key, bool *same)
+/* The file as it is now. *settled is true where nothing is lost, and where it still is what it was when its chunks were looked
+ * at; the first time a loss is not believed: a mount may be between two of its writes. */
+static co_fn int look(struct file_check *file, struct str key, int number, bool *settled)
 {
 	CLEANUP(buf_free) struct buf value = BUF_INIT;
 	CLEANUP(buf_free) struct buf again = BUF_INIT;
 	struct content content;
 	int r = store_get(file->check->layout.store, key, &value);
 
-	*same = true;
+	*settled = true;
 	if (r < 0)
 		return r == -ENOENT ? 0 : r;
 	r = content_decode(buf_str(&value), &content);
@@ -192,11 +196,15 @@ static co_fn int look(struct file_check *file, struct str key, bool *same)
 		r = check_parts(file, &content);
 	if (r < 0 || file->loss_count == 0)
 		return r;
+	if (number == 0) {
+		*settled = false;
+		return check_wait(file->check, file->check->config.grace_us / LOOK_GRACE_SHARE);
+	}
 	r = store_get(file->check->layout.store, key, &again);
 	if (r < 0 && r != -ENOENT)
 		return r;
-	*same = r == 0 && str_equal(buf_str(&again), buf_str(&value));
-	return *same ? tell_losses(file, key, content_size(&content)) : 0;
+	*settled = r == 0 && str_equal(buf_str(&again), buf_str(&value));
+	return *settled ? tell_losses(file, key, content_size(&content)) : 0;
 }
 
 static co_fn int check_file(void *arg, size_t index)
@@ -204,12 +212,12 @@ static co_fn int check_file(void *arg, size_t index)
 	struct check *check = arg;
 	struct str key = buf_str(&check->suspects.keys[index]);
 	struct file_check file = { .check = check };
-	bool same = false;
+	bool settled = false;
 	int r = 0;
 
-	for (int i = 0; r == 0 && !same && i < LOOKS; i++)
-		r = look(&file, key, &same);
-	if (r == 0 && !same)
+	for (int i = 0; r == 0 && !settled && i < LOOKS; i++)
+		r = look(&file, key, i, &settled);
+	if (r == 0 && !settled)
 		check_note(check, key, "changes all the time: its chunks were not examined");
 	check->spare += file.spare;
 	free(file.losses);

@@ -27,7 +27,10 @@ struct check_id {
 	unsigned holders;
 	unsigned named_holders;
 	uint64_t last_holder;
-	bool wanted; /* its holders are collected in the next listing */
+
+	bool wanted;    /* its holders are collected in the second listing, and looked at once more */
+	uint64_t *held; /* hashes of those that held it then; owned */
+	size_t held_count;
 };
 
 /* A record that says that a regular file is at a key. */
@@ -110,6 +113,8 @@ co_fn CHECKED int check_list_reserved(struct check *check);
 /* Every file: the first time everything about it, then only which ids it holds. */
 co_fn CHECKED int check_list_files(struct check *check);
 co_fn CHECKED int check_list_records(struct check *check);
+/* After the second listing of files: the wanted ids, their holders and their lists as they are now. */
+co_fn CHECKED int check_holders_again(struct check *check);
 struct check_id *check_find_id(const struct check *check, const struct content_id *id);
 void check_lists_free(struct check *check);
 /* Calls fn for each id of `ids` that a text names; the first error ends it. */

@@ -51,6 +51,7 @@ void check_lists_free(struct check *check)
 	HASH_ITER(hh, check->ids, id, next_id) {
 		HASH_DEL(check->ids, id);
 		free(id->names);
+		free(id->held);
 		free(id);
 	}
 	HASH_ITER(hh, check->records, record, next_record) {
@@ -129,21 +130,15 @@ static int add_name(struct check *check, struct check_id *entry, const char *pat
 	return r;
 }
 
-static int visit_names(struct check *check, struct str key, struct str tail, struct str value)
+/* Takes over what `i/ID` holds. */
+static int read_names(struct check *check, struct check_id *entry, struct str value)
 {
-	struct content_id id;
-	struct check_id *entry;
-	int64_t created_ms;
 	json_t *root, *names, *ignored;
 	const char *path;
 	int r = 0;
 
-	if (!content_id_parse(tail, &id, &created_ms))
-		return add_foreign(check, key, "is no list of names");
-	entry = add_id(check, &id);
-	if (!entry)
-		return -ENOMEM;
 	entry->listed = true;
+	entry->name_count = 0;
 	root = json_nests_deeper(value, MAX_NESTING) ? NULL : json_loadb(value.p, value.len, 0, NULL);
 	names = json_object_get(root, "names");
 	entry->unreadable = !json_is_object(names) || json_integer_value(json_object_get(root, "v")) != 1;
@@ -243,6 +238,18 @@ static int visit_record(struct check *check, struct str key, struct str value)
 	if (state == CHECK_RECORD_NEWER)
 		return add_foreign(check, key, "is a record of a newer version");
 	return state == CHECK_RECORD_FILE && !is_dir ? expect_file(check, buf_str(&file)) : 0;
+}
+
+static int visit_names(struct check *check, struct str key, struct str tail, struct str value)
+{
+	struct content_id id;
+	struct check_id *entry;
+	int64_t created_ms;
+
+	if (!content_id_parse(tail, &id, &created_ms))
+		return add_foreign(check, key, "is no list of names");
+	entry = add_id(check, &id);
+	return entry ? read_names(check, entry, value) : -ENOMEM;
 }
 
 /* Entries are read by themselves; what they do not take for their own is nobody's. */
@@ -351,8 +358,8 @@ int check_scan_ids(const struct check *check, struct str text, int (*fn)(void *a
 	return r;
 }
 
-/* A value that begins like a stub and is none. */
-struct no_stub {
+/* A file whose value is looked through for ids. */
+struct scan {
 	struct check *check;
 	struct str key;
 	uint64_t hash;
@@ -361,22 +368,22 @@ struct no_stub {
 
 static int hold_by_no_stub(void *arg, struct check_id *id)
 {
-	struct no_stub *no_stub = arg;
+	struct scan *scan = arg;
 
-	no_stub->any = no_stub->any || id->chunks;
-	return hold(no_stub->check, id, no_stub->key, no_stub->hash);
+	scan->any = scan->any || id->chunks;
+	return hold(scan->check, id, scan->key, scan->hash);
 }
 
 /* What it may have named is left for whoever can mend it. */
 static int visit_no_stub(struct check *check, struct str key, uint64_t hash, struct str value)
 {
-	struct no_stub no_stub = { .check = check, .key = key, .hash = hash };
+	struct scan scan = { .check = check, .key = key, .hash = hash };
 	struct check_fault *fault;
-	int r = check_scan_ids(check, value, hold_by_no_stub, &no_stub);
+	int r = check_scan_ids(check, value, hold_by_no_stub, &scan);
 
 	if (r < 0 || check->collect)
 		return r;
-	if (!no_stub.any) {
+	if (!scan.any) {
 		check_note(check, key, "begins like a stub and is none: its content is what it holds");
 		return 0;
 	}
@@ -421,6 +428,75 @@ int check_list_files(struct check *check)
 		id->holders = id->named_holders = 0;
 	check_stage(check, check->collect ? "files again" : "files");
 	return walk_files(&check->layout, visit_file, check);
+}
+
+/* --- holders, once more --- */
+
+static int hold_again(void *arg, struct check_id *id)
+{
+	const struct scan *file = arg;
+	uint64_t *held;
+
+	if (!id->wanted || (id->held_count && id->held[id->held_count - 1] == file->hash))
+		return 0;
+	held = reallocarray(id->held, id->held_count + 1, sizeof(*held));
+	if (!held)
+		return -ENOMEM;
+	id->held = held;
+	held[id->held_count++] = file->hash;
+	return 0;
+}
+
+static co_fn int look_at_holder(void *arg, size_t index)
+{
+	CLEANUP(buf_free) struct buf value = BUF_INIT;
+	struct check *check = arg;
+	struct scan file = { .check = check, .key = buf_str(&check->holders.keys[index]) };
+	int r = store_get(check->layout.store, file.key, &value);
+
+	if (r == 0)
+		r = check_hash(file.key, &file.hash);
+	if (r == 0 && str_starts(buf_str(&value), STR(CONTENT_MAGIC)))
+		r = check_scan_ids(check, buf_str(&value), hold_again, &file);
+	return r == -ENOENT ? 0 : r;
+}
+
+static co_fn int look_at_names(struct check *check, struct check_id *id)
+{
+	CLEANUP(buf_free) struct buf key = BUF_INIT;
+	CLEANUP(buf_free) struct buf value = BUF_INIT;
+	int r = layout_key(&check->layout, &key, "i/%s", id->id.hex);
+
+	if (r == 0)
+		r = store_get(check->layout.store, buf_str(&key), &value);
+	if (r == 0)
+		return read_names(check, id, buf_str(&value));
+	id->listed = id->unreadable = false;
+	id->name_count = 0;
+	return r == -ENOENT ? 0 : r;
+}
+
+static co_fn int count_holders(struct check *check, struct check_id *id)
+{
+	int r = look_at_names(check, id);
+
+	id->holders = (unsigned)id->held_count;
+	id->named_holders = 0;
+	for (size_t i = 0; i < id->held_count; i++)
+		id->named_holders += is_named(id, id->held[i]);
+	return r;
+}
+
+/* Files first, then the lists: who renames a file notes both names before the second holds it. */
+int check_holders_again(struct check *check)
+{
+	struct check_id *id, *next;
+	int r = check_each(check, check->holders.count, look_at_holder, check);
+
+	HASH_ITER(hh, check->ids, id, next)
+		if (r == 0 && id->wanted)
+			r = count_holders(check, id);
+	return r;
 }
 
 /* --- records that are left over --- */

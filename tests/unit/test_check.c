@@ -169,25 +169,42 @@ static void a_missing_chunk_between_holes(void **state)
 	assert_fault(bench, CHECK_LOST, "file", "2280 of 1000002 bytes are lost: 20520-22799 (missing)");
 }
 
-/* Between the two looks at the file another stub has come to its key. */
-static void a_file_that_is_replaced_meanwhile(void *arg)
+static void the_file_is_replaced(void *arg)
 {
-	struct bench *bench = arg;
+	put(arg, "file", "plain now");
+}
 
-	put(bench, "file", "plain now");
+static void the_chunks_come(void *arg)
+{
+	put_chunks(arg, ID);
+}
+
+/* So many times the key is asked for before `arrived` is called. */
+static void when_asked(struct bench *bench, const char *key, unsigned pass, void (*arrived)(void *arg))
+{
+	memstore_clear_faults(bench->rig->ms);
+	memstore_add_fault(bench->rig->ms, (struct memstore_fault){
+						   .op = STORE_GET,
+						   .key = key,
+						   .pass = pass,
+						   .times = 1,
+						   .arrived = arrived,
+						   .arg = bench,
+					   });
 }
 
 static void what_changes_meanwhile_is_looked_at_again(void **state)
 {
 	struct bench *bench = *state;
 
+	for (unsigned pass = 1; pass <= 2; pass++) {
+		put(bench, "file", STUB);
+		when_asked(bench, "file", pass, the_file_is_replaced);
+		assert_clean(bench);
+		assert_stored(bench->rig, "file", "plain now");
+	}
 	put(bench, "file", STUB);
-	memstore_add_fault(bench->rig->ms, (struct memstore_fault){ .op = STORE_GET,
-								    .key = "file",
-								    .pass = 1,
-								    .times = 1,
-								    .arrived = a_file_that_is_replaced_meanwhile,
-								    .arg = bench });
+	when_asked(bench, "file", 1, the_chunks_come);
 	assert_clean(bench);
 }
 
@@ -439,6 +456,23 @@ static void files_that_share_an_id_are_noted(void **state)
 	assert_clean(bench);
 }
 
+static void the_names_come(void *arg)
+{
+	put(arg, ".hpkvfs/i/" ID, "{\"v\":1,\"names\":{\"file\":true,\"copy\":true}}");
+}
+
+/* Its names are noted before the second key is set; the list of all lists was read before that. */
+static void a_file_that_is_renamed_meanwhile_is_clean(void **state)
+{
+	struct bench *bench = *state;
+
+	put_file(bench, "file");
+	put(bench, "copy", STUB);
+	when_asked(bench, "copy", 0, the_names_come);
+	assert_clean(bench);
+	assert_non_null(memstore_value(bench->rig->ms, ".hpkvfs/i/" ID));
+}
+
 static void a_list_that_names_others_is_mended(void **state)
 {
 	struct bench *bench = *state;
@@ -610,6 +644,7 @@ int main(void)
 		check_test(what_a_listed_name_holds_stays),
 		check_test(chunks_go_after_the_time_for_announcements),
 		check_test(files_that_share_an_id_are_noted),
+		check_test(a_file_that_is_renamed_meanwhile_is_clean),
 		check_test(a_list_that_names_others_is_mended),
 		check_test(a_list_that_cannot_be_read_is_mended),
 		check_test(a_half_done_rename_is_finished),
