@@ -234,6 +234,14 @@ static void check_present(struct sim *sim)
 			 present[1] ? present[1] : "");
 }
 
+static void check_guarded(struct sim *sim)
+{
+	const char *const *guarded = sim->c->guarded;
+
+	if (sim->watching && guarded[0] && memstore_value(sim->ms, guarded[0]) && !memstore_value(sim->ms, guarded[1]))
+		sim_fail(sim, "the key %s is there without %s", guarded[0], guarded[1]);
+}
+
 void party_release(struct party *party)
 {
 	struct held *held = take_first(party);
@@ -244,8 +252,10 @@ void party_release(struct party *party)
 	account(party, request);
 	party->wrote = is_write(request);
 	memstore_do(party->sim->ms, request, answered, held);
-	if (party->wrote)
+	if (party->wrote) {
 		check_present(party->sim);
+		check_guarded(party->sim);
+	}
 	held_free(held);
 }
 

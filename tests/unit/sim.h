@@ -45,6 +45,7 @@ enum sim_verb {
 	SIM_MKDIR,
 	SIM_RMDIR,
 	SIM_CHMOD,
+	SIM_XATTR, /* user.note is set to `text` */
 	/* of keys, by SIM_FOREIGN */
 	SIM_SET,
 	SIM_DELETE,
@@ -61,7 +62,7 @@ struct sim_op {
 	char fill;
 	size_t count;
 	uint64_t offset;
-	mode_t mode;
+	mode_t mode;     /* of SIM_CHMOD; of SIM_WRITE for a file that it makes, 0: 0644 */
 	int may_fail[4]; /* errors that are documented for it here: then it has done nothing */
 	bool stale;      /* it changes the content, or moves the names, that it knows, which may be older: documented */
 	bool behind;     /* it may work on what was there a ttl ago, as if before what others have ended: documented */
@@ -76,9 +77,12 @@ struct sim_case {
 	struct sim_op ops[SIM_OPS_MAX];
 	/* Of these keys one at least is there at every moment. */
 	const char *present[2];
-	bool crash; /* also: SIM_A dies after each of its writes */
-	bool tidy;  /* nothing is left for fsck unless one dies */
-	bool aged;  /* what is before is hours old */
+	/* While the first holds a value, the second is there: who may not read it is kept out. */
+	const char *guarded[2];
+	unsigned page_records; /* of a range's page; 0: no limit */
+	bool crash;            /* also: SIM_A dies after each of its writes */
+	bool tidy;             /* nothing is left for fsck unless one dies */
+	bool aged;             /* what is before is hours old */
 };
 
 /* Tries all orders. Ends the test where one is wrong, with what was sent in which order on standard error. */
@@ -163,7 +167,7 @@ struct str sim_op_text(const struct sim_op *op, struct buf *buf);
 /* sim_view.c: all files of a mount, a line each: path, mode and content. -errno. */
 co_fn int sim_view(struct party *party, struct buf *out);
 /* The same line for the model. */
-void sim_view_line(struct buf *out, struct str path, mode_t mode, struct str content);
+void sim_view_line(struct buf *out, struct str path, mode_t mode, struct str note, struct str content);
 /* Keys that nothing needs, a line each. */
 void sim_leftovers(const struct sim *sim, struct buf *out);
 

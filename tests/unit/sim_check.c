@@ -48,6 +48,7 @@ int sim_check(struct party *party, struct buf *left)
 	struct names_rules rules = { .delimiter = '/', .prefix = STR(""), .max_key = 512 };
 	struct check_config config = {
 		.layout = { .loop = party->loop, .store = &party->store, .rules = &rules, .max_value = SIM_MAX_VALUE },
+		.announce_us = 60 * 1000000ull, /* no operation takes longer here */
 		.found = found,
 		.note = note,
 		.progress = progress,

@@ -148,13 +148,28 @@ static unsigned orders(struct sim *sim, struct order *out)
 	return count;
 }
 
+static unsigned at_rest(const struct sim *sim)
+{
+	unsigned count = 0;
+
+	for (int i = 0; i < SIM_PARTIES; i++)
+		count += sim->parties[i] && (sim->parties[i]->done || sim->parties[i]->waiting);
+	return count;
+}
+
+/* Until somebody asks for something, or has done what he waited for. */
 static void let_time_pass(struct sim *sim)
 {
+	unsigned before = at_rest(sim);
 	struct party *next = next_timer(sim);
 
-	sim_must(sim_loop_due(next->loop) != UINT64_MAX, "an operation waits for what never comes");
 	next->history++;
-	sim_loop_fire(next->loop);
+	while (next && at_rest(sim) == before) {
+		sim_must(sim_loop_due(next->loop) != UINT64_MAX, "an operation waits for what never comes");
+		sim_loop_fire(next->loop);
+		sim_quiesce(sim);
+		next = next_timer(sim);
+	}
 }
 
 static void carry_out(struct sim *sim, const struct order *order)
@@ -378,6 +393,7 @@ static void sim_begin(struct sim *sim, const struct sim_case *c)
 	sim_clock_reset();
 	sim->ms = memstore_new(NULL);
 	memstore_limit_value(sim->ms, SIM_MAX_VALUE);
+	memstore_limit_pages(sim->ms, c->page_records, 0);
 	for (enum sim_who who = SIM_A; who <= SIM_FSCK; who++)
 		sim->parties[who] = party_new(sim, who, who + 1);
 	for (unsigned i = 0; i < SIM_OPS_MAX && c->before[i].verb != SIM_NONE; i++) {

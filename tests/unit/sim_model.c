@@ -15,6 +15,7 @@ struct entry {
 	struct str path; /* a directory's without a slash */
 	bool dir;
 	mode_t mode;
+	struct str note; /* its xattr */
 	struct str content;
 };
 
@@ -152,6 +153,8 @@ static void apply(struct search *search, struct world *world, const struct sim_o
 	switch (op->verb) {
 	case SIM_WRITE:
 	case SIM_SET:
+		if (op->mode && !find(world, path))
+			make(world, path)->mode = S_IFREG | op->mode;
 		make(world, path)->content = text;
 		return;
 	case SIM_APPEND:
@@ -185,6 +188,11 @@ static void apply(struct search *search, struct world *world, const struct sim_o
 		entry = find(world, path);
 		if (entry)
 			entry->mode = (entry->mode & S_IFMT) | op->mode;
+		return;
+	case SIM_XATTR:
+		entry = find(world, path);
+		if (entry)
+			entry->note = text;
 		return;
 	case SIM_NONE:
 	case SIM_WAIT:
@@ -223,7 +231,7 @@ static void render(const struct world *from, struct buf *out)
 
 		sim_must(buf_set(&path, entry->path) == 0 && (!entry->dir || buf_add_char(&path, '/') == 0),
 			 "no memory");
-		sim_view_line(&lines[i], buf_str(&path), entry->mode, entry->content);
+		sim_view_line(&lines[i], buf_str(&path), entry->mode, entry->note, entry->content);
 	}
 	qsort(lines, world.count, sizeof(*lines), by_path);
 	buf_clear(out);

@@ -35,7 +35,7 @@ static co_fn int walk(struct fs *fs, const char *path, uint64_t *dir, struct str
 	return r;
 }
 
-static co_fn int open_once(struct fs *fs, const char *path, int flags, struct fs_handle **handle)
+static co_fn int open_once(struct fs *fs, const char *path, int flags, mode_t mode, struct fs_handle **handle)
 {
 	struct fs_entry entry;
 	struct str name;
@@ -46,16 +46,16 @@ static co_fn int open_once(struct fs *fs, const char *path, int flags, struct fs
 	if (r == 0)
 		r = fs_lookup(fs, dir, name, &entry);
 	if (r == -ENOENT && (flags & O_CREAT))
-		return fs_create(fs, dir, name, 0644, flags, &maker, getpid(), &entry, handle);
+		return fs_create(fs, dir, name, mode ? mode : 0644, flags, &maker, getpid(), &entry, handle);
 	return r < 0 ? r : fs_open(fs, entry.id, flags & ~O_CREAT, getpid(), handle, &keep);
 }
 
 /* The kernel looks a name up again whose file is stale. */
-static co_fn int open_path(struct fs *fs, const char *path, int flags, struct fs_handle **handle)
+static co_fn int open_path(struct fs *fs, const char *path, int flags, mode_t mode, struct fs_handle **handle)
 {
-	int r = open_once(fs, path, flags, handle);
+	int r = open_once(fs, path, flags, mode, handle);
 
-	return r == -ESTALE ? open_once(fs, path, flags, handle) : r;
+	return r == -ESTALE ? open_once(fs, path, flags, mode, handle) : r;
 }
 
 static co_fn int write_and_close(struct fs *fs, const struct sim_op *op, int flags)
@@ -63,7 +63,7 @@ static co_fn int write_and_close(struct fs *fs, const struct sim_op *op, int fla
 	CLEANUP(buf_free) struct buf buf = BUF_INIT;
 	struct str text = sim_op_text(op, &buf);
 	struct fs_handle *handle;
-	int r = open_path(fs, op->path, flags, &handle), closed;
+	int r = open_path(fs, op->path, flags, op->mode, &handle), closed;
 
 	if (r < 0)
 		return r;
@@ -86,6 +86,20 @@ static co_fn int change_attributes(struct fs *fs, const char *path, const struct
 		r = fs_lookup(fs, dir, name, &entry);
 	if (r == 0)
 		r = fs_setattr(fs, entry.id, NULL, change, &entry);
+	return r == 0 ? fs_sync(fs) : r;
+}
+
+static co_fn int change_xattr(struct fs *fs, const struct sim_op *op)
+{
+	struct fs_entry entry;
+	struct str name;
+	uint64_t dir;
+	int r = walk(fs, op->path, &dir, &name);
+
+	if (r == 0)
+		r = fs_lookup(fs, dir, name, &entry);
+	if (r == 0)
+		r = fs_setxattr(fs, entry.id, STR("user.note"), str_c(op->text), 0, true);
 	return r == 0 ? fs_sync(fs) : r;
 }
 
@@ -137,6 +151,8 @@ int sim_op_run(struct party *party, const struct sim_op *op)
 		return change_attributes(party->fs, op->path, &size);
 	case SIM_CHMOD:
 		return change_attributes(party->fs, op->path, &mode);
+	case SIM_XATTR:
+		return change_xattr(party->fs, op);
 	case SIM_UNLINK:
 	case SIM_RENAME:
 	case SIM_EXCHANGE:

@@ -35,9 +35,11 @@ static void add_content(struct buf *out, struct str content)
 	}
 }
 
-void sim_view_line(struct buf *out, struct str path, mode_t mode, struct str content)
+void sim_view_line(struct buf *out, struct str path, mode_t mode, struct str note, struct str content)
 {
 	sim_must(buf_add_str(out, path) == 0 && buf_printf(out, " %06o ", (unsigned)mode) == 0, "no memory");
+	if (note.len)
+		sim_must(buf_printf(out, "[%.*s] ", (int)note.len, note.p) == 0, "no memory");
 	add_content(out, content);
 }
 
@@ -93,15 +95,19 @@ static co_fn void view_child(struct fs *fs, uint64_t dir, struct str path, struc
 {
 	CLEANUP(buf_free) struct buf full = BUF_INIT;
 	CLEANUP(buf_free) struct buf content = BUF_INIT;
+	CLEANUP(buf_free) struct buf xattr = BUF_INIT;
 	struct fs_entry entry;
 	int r = fs_lookup(fs, dir, name, &entry);
 
 	sim_must(buf_set(&full, path) == 0 && buf_add_str(&full, name) == 0, "no memory");
 	if (r == 0 && S_ISREG(entry.st.st_mode))
 		r = read_content(fs, entry.id, &content);
+	if (r == 0 && fs_getxattr(fs, entry.id, STR("user.note"), &xattr) < 0)
+		buf_clear(&xattr);
 	if (r == 0 && S_ISDIR(entry.st.st_mode))
 		sim_must(buf_add_char(&full, '/') == 0, "no memory");
-	sim_view_line(new_line(view), buf_str(&full), r == 0 ? entry.st.st_mode : 0, buf_str(&content));
+	sim_view_line(new_line(view), buf_str(&full), r == 0 ? entry.st.st_mode : 0, buf_str(&xattr),
+		      buf_str(&content));
 	if (r < 0)
 		sim_must(buf_printf(&view->lines[view->count - 1].text, "error %d", r) == 0, "no memory");
 	else if (S_ISDIR(entry.st.st_mode))
