@@ -23,6 +23,12 @@ PACKAGES = {
     "diff": "diffutils",
     "df": "coreutils",
     "readelf": "binutils",
+    "fio": "fio",
+    "git": "git",
+    "sqlite3": "sqlite3",
+    "tar": "tar",
+    "setfacl": "acl",
+    "setfattr": "attr",
     "node": "nodejs",
     "npm": "npm",
 }
