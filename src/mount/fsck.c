@@ -348,6 +348,11 @@ static void run(struct fsck *fsck)
 		complain(fsck, r == -ENOMEM ? FSCK_LIBRARY : FSCK_USAGE, "", error.text);
 		return;
 	}
+	/* its server would make one */
+	if (fsck->target.local_dir && access(fsck->target.local_dir, F_OK) < 0) {
+		complain(fsck, FSCK_FAILURE, fsck->target.local_dir, strerror(errno));
+		return;
+	}
 	set_up(fsck);
 	if (fsck->code == FSCK_OK)
 		loop_run(fsck->loop);

@@ -25,7 +25,7 @@ STUB = f"hpkvfs1 {hashlib.sha256(PARTS.encode()).hexdigest()[:16]} {PARTS}\n"
 LAYOUT = '{"v":1,"delimiter":"/"}'
 
 # What is waited for a minute, and what is for ten, in milliseconds.
-FAST = {"HPKVFS_TEST_TIMES": "50:20"}
+FAST = {"HPKVFS_TEST_TIMES": "15:5"}
 SLOW = {"HPKVFS_TEST_TIMES": "100000:20"}
 
 
@@ -210,6 +210,25 @@ def test_a_killed_rename_is_finished(fsck, make_mount, store):
     assert writes > 5
 
 
+def test_killed_between_two_repairs(fsck, hpkvd, store):
+    """At every one: what is left is found and repaired by the next run, and nothing else is touched."""
+    put_damage(store)
+    damage = dict(store.range_all())
+    fsck("-y")
+    repaired = dict(store.range_all())
+    for writes in range(1, 20):
+        for key in dict(store.range_all()):
+            store.delete(key)
+        for key, value in damage.items():
+            store.set(key, value)
+        killed = fsck("-y", env={**FAST, "HPKVFS_TEST_STOP": f"{writes}:kill"})
+        assert fsck("-y").returncode & LEFT
+        assert dict(store.range_all()) == repaired, writes
+        if killed.returncode >= 0:
+            break
+    assert 4 <= writes < 19
+
+
 # --- what ends it ---
 
 
@@ -350,6 +369,10 @@ def test_an_interrupt_of_a_question(hpkvd, store, tmp_path):
 
 def test_a_store_in_a_folder(run, tmp_path):
     folder = tmp_path / "local"
+    done = run(f"local:{folder}", "-y")
+    assert (done.returncode, done.stdout, done.stderr) == (FAILURE, "", f"fsck.hpkvfs: {folder}: No such file or directory\n")
+    assert not folder.exists()
+    folder.mkdir(mode=0o700)
     assert lines(run(f"local:{folder}"), OK) == [f"local:{folder}: clean"]
 
 

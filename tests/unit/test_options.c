@@ -4,14 +4,14 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "mount/fsck_options.h"
 #include "unit.h"
 
 #define WORDS_MAX 16
 
-/* Reads a command line; words are separated by blanks. */
-static int parse(struct options *options, const char *line, char *copy)
+/* Words are separated by blanks. */
+static int split(const char *line, char *copy, char *argv[WORDS_MAX + 1])
 {
-	char *argv[WORDS_MAX + 1] = { NULL };
 	int argc = 0;
 
 	strcpy(copy, line);
@@ -19,6 +19,15 @@ static int parse(struct options *options, const char *line, char *copy)
 		assert_true(argc < WORDS_MAX);
 		argv[argc++] = word;
 	}
+	return argc;
+}
+
+/* Reads a command line. */
+static int parse(struct options *options, const char *line, char *copy)
+{
+	char *argv[WORDS_MAX + 1] = { NULL };
+	int argc = split(line, copy, argv);
+
 	return options_parse(options, argc, argv);
 }
 
@@ -325,6 +334,62 @@ static void test_names_of_users(void **state)
 	options_free(&options);
 }
 
+/* --- fsck.hpkvfs --- */
+
+static int parse_fsck(struct fsck_options *options, const char *line, char *copy)
+{
+	char *argv[WORDS_MAX + 1] = { NULL };
+	int argc = split(line, copy, argv);
+
+	return fsck_options_parse(options, argc, argv);
+}
+
+static void test_fsck(void **state)
+{
+	static const struct {
+		const char *line;
+		enum fsck_mode mode;
+	} good_lines[] = {
+		{ "fsck.hpkvfs local:/s", FSCK_ASK },
+		{ "fsck.hpkvfs -n local:/s", FSCK_LOOK },
+		{ "fsck.hpkvfs local:/s -y -f -t -r", FSCK_ALL },
+		{ "fsck.hpkvfs -a -C0 local:/s", FSCK_SAFE },
+		{ "fsck.hpkvfs -a -p -C 1 local:/s", FSCK_SAFE },
+		{ "fsck.hpkvfs -o prefix=p/,uid=7,ro,_netdev local:/s -o rate=2.5,timeout=3", FSCK_ASK },
+	};
+	static const char *const bad_lines[] = {
+		"fsck.hpkvfs",
+		"fsck.hpkvfs local:/s more",
+		"fsck.hpkvfs -y -n local:/s",
+		"fsck.hpkvfs -a -y local:/s",
+		"fsck.hpkvfs local:/s -C",
+		"fsck.hpkvfs -x local:/s",
+		"fsck.hpkvfs local:/s -o no_such_option",
+		"fsck.hpkvfs http://host.example",
+	};
+	struct fsck_options options;
+	char copy[1024];
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(good_lines) / sizeof(good_lines[0]); i++) {
+		assert_int_equal(parse_fsck(&options, good_lines[i].line, copy), FSCK_OK);
+		assert_int_equal(options.mode, good_lines[i].mode);
+		assert_string_equal(options.store.spec, "local:/s");
+		assert_int_equal(options.store.max_value, 1 << 20);
+		if (i == 5) {
+			assert_string_equal(options.store.prefix, "p/");
+			assert_int_equal(options.store.rate_micro, 2500000);
+			assert_int_equal(options.store.timeout_us, 3000000);
+		}
+		options_free(&options.store);
+	}
+	for (size_t i = 0; i < sizeof(bad_lines) / sizeof(bad_lines[0]); i++) {
+		assert_int_equal(parse_fsck(&options, bad_lines[i], copy), FSCK_USAGE);
+		assert_non_null(options.store.error);
+		options_free(&options.store);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -342,6 +407,7 @@ int main(void)
 		cmocka_unit_test(test_words),
 		cmocka_unit_test(test_help_version_remount),
 		cmocka_unit_test(test_names_of_users),
+		cmocka_unit_test(test_fsck),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
