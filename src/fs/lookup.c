@@ -3,7 +3,6 @@
 
 #include "base/clock.h"
 #include "fs/internal.h"
-#include "fs/leftover.h"
 #include "fs/listing.h"
 #include "fs/special.h"
 
@@ -143,8 +142,6 @@ static int single_apply(struct single *single)
 		return 0;
 	if (child && !is_dir && probes[VALUE].err == -ENOENT && !node_stays(child) && may_vanish(child, single->seq))
 		vanish(child, single->seq);
-	if (!node_child(single->dir, single->name) && probes[RECORD].err == 0)
-		leftover_add(single->dir, single->name, buf_str(&probes[RECORD].value));
 	return 0;
 }
 

@@ -39,6 +39,8 @@ enum sim_verb {
 	SIM_APPEND,   /* open with O_APPEND, write `text`, close */
 	SIM_WRITE_AT, /* open, write `text` at `offset`, close */
 	SIM_RESIZE,   /* truncate to `offset` bytes */
+	SIM_READ,     /* open, read, close: what one of the operations has written whole */
+	SIM_HOLD,     /* open, unlink, and hours later read and close */
 	SIM_UNLINK,
 	SIM_RENAME,   /* to `to` */
 	SIM_EXCHANGE, /* with `to` */
@@ -50,7 +52,7 @@ enum sim_verb {
 	SIM_SET,
 	SIM_DELETE,
 	SIM_PATCH,
-	SIM_WAIT,  /* longer than what is dead is left alone */
+	SIM_WAIT,  /* for `offset` seconds; 0: longer than what is dead is left alone */
 	SIM_CHECK, /* by SIM_FSCK: examine and repair */
 };
 
@@ -82,6 +84,7 @@ struct sim_case {
 	unsigned page_records; /* of a range's page; 0: no limit */
 	bool crash;            /* also: SIM_A dies after each of its writes */
 	bool tidy;             /* nothing is left for fsck unless one dies */
+	bool cold;             /* the mounts have not looked at anything yet */
 	bool aged;             /* what is before is hours old */
 };
 
@@ -97,6 +100,7 @@ int sim_cases_run(const char *name, const struct sim_case *cases, size_t count);
 struct op_state {
 	bool begun, ended;
 	int r;
+	struct buf read;
 	unsigned after; /* bits of the operations that had ended when it began */
 	bool lost; /* its value was destroyed between another's GET and the SET or DELETE right behind it: documented */
 };
@@ -163,6 +167,9 @@ uint64_t sim_fingerprint(const struct sim *sim);
 /* sim_ops.c */
 co_fn int sim_op_run(struct party *party, const struct sim_op *op);
 struct str sim_op_text(const struct sim_op *op, struct buf *buf);
+
+/* What SIM_READ has read was written so. */
+bool sim_read_is_whole(const struct sim *sim, unsigned op);
 
 /* sim_view.c: all files of a mount, a line each: path, mode and content. -errno. */
 co_fn int sim_view(struct party *party, struct buf *out);

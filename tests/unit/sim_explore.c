@@ -304,6 +304,8 @@ static void check_results(struct sim *sim)
 		if (!documented)
 			sim_fail(sim, "operation %u on %s failed: %s", i, op->path ? op->path : "nothing",
 				 strerror(-r));
+		if ((op->verb == SIM_READ || op->verb == SIM_HOLD) && r == 0 && !sim_read_is_whole(sim, i))
+			sim_fail(sim, "operation %u has read what nobody wrote", i);
 	}
 }
 
@@ -405,7 +407,7 @@ static void sim_begin(struct sim *sim, const struct sim_case *c)
 		sim_pass(sim, AGE_US);
 	for (enum sim_who who = SIM_A; who <= SIM_B; who++)
 		sim_must(sim_call(sim->parties[who], start_mount, NULL) == 0 &&
-				 sim_call(sim->parties[who], view_mount, &view) == 0,
+				 (c->cold || sim_call(sim->parties[who], view_mount, &view) == 0),
 			 "a mount fails before anything is done");
 	buf_clear(&sim->trace);
 	sim->watching = true;
@@ -421,6 +423,8 @@ static void sim_end(struct sim *sim)
 	for (int i = 0; i < SIM_PARTIES; i++)
 		if (sim->parties[i])
 			party_free(sim->parties[i]);
+	for (unsigned i = 0; i < SIM_OPS_MAX; i++)
+		buf_free(&sim->ops[i].read);
 	sim_forget_notes(sim);
 	memstore_free(sim->ms);
 	buf_free(&sim->trace);

@@ -169,6 +169,7 @@ static void apply(struct search *search, struct world *world, const struct sim_o
 		resize(search, make(world, path), content_of(known, path), op->offset);
 		return;
 	case SIM_UNLINK:
+	case SIM_HOLD:
 	case SIM_RMDIR:
 	case SIM_DELETE:
 		drop(world, path);
@@ -195,6 +196,7 @@ static void apply(struct search *search, struct world *world, const struct sim_o
 			entry->note = text;
 		return;
 	case SIM_NONE:
+	case SIM_READ:
 	case SIM_WAIT:
 	case SIM_CHECK:
 		return;

@@ -75,6 +75,59 @@ static co_fn int write_and_close(struct fs *fs, const struct sim_op *op, int fla
 	return r < 0 ? r : closed;
 }
 
+static co_fn int read_whole(struct party *party, const struct sim_op *op)
+{
+	struct buf *out = &party->sim->ops[party->op].read;
+	struct fs_handle *handle;
+	int r = open_path(party->fs, op->path, O_RDONLY, 0, &handle);
+
+	if (r < 0)
+		return r;
+	r = fs_read(handle, 0, 1 << 20, out);
+	fs_release(handle);
+	return r;
+}
+
+static bool gave(const struct sim_op *op, const char *path, struct str read)
+{
+	CLEANUP(buf_free) struct buf buf = BUF_INIT;
+
+	return (op->verb == SIM_WRITE || op->verb == SIM_SET) && strcmp(op->path, path) == 0 &&
+	       str_equal(sim_op_text(op, &buf), read);
+}
+
+bool sim_read_is_whole(const struct sim *sim, unsigned op)
+{
+	struct str read = buf_str(&sim->ops[op].read);
+	const char *path = sim->c->ops[op].path;
+	bool whole = false;
+
+	for (unsigned i = 0; i < SIM_OPS_MAX; i++)
+		whole |= gave(&sim->c->before[i], path, read) || gave(&sim->c->ops[i], path, read);
+	return whole;
+}
+
+static co_fn int hold(struct party *party, const struct sim_op *op)
+{
+	struct buf *out = &party->sim->ops[party->op].read;
+	struct fs_handle *handle;
+	struct str name;
+	uint64_t dir;
+	int r = open_path(party->fs, op->path, O_RDONLY, 0, &handle);
+
+	if (r < 0)
+		return r;
+	r = walk(party->fs, op->path, &dir, &name);
+	if (r == 0)
+		r = fs_unlink(party->fs, dir, name);
+	if (r == 0)
+		r = co_sleep(party->loop, 3 * 3600 * 1000000ull);
+	if (r == 0)
+		r = fs_read(handle, 0, 1 << 20, out);
+	fs_release(handle);
+	return r;
+}
+
 static co_fn int change_attributes(struct fs *fs, const char *path, const struct fs_attr_change *change)
 {
 	struct fs_entry entry;
@@ -147,6 +200,10 @@ int sim_op_run(struct party *party, const struct sim_op *op)
 		return write_and_close(party->fs, op, O_WRONLY | O_APPEND);
 	case SIM_WRITE_AT:
 		return write_and_close(party->fs, op, O_WRONLY);
+	case SIM_READ:
+		return read_whole(party, op);
+	case SIM_HOLD:
+		return hold(party, op);
 	case SIM_RESIZE:
 		return change_attributes(party->fs, op->path, &size);
 	case SIM_CHMOD:
@@ -164,7 +221,7 @@ int sim_op_run(struct party *party, const struct sim_op *op)
 	case SIM_PATCH:
 		return foreign(party, op);
 	case SIM_WAIT:
-		return co_sleep(party->loop, 200 * 1000000ull);
+		return co_sleep(party->loop, (op->offset ? op->offset : 200) * 1000000ull);
 	case SIM_CHECK:
 		return sim_check(party, NULL);
 	case SIM_NONE:

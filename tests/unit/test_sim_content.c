@@ -91,6 +91,42 @@ static const struct sim_case cases[] = {
 		},
 		.crash = true,
 	},
+	{
+		.name = "a write in place of what was renamed, or half renamed",
+		.before = LONG_F,
+		.ops = {
+			{ .by = SIM_A, .verb = SIM_RENAME, .path = "f", .to = "g" },
+			{ .by = SIM_B, .verb = SIM_WRITE_AT, .stale = true, .path = "f", .text = "bbbb", .offset = 10, .last = true },
+		},
+		.present = { "f", "g" },
+		.crash = true,
+	},
+	{
+		.name = "long content that is read while it is replaced",
+		.before = LONG_F,
+		.ops = {
+			{ .by = SIM_A, .verb = SIM_WRITE, .path = "f", LONG('a') },
+			{ .by = SIM_B, .verb = SIM_WAIT },
+			{ .by = SIM_B, .verb = SIM_READ, .path = "f" },
+			{ .by = SIM_FOREIGN, .verb = SIM_SET, .path = "f", .text = "x" },
+		},
+		.present = { "f" },
+		.crash = true,
+		.aged = true,
+	},
+	{
+		.name = "long content, alone",
+		.before = LONG_F,
+		.ops = {
+			{ .by = SIM_A, .verb = SIM_WRITE, .path = "f", LONG('a') },
+			{ .by = SIM_A, .verb = SIM_WRITE, .path = "f", .text = "a" },
+			{ .by = SIM_A, .verb = SIM_WRITE, .path = "f", LONG('c') },
+			{ .by = SIM_A, .verb = SIM_RENAME, .path = "f", .to = "g" },
+			{ .by = SIM_A, .verb = SIM_UNLINK, .path = "g" },
+		},
+		.crash = true,
+		.tidy = true,
+	},
 };
 
 int main(void)

@@ -146,6 +146,15 @@ static const struct sim_case cases[] = {
 		.crash = true,
 		.aged = true,
 	},
+	{
+		.name = "a file that only its owner may read, unlinked",
+		.before = RECORDED_F,
+		.ops = {
+			{ .by = SIM_A, .verb = SIM_UNLINK, .path = "f" },
+		},
+		.guarded = { "f", ".hpkvfs/m/f" },
+		.crash = true,
+	},
 };
 
 int main(void)

@@ -141,6 +141,26 @@ static const struct sim_case cases[] = {
 			{ .by = SIM_B, .verb = SIM_RENAME, .stale = true, .path = "d/x", .to = "d/w", .may_fail = { -ENOENT } },
 		},
 	},
+	{
+		.name = "a directory whose renaming two finish at once",
+		.before = { { .by = SIM_A, .verb = SIM_MKDIR, .path = "d" }, { .by = SIM_A, .verb = SIM_WRITE, .path = "d/x", .text = "0" } },
+		.ops = {
+			{ .by = SIM_A, .verb = SIM_RENAME, .half = true, .path = "d", .to = "e" },
+			{ .by = SIM_B, .verb = SIM_WAIT },
+			{ .by = SIM_FSCK, .verb = SIM_CHECK },
+		},
+		.present = { "d/x", "e/x" },
+		.crash = true,
+	},
+	{
+		.name = "two files exchanged against whole content",
+		.before = PLAIN_F_AND_G,
+		.ops = {
+			{ .by = SIM_A, .verb = SIM_EXCHANGE, .path = "f", .to = "g" },
+			{ .by = SIM_B, .verb = SIM_WRITE, .path = "f", .text = "b" },
+		},
+		.present = { "f" },
+	},
 };
 
 int main(void)
