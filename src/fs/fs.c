@@ -6,6 +6,7 @@
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "fs/announce.h"
 #include "fs/listing.h"
 #include "fs/recovery.h"
 #include "fs/removal.h"
@@ -96,6 +97,7 @@ int fs_new(struct loop *loop, struct store *store, const struct fs_config *confi
 		return r;
 	}
 	loop_timer_set(loop, &fs->sweep, SWEEP_US, sweep);
+	announce_start(fs);
 	*out = fs;
 	return 0;
 }
@@ -110,6 +112,7 @@ void fs_free(struct fs *fs)
 	loop_timer_cancel(&fs->attr_timer);
 	removal_free(fs);
 	recovery_free(fs);
+	announce_free(fs);
 	/* the kernel has closed and forgotten everything, whether it said so or not */
 	DL_FOREACH_SAFE(fs->open, handle, next) {
 		loop_timer_cancel(&handle->copy_expiry);
@@ -333,9 +336,11 @@ int fs_end(struct fs *fs)
 	loop_timer_cancel(&fs->removal_timer);
 	loop_timer_cancel(&fs->attr_timer);
 	recovery_stop(fs);
+	loop_timer_cancel(&fs->announce_timer);
 	r = fs_sync(fs);
 	while (fs->background)
 		queue_wait(&fs->background_ended);
+	announce_end(fs);
 	removal_leave(fs);
 	return r;
 }

@@ -207,6 +207,10 @@ struct fs {
 	struct journal_watch journal_watch;
 	struct loop_timer recovery_timer;
 
+	struct unnamed *unnamed; /* uthash by id */
+	struct announcement *announcements;
+	struct loop_timer announce_timer;
+
 	bool ending;         /* nothing is begun any more */
 	unsigned background; /* coroutines that serve no request */
 	struct co_queue background_ended;

@@ -151,4 +151,7 @@ CHECKED int journal_part_key(const struct journal *journal, const char *name, en
  * dead. Frees. What cannot be deleted now is found by others, who see that nothing is left to do. */
 co_fn void intent_close(struct intent *intent, bool done);
 
+/* Frees without a word to the store, as if this mount had died; no beat may be under way. */
+void intent_abandon(struct intent *intent);
+
 #endif

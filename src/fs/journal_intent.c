@@ -205,3 +205,9 @@ void intent_close(struct intent *intent, bool done)
 		log_debug("an entry of the journal stays, though nothing is left to do: others find that out");
 	buf_free(&intent->key);
 }
+
+void intent_abandon(struct intent *intent)
+{
+	loop_timer_cancel(&intent->timer);
+	buf_free(&intent->key);
+}

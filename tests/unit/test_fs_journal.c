@@ -670,6 +670,74 @@ static void rests_go(void **state)
 	assert_true(journal_is_empty(rig));
 }
 
+/* --- announcements --- */
+
+static const char *announced(const struct rig *rig)
+{
+	for (size_t i = 0; memstore_key(rig->ms, i).p; i++) {
+		struct str key = memstore_key(rig->ms, i);
+
+		if (str_starts(key, STR(".hpkvfs/j/")) &&
+		    !memchr(key.p + strlen(".hpkvfs/j/"), '/', key.len - strlen(".hpkvfs/j/")))
+			return memstore_value(rig->ms, key.p);
+	}
+	return NULL;
+}
+
+static struct fs_handle *open_and_unlink(struct rig *rig, uint64_t beat_us)
+{
+	struct fs_handle *handle;
+
+	rig->config.announce_us = GRACE_US;
+	rig->config.beat_us = beat_us;
+	rig_restart(rig);
+	memstore_put(rig->ms, "f", STUB);
+	handle = open_file(rig, "f", O_RDONLY);
+	serve(rig, 2 * GRACE_US);
+	assert_null(announced(rig)); /* a key names it */
+	assert_int_equal(run(rig, op_unlink, .parent = FS_ROOT_ID, .name = "f"), 0);
+	while (!announced(rig))
+		serve(rig, 1000);
+	assert_non_null(strstr(announced(rig), "\"op\":\"ids\""));
+	assert_non_null(strstr(announced(rig), "[\"" CHUNK_ID "\"]"));
+	return handle;
+}
+
+static void ids_of_a_file_that_is_open_and_removed_are_announced(void **state)
+{
+	struct rig *rig = *state;
+	struct fs_handle *handle = open_and_unlink(rig, BEAT_US);
+
+	memstore_log_clear(rig->ms);
+	while (memstore_count(rig->ms, STORE_PATCH) < 2) /* and kept alive */
+		serve(rig, 1000);
+	assert_int_equal(close_file(rig, handle), 0);
+	until_empty(rig);
+	assert_int_equal(run(rig, op_end), 0);
+}
+
+static void announcements_end_with_their_mount(void **state)
+{
+	struct rig *rig = *state;
+
+	open_and_unlink(rig, BEAT_US);
+	assert_int_equal(run(rig, op_end), 0);
+	rig_restart(rig);
+	assert_null(announced(rig));
+}
+
+static void announcements_of_a_dead_mount_are_forgotten(void **state)
+{
+	struct rig *rig = *state;
+
+	open_and_unlink(rig, FS_BEAT_US); /* none is under way when it dies */
+	rig_restart(rig);                 /* as a crash would */
+	assert_non_null(announced(rig));
+	assert_int_equal(run(rig, op_start), 0);
+	until_empty(rig);
+	assert_int_equal(run(rig, op_end), 0);
+}
+
 #define journal_test(name) cmocka_unit_test_setup_teardown(name, setup, rig_teardown)
 
 int main(void)
@@ -693,6 +761,9 @@ int main(void)
 		journal_test(an_exchange_in_doubt_keeps_all_values),
 		journal_test(what_is_not_understood_is_left_alone),
 		journal_test(rests_go),
+		journal_test(ids_of_a_file_that_is_open_and_removed_are_announced),
+		journal_test(announcements_end_with_their_mount),
+		journal_test(announcements_of_a_dead_mount_are_forgotten),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,0 +1,216 @@
+#include "fs/announce.h"
+
+#include <jansson.h>
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "fs/internal.h"
+
+/* An id in an entry of the journal: its digits, quotes, a comma; and what an entry has around them. */
+#define ID_BYTES (CONTENT_ID_LEN + 3)
+#define ENTRY_BYTES 160
+
+/* One entry, with as many ids as fit. */
+struct announcement {
+	struct announcement *prev, *next;
+	struct intent intent;
+	unsigned needed; /* ids that were still needed when it was last looked */
+};
+
+struct unnamed {
+	UT_hash_handle hh;
+	struct content_id id;
+	uint64_t since_us;
+	bool needed; /* at the present look */
+	struct announcement *announcement;
+};
+
+static void unnamed_free(struct fs *fs, struct unnamed *unnamed)
+{
+	HASH_DEL(fs->unnamed, unnamed);
+	free(unnamed);
+}
+
+/* --- what is needed --- */
+
+/* Without memory it is seen at the next look. */
+static void note(struct fs *fs, const struct content_id *id)
+{
+	struct unnamed *unnamed;
+
+	HASH_FIND(hh, fs->unnamed, id->hex, CONTENT_ID_LEN, unnamed);
+	if (!unnamed) {
+		unnamed = calloc(1, sizeof(*unnamed));
+		if (!unnamed)
+			return;
+		unnamed->id = *id;
+		unnamed->since_us = clock_now_us();
+		HASH_ADD_KEYPTR(hh, fs->unnamed, unnamed->id.hex, CONTENT_ID_LEN, unnamed);
+		if (!unnamed->hh.tbl) {
+			free(unnamed);
+			return;
+		}
+	}
+	unnamed->needed = true;
+}
+
+static void note_file(const struct node *node)
+{
+	const struct file *file = node->file;
+
+	if (file->draft && file->draft->has_id && !file->draft->in_place)
+		note(node->fs, &file->draft->id);
+	if (!file->opens || !node_is_unlinked(node) || !file->body)
+		return;
+	for (unsigned i = 0; i < file->body->part_count; i++)
+		if (file->body->parts[i].chunked)
+			note(node->fs, &file->body->parts[i].id);
+}
+
+/* Marks what is needed now, and forgets the rest. */
+static void look(struct fs *fs)
+{
+	struct unnamed *unnamed, *next;
+	struct announcement *announcement;
+	struct node *node, *next_node;
+
+	HASH_ITER(hh, fs->unnamed, unnamed, next)
+		unnamed->needed = false;
+	DL_FOREACH(fs->announcements, announcement)
+		announcement->needed = 0;
+	HASH_ITER(by_id, fs->by_id, node, next_node)
+		if (node->file)
+			note_file(node);
+	HASH_ITER(hh, fs->unnamed, unnamed, next) {
+		if (!unnamed->needed)
+			unnamed_free(fs, unnamed);
+		else if (unnamed->announcement)
+			unnamed->announcement->needed++;
+	}
+}
+
+/* --- announcing --- */
+
+static bool is_due(const struct fs *fs, const struct unnamed *unnamed)
+{
+	return !unnamed->announcement && clock_now_us() - unnamed->since_us >= fs->config.announce_us / 2;
+}
+
+/* Those that are to be announced, as many as fit, marked as announced. NULL: none, or no memory. */
+static json_t *take_due(struct fs *fs, struct announcement *announcement)
+{
+	size_t room = fs->config.max_value > ENTRY_BYTES ? (fs->config.max_value - ENTRY_BYTES) / ID_BYTES : 0;
+	json_t *ids = NULL;
+	struct unnamed *unnamed, *next;
+
+	HASH_ITER(hh, fs->unnamed, unnamed, next) {
+		if (!is_due(fs, unnamed) || json_array_size(ids) >= room)
+			continue;
+		if (!ids)
+			ids = json_array();
+		if (json_array_append_new(ids, json_string(unnamed->id.hex)) < 0)
+			break;
+		unnamed->announcement = announcement;
+		announcement->needed++;
+	}
+	return ids;
+}
+
+static void give_back(struct fs *fs, const struct announcement *announcement)
+{
+	struct unnamed *unnamed, *next;
+
+	HASH_ITER(hh, fs->unnamed, unnamed, next)
+		if (unnamed->announcement == announcement)
+			unnamed->announcement = NULL;
+}
+
+/* False where nothing was to be announced, or it failed: then it is tried at the next look. */
+static co_fn bool announce_some(struct fs *fs)
+{
+	struct announcement *announcement = calloc(1, sizeof(*announcement));
+	json_t *ids = announcement ? take_due(fs, announcement) : NULL;
+	int r = ids ? layout_ensure(fs) : 0;
+
+	if (!ids) {
+		free(announcement);
+		return false;
+	}
+	if (r == 0)
+		r = intent_open(&announcement->intent, &fs->journal, "ids", json_pack("{s:O}", "ids", ids));
+	json_decref(ids);
+	if (r == 0) {
+		DL_APPEND(fs->announcements, announcement);
+		return true;
+	}
+	log_warning("content that is not complete yet could not be announced to fsck.hpkvfs: %s", strerror(-r));
+	give_back(fs, announcement);
+	free(announcement);
+	return false;
+}
+
+static co_fn void take_back(struct fs *fs, struct announcement *announcement)
+{
+	DL_DELETE(fs->announcements, announcement);
+	give_back(fs, announcement);
+	intent_close(&announcement->intent, true);
+	free(announcement);
+}
+
+static co_fn void take_back_unneeded(struct fs *fs)
+{
+	struct announcement *announcement, *next;
+
+	/* only this coroutine changes the list */
+	DL_FOREACH_SAFE(fs->announcements, announcement, next)
+		if (announcement->needed == 0 || announcement->intent.lost)
+			take_back(fs, announcement);
+}
+
+static void announce(void *arg)
+{
+	struct fs *fs = arg;
+
+	look(fs);
+	take_back_unneeded(fs);
+	while (announce_some(fs))
+		continue;
+	announce_start(fs);
+	fs_background_end(fs);
+}
+
+static void timer_fired(struct loop_timer *timer)
+{
+	struct fs *fs = lws_container_of(timer, struct fs, announce_timer);
+
+	if (fs_background_start(fs, announce) < 0)
+		announce_start(fs);
+}
+
+void announce_start(struct fs *fs)
+{
+	if (!fs->ending)
+		loop_timer_set(fs->loop, &fs->announce_timer, fs->config.announce_us / 2, timer_fired);
+}
+
+void announce_end(struct fs *fs)
+{
+	loop_timer_cancel(&fs->announce_timer);
+	while (fs->announcements)
+		take_back(fs, fs->announcements);
+}
+
+void announce_free(struct fs *fs)
+{
+	struct announcement *announcement, *next;
+	struct unnamed *unnamed, *next_unnamed;
+
+	loop_timer_cancel(&fs->announce_timer);
+	DL_FOREACH_SAFE(fs->announcements, announcement, next) {
+		intent_abandon(&announcement->intent);
+		free(announcement);
+	}
+	fs->announcements = NULL;
+	HASH_ITER(hh, fs->unnamed, unnamed, next_unnamed)
+		unnamed_free(fs, unnamed);
+}

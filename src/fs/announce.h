@@ -1,0 +1,20 @@
+/* Ids that no key names and that are needed all the same: of new content whose chunks are on their way before the stub, and
+ * of files that were removed while they are open. fsck would take their chunks for orphans when they are an hour old, so those
+ * that stay so for some minutes are announced in the journal for as long as they do. */
+#ifndef HPKVFS_FS_ANNOUNCE_H
+#define HPKVFS_FS_ANNOUNCE_H
+
+#include "base/coroutine.h"
+
+struct fs;
+
+/* Begins to look for them, every half of announce_us. */
+void announce_start(struct fs *fs);
+
+/* At the end of a mount, when no file is open any more: takes the announcements back. */
+co_fn void announce_end(struct fs *fs);
+
+/* Frees, without a word to the store. */
+void announce_free(struct fs *fs);
+
+#endif
