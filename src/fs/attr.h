@@ -21,6 +21,7 @@ struct node;
 /* In a node. */
 struct attr_wait {
 	unsigned members; /* RECORD_MODE, _UID, _GID, _MTIME: the node's own; _XATTR: those that have changed */
+	bool replace;     /* of the record that is there nothing is to stay: it was left over from another file */
 	bool bind;        /* the value is being changed here, and the record's hash goes after it */
 	uint64_t changes; /* grows with every change, so that one made while the record was sent is seen */
 	struct node *prev, *next;

@@ -6,6 +6,7 @@
 #include "base/log.h"
 #include "fs/acl.h"
 #include "fs/internal.h"
+#include "fs/leftover.h"
 
 #define SET_ID ((mode_t)(S_ISUID | S_ISGID))
 
@@ -178,6 +179,10 @@ int attr_new_file(struct node *node, const struct node *dir, mode_t mode, const 
 	r = attr_make(dir, S_IFREG | (mode & 07777), maker, &made);
 	if (r == 0) {
 		node->record_known = true;
+		node->wait.replace = leftover_take(node->parent, buf_str(&node->name), &node->record_value);
+		if (node->wait.replace)
+			node_apply_attributes(node);
+		xattrs_free(node);
 		node->mode = made.mode;
 		node->uid = made.uid;
 		node->gid = made.gid;
@@ -301,7 +306,7 @@ int attr_records(const struct node *node, const char *hash, struct record *from,
 
 	if (r < 0 && r != -EINVAL) /* a damaged one is as good as none */
 		return r;
-	r = record_copy(from, to);
+	r = node->wait.replace ? 0 : record_copy(from, to);
 	return r < 0 ? r : build(node, hash, from, to);
 }
 
@@ -371,7 +376,7 @@ void attr_written(struct node *node)
 void attr_drop(struct node *node)
 {
 	node->wait.members = 0;
-	node->wait.bind = false;
+	node->wait.bind = node->wait.replace = false;
 }
 
 void attr_stored(struct node *node, struct str value, uint64_t changes)
@@ -380,6 +385,7 @@ void attr_stored(struct node *node, struct str value, uint64_t changes)
 
 	if (node->wait.changes == changes) {
 		node->wait.members = 0;
+		node->wait.replace = false;
 		xattrs_forget_changes(node);
 	}
 	node->record_known = true;

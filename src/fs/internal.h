@@ -97,6 +97,8 @@ struct directory {
 	struct buf key, record; /* its children's prefixes, while keys_generation is the tree's */
 	uint64_t keys_generation;
 
+	struct leftover *leftovers; /* leftover.h */
+
 	bool recorded; /* the store has its record */
 	bool implied;  /* keys below it were seen; without a record it then stays until rmdir or unmount */
 

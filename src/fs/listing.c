@@ -8,6 +8,7 @@
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "fs/leftover.h"
 #include "fs/special.h"
 
 static const struct str VALUE_NAME = { "%=", 2 };
@@ -155,6 +156,8 @@ void vanish(struct node *node, uint64_t seq)
 		value = NULL;
 	}
 	forget_name(node);
+	if (node->file && node->record_value.len && !special_is_record(buf_str(&node->record_value)))
+		leftover_add(parent, buf_str(&node->name), buf_str(&node->record_value));
 	if (parent->lookups)
 		notify->inval_inode(notify->arg, parent->id);
 	node_detach_since(node, seq);
@@ -304,11 +307,15 @@ static int apply_records(struct listing *listing)
 	struct directory *dir = listing->dir->dir;
 	int r;
 
+	if (listing->values_whole && listing->records_whole)
+		leftovers_forget(listing->dir);
 	DL_FOREACH(listing->records, record) {
 		r = apply_special(listing, record);
 		if (r < 0)
 			return r;
 		child = node_child(listing->dir, buf_str(&record->name));
+		if (!child && listing->values_whole)
+			leftover_add(listing->dir, buf_str(&record->name), buf_str(&record->value));
 		if (child && child->dir)
 			child = node_child(child, VALUE_NAME);
 		if (!child || child->special || child->change_seq > listing->seq)

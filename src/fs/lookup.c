@@ -3,6 +3,7 @@
 
 #include "base/clock.h"
 #include "fs/internal.h"
+#include "fs/leftover.h"
 #include "fs/listing.h"
 #include "fs/special.h"
 
@@ -142,6 +143,8 @@ static int single_apply(struct single *single)
 		return 0;
 	if (child && !is_dir && probes[VALUE].err == -ENOENT && !node_stays(child) && may_vanish(child, single->seq))
 		vanish(child, single->seq);
+	if (!node_child(single->dir, single->name) && probes[RECORD].err == 0)
+		leftover_add(single->dir, single->name, buf_str(&probes[RECORD].value));
 	return 0;
 }
 

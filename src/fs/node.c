@@ -5,6 +5,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "fs/internal.h"
+#include "fs/leftover.h"
 
 /* A name that was removed here while answers were under way that may still bring it. */
 struct tomb {
@@ -118,6 +119,7 @@ static void node_free(struct node *node)
 	}
 	if (node->dir) {
 		tombs_clear(node->dir);
+		leftovers_forget(node);
 		for (size_t i = 0; i < ABSENT_NAMES; i++)
 			buf_free(&node->dir->absent[i].name);
 		buf_free(&node->dir->key);

@@ -5,6 +5,7 @@
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "fs/leftover.h"
 #include "fs/listing.h"
 #include "fs/move.h"
 #include "fs/special.h"
@@ -87,8 +88,10 @@ static co_fn int move_prepare(struct move *move, struct node *node, struct node 
 }
 
 /* Attributes go before the value, so that nothing is readable at the new name that was not at the old. */
-static co_fn int move_record(struct move *move, struct node *node, const struct node *target)
+static co_fn int move_record(struct move *move, struct node *node, const struct node *target, struct node *new_parent,
+			     struct str new_name)
 {
+	CLEANUP(buf_free) struct buf leftover = BUF_INIT;
 	struct fs *fs = node->fs;
 	struct store_expect any = { .what = STORE_EXPECT_ANY };
 	int r = 0;
@@ -97,7 +100,7 @@ static co_fn int move_record(struct move *move, struct node *node, const struct 
 		r = layout_ensure(fs);
 	if (move->attributes.len && r == 0)
 		r = store_set(fs->store, buf_str(&move->new_record), buf_str(&move->attributes), any);
-	else if (target && target->record_value.len)
+	else if ((target && target->record_value.len) || leftover_take(new_parent, new_name, &leftover))
 		r = store_delete(fs->store, buf_str(&move->new_record), any);
 	return r == -ENOENT ? 0 : r;
 }
@@ -121,12 +124,13 @@ static co_fn int delete_record(struct move *move, struct node *node)
 	return r == -ENOENT ? 0 : r;
 }
 
-static co_fn int move_in_store(struct move *move, struct node *node, struct node *target)
+static co_fn int move_in_store(struct move *move, struct node *node, struct node *target, struct node *new_parent,
+			       struct str new_name)
 {
 	CLEANUP(buf_free) struct buf before = BUF_INIT;
 	struct fs *fs = node->fs;
 	struct store_expect expect = { .what = STORE_EXPECT_ABSENT };
-	int r = move_record(move, node, target);
+	int r = move_record(move, node, target, new_parent, new_name);
 
 	if (target && target->file)
 		expect = value_expect(target);
@@ -217,7 +221,7 @@ int rename_file(struct node *node, struct node *target, struct node *new_parent,
 	int r = move_prepare(&move, node, target, new_parent, new_name);
 
 	if (r == 0)
-		r = move_in_store(&move, node, target);
+		r = move_in_store(&move, node, target, new_parent, new_name);
 	if (r == 0)
 		r = move_here(&move, node, target, new_parent, new_name);
 	else if (target)

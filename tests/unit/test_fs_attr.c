@@ -389,6 +389,43 @@ static void a_newer_version_s_record_is_not_touched(void **state)
 	assert_stored(rig, ".hpkvfs/m/f", "{\"v\":2,\"mode\":33152}");
 }
 
+static void what_is_left_of_a_deleted_file_is_not_the_next_one_s(void **state)
+{
+	static const char LEFT[] =
+		"{\"v\":1,\"mode\":36351,\"uid\":5,\"mtime\":\"" T1_TEXT "\",\"xattr\":{\"user.a\":\"MQ==\"}}";
+	struct rig *rig = *state;
+
+	for (int i = 0; i < 4; i++) {
+		memstore_put(rig->ms, ".hpkvfs/m/f", LEFT);
+		rig_restart(rig);
+		assert_int_equal(run(rig, op_start), 0);
+		if (i == 1) { /* deleted elsewhere while it is shown here */
+			memstore_put(rig->ms, "f", "x");
+			id_of(rig, "f");
+			memstore_remove(rig->ms, "f");
+			rig_expire(rig);
+		}
+		if (i == 2)
+			put_numbered(rig, "%05d", 1500);
+		if (i == 3) {
+			make_file(rig, "g", 0644, "x");
+			assert_int_equal(look(rig, "f"), -ENOENT);
+			assert_int_equal(run(rig, op_rename, .parent = FS_ROOT_ID, .name = "g",
+					     .new_parent = FS_ROOT_ID, .new_name = "f"),
+					 0);
+		} else {
+			make_file(rig, "f", 0640, "x");
+		}
+		struct stat st = fresh_stat(rig, "f");
+
+		assert_int_equal(st.st_mode, S_IFREG | (i == 3 ? 0644 : 0640));
+		assert_int_equal(st.st_uid, RIG_UID);
+		assert_true(mtime_of(&st) > T1);
+		assert_no_xattr(rig, "f", "user.a");
+		memstore_remove(rig->ms, "f");
+	}
+}
+
 /* --- failures --- */
 
 static void a_change_that_can_never_be_stored_is_reported_and_dropped(void **state)
@@ -598,6 +635,7 @@ int main(void)
 		attr_test(an_answer_from_before_does_not_undo_a_change),
 		attr_test(a_damaged_record_is_passed_over_and_written_anew),
 		attr_test(a_newer_version_s_record_is_not_touched),
+		attr_test(what_is_left_of_a_deleted_file_is_not_the_next_one_s),
 		attr_test(a_change_that_can_never_be_stored_is_reported_and_dropped),
 		attr_test(a_change_waits_for_a_store_that_does_not_answer),
 		attr_test(a_change_made_while_the_one_before_is_sent),

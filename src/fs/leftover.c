@@ -1,0 +1,67 @@
+#include "fs/leftover.h"
+
+#include "fs/internal.h"
+
+/* More in one directory are left to fsck. */
+#define MOST 1000
+
+struct leftover {
+	UT_hash_handle hh;
+	struct buf name, value;
+};
+
+static void leftover_free(struct node *dir, struct leftover *leftover)
+{
+	HASH_DEL(dir->dir->leftovers, leftover);
+	buf_free(&leftover->name);
+	buf_free(&leftover->value);
+	free(leftover);
+}
+
+static struct leftover *find(const struct node *dir, struct str name)
+{
+	struct leftover *leftover;
+
+	HASH_FIND(hh, dir->dir->leftovers, name.p, name.len, leftover);
+	return leftover;
+}
+
+void leftover_add(struct node *dir, struct str name, struct str value)
+{
+	struct leftover *leftover = find(dir, name);
+
+	if (leftover)
+		leftover_free(dir, leftover);
+	if (HASH_COUNT(dir->dir->leftovers) >= MOST)
+		return;
+	leftover = calloc(1, sizeof(*leftover));
+	if (!leftover)
+		return;
+	if (buf_set(&leftover->name, name) == 0 && buf_set(&leftover->value, value) == 0)
+		HASH_ADD_KEYPTR(hh, dir->dir->leftovers, leftover->name.p, leftover->name.len, leftover);
+	if (leftover->hh.tbl)
+		return;
+	buf_free(&leftover->name);
+	buf_free(&leftover->value);
+	free(leftover);
+}
+
+void leftovers_forget(struct node *dir)
+{
+	struct leftover *leftover, *next;
+
+	HASH_ITER(hh, dir->dir->leftovers, leftover, next)
+		leftover_free(dir, leftover);
+}
+
+bool leftover_take(struct node *dir, struct str name, struct buf *value)
+{
+	struct leftover *leftover = find(dir, name);
+
+	if (!leftover)
+		return false;
+	buf_free(value);
+	*value = buf_take(&leftover->value);
+	leftover_free(dir, leftover);
+	return true;
+}

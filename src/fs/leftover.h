@@ -1,0 +1,18 @@
+/* Records of regular files whose key is gone: a foreign client has deleted it, or a mount died between the two. Whoever makes a
+ * file of that name again must not give it their mode, owner and attributes: so they are remembered, with their
+ * directory, and the first record of the new file replaces them. Those that nobody makes again are fsck's. */
+#ifndef HPKVFS_FS_LEFTOVER_H
+#define HPKVFS_FS_LEFTOVER_H
+
+#include "base/buf.h"
+
+struct node;
+
+/* A listing of `dir` or a look at one name has found a record and no key. What does not fit in memory is not remembered. */
+void leftover_add(struct node *dir, struct str name, struct str value);
+/* A listing begins to tell all of them anew; or the directory goes. */
+void leftovers_forget(struct node *dir);
+/* Moves its value into *value, and forgets it. False: there is none. */
+bool leftover_take(struct node *dir, struct str name, struct buf *value);
+
+#endif
