@@ -493,6 +493,25 @@ def test_exchange_of_files(at):
     assert [(mode_of(at / name), os.stat(at / name).st_uid) for name in "ab"] == [(0o644, BOB), (0o600, ALICE)]
 
 
+@pytest.mark.parametrize("content", [b"", b"text\n", b"\0" * 7000])
+def test_a_commit_dates_nothing(at, content):
+    with opened(at / f"f{len(content)}", os.O_RDWR | os.O_CREAT) as file:
+        os.write(file, content)
+        with moves((file, "")):
+            os.fsync(file)
+
+
+def test_a_removed_folder_that_is_somebodys_own(at):
+    """Its files can no longer be made, and it is empty."""
+    folder = a_folder(at / "d")
+    with opened(folder, os.O_RDONLY) as file:
+        os.rmdir(folder)
+        assert os.fstat(file).st_nlink == 0
+        assert os.listdir(file) == []
+        assert error_name(lambda: os.open("new", os.O_WRONLY | os.O_CREAT, dir_fd=file)) == "ENOENT"
+        assert error_name(lambda: os.mkdir("new", dir_fd=file)) == "ENOENT"
+
+
 def test_symlinks_hold_any_text(at):
     for number, target in enumerate(["x", "../a/b", "/", "a" * 1000, "ü 𐍈 \n", "no/such/place", "."]):
         os.symlink(target, at / f"l{number}")
