@@ -7,6 +7,7 @@ import ctypes
 import os
 import shutil
 import stat
+import subprocess
 import tempfile
 import time
 from pathlib import Path
@@ -19,6 +20,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition,
 from lib.hpkvd import Hpkvd
 from lib.mount import Mount
 from lib.posix import Tmpfs
+from lib.processes import program, sanitizer_env
 from lib.shell import RENAME_EXCHANGE, RENAME_NOREPLACE
 from lib.side import FALLOC_KEEP_SIZE, FALLOC_PUNCH_HOLE, FALLOC_ZERO_RANGE, Side, content
 
@@ -32,6 +34,9 @@ pytestmark = pytest.mark.timeout(480 + STEPS // 20)
 
 NAMES = ["a", "b", "c", "ü 100%"]
 PATHS = [*NAMES, *(f"{folder}/{name}" for folder in "ab" for name in NAMES[:3]), "a/b/a", "a/b/c", "b/a/c"]
+
+# What nothing names any more is removed while a program runs, not after a minute.
+TIMES = {"HPKVFS_TEST_TIMES": "200:100"}
 
 # None leads out of the folder, wherever the link is.
 TARGETS = ["a", "b", "./b/c", "nowhere", "/nowhere/at/all", "t/" * 150]
@@ -115,9 +120,7 @@ class Trees(RuleBasedStateMachine):
     def _mount(self):
         options = [*self.options, f"state={self.work}/state{self.states}"]
         server = WORLD.server
-        # What nothing names any more is removed while the program runs, not after a minute.
-        env = {"HPKVFS_TEST_TIMES": "200:100"}
-        self.mount = Mount(server.url, self.work / "mnt", options, key=server.key, env=env)
+        self.mount = Mount(server.url, self.work / "mnt", options, key=server.key, env=TIMES)
         self.ours = Side(str(self.mount.path), WORLD.libc)
 
     def teardown(self):
@@ -128,6 +131,7 @@ class Trees(RuleBasedStateMachine):
                 for side in sides:
                     side.close_all()
                 self.mount.unmount()
+                self.examine()
         finally:
             for side in sides:
                 side.close_all()
@@ -135,6 +139,20 @@ class Trees(RuleBasedStateMachine):
                 self.mount.close()
             shutil.rmtree(self.theirs.root)
             shutil.rmtree(self.work)
+
+    def examine(self):
+        """fsck.hpkvfs finds nothing wrong in what an unmounted filesystem has left."""
+        options = ",".join(option for option in self.options if option.startswith(("prefix=", "max_value=")))
+        done = subprocess.run(
+            [program("src/mount/fsck.hpkvfs"), WORLD.server.url, "-n", "-o", options],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=120,
+            env={**os.environ, **TIMES, **sanitizer_env(self.work), "HPKV_API_KEY": WORLD.server.key},
+        )
+        assert done.returncode == 0, f"fsck.hpkvfs answers {done.returncode}:\n{done.stdout}{done.stderr}"
 
     def an_open(self, number):
         """One of the slots that are in use."""

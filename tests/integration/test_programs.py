@@ -18,7 +18,7 @@ pytestmark = pytest.mark.timeout(300)
 @pytest.fixture(params=[3072, 1 << 20], ids=["3072", "1M"])
 def server(request, tmp_path):
     """Values hold 3072 bytes, or a mebibyte."""
-    with Hpkvd(tmp_path / "store", ["--max-value", str(request.param)]) as hpkvd:
+    with Hpkvd(tmp_path / "store", ["--sync", "normal", "--max-value", str(request.param)]) as hpkvd:
         hpkvd.max_value = request.param
         yield hpkvd
 

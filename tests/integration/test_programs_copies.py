@@ -10,7 +10,7 @@ import pytest
 from lib.shell import need, sh
 from lib.side import differences, everything
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = [pytest.mark.timeout(300), pytest.mark.hpkvd_options("--sync", "normal")]
 
 FILES = 2000
 MAX_VALUE = 3072
