@@ -297,6 +297,8 @@ uint64_t node_number(const struct node *node);
 void node_add_absent(struct node *dir, struct str name);
 bool node_has_absent(const struct node *dir, struct str name);
 void node_changed_here(struct node *node);
+/* The store has now what was changed here before, and was dated then. */
+void node_stored_here(struct node *node);
 void node_touch_dir(struct node *dir);
 /* The time of a directory or special file is what this machine remembers, else now. */
 void node_date(struct node *node);

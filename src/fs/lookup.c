@@ -284,7 +284,7 @@ static co_fn int refresh_dir(struct node *node)
 	struct probe record = { 0 }, below = { 0 };
 	struct co_group group = { 0 };
 	uint64_t seq = fs_tick(fs);
-	int r = node_keys(node, &below.key, &record.key);
+	int r = node_is_unlinked(node) ? -ENOENT : node_keys(node, &below.key, &record.key);
 
 	if (r == 0)
 		r = names_last(buf_str(&below.key), fs->config.max_key, &below.end);

@@ -530,10 +530,15 @@ bool node_has_absent(const struct node *node, struct str name)
 	return false;
 }
 
-void node_changed_here(struct node *node)
+void node_stored_here(struct node *node)
 {
 	node->change_seq = fs_tick(node->fs);
 	node->checked_us = clock_now_us();
+}
+
+void node_changed_here(struct node *node)
+{
+	node_stored_here(node);
 	node->ctime_ns = clock_real_ns();
 }
 

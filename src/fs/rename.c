@@ -208,6 +208,7 @@ static int move_here(struct move *move, struct node *node, struct node *target, 
 	else if (value_set_here(node, buf_str(&move->value)) < 0)
 		value_drop(node);
 	node->mtime_ns = mtime;
+	node->ctime_ns = clock_real_ns();
 	attr_stored(node, buf_str(&move->attributes), move->attr_changes);
 	node->wait.bind = false;
 	node_apply_attributes(node);

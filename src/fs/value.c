@@ -190,7 +190,7 @@ int value_set_here(struct node *node, struct str value)
 	file->version++;
 	if (kernel_has_it)
 		file->kernel_version = file->version;
-	node_changed_here(node);
+	node_stored_here(node);
 	value_remember_time(node);
 	return 0;
 }
@@ -203,7 +203,7 @@ void value_touch_here(struct node *node)
 	file->version++;
 	if (kernel_has_it)
 		file->kernel_version = file->version;
-	node_changed_here(node);
+	node_stored_here(node);
 	value_remember_time(node);
 }
 
