@@ -414,6 +414,135 @@ static void text_behind_a_stub_is_folded_by_a_change(void **state)
 	assert_file(rig, "f", buf_str(&bytes));
 }
 
+/* --- on the way --- */
+
+static void a_hundred_readers_of_a_chunk_are_one_get(void **state)
+{
+	struct rig *rig = *state;
+	CLEANUP(buf_free) struct buf bytes = noise(3 * CHUNK);
+	struct call *calls[100];
+	struct fs_handle *handle;
+
+	prepare(rig);
+	put_file(rig, "f", buf_str(&bytes));
+	rig_restart(rig);
+	handle = open_file(rig, "f", O_RDONLY);
+	memstore_log_clear(rig->ms);
+	memstore_add_fault(rig->ms, (struct memstore_fault){ .op = STORE_GET, .hold = MEMSTORE_HOLD_REPLY });
+	for (unsigned i = 0; i < 100; i++)
+		calls[i] = begin(rig, op_read, .handle = handle, .offset = CHUNK + i, .size = 10);
+	rig_until_held(rig, 1);
+	memstore_clear_faults(rig->ms);
+	memstore_release(rig->ms);
+	for (unsigned i = 0; i < 100; i++) {
+		assert_int_equal(end(calls[i]), 0);
+		assert_str(buf_str(&rig->out), str_of(bytes.p + CHUNK + i, 10));
+	}
+	assert_requests(rig, 1, 0, 0, 0, 0);
+	assert_int_equal(close_file(rig, handle), 0);
+}
+
+static void chunks_are_read_side_by_side(void **state)
+{
+	struct rig *rig = *state;
+	CLEANUP(buf_free) struct buf bytes = noise(50 * CHUNK);
+	struct fs_handle *handle;
+	struct call *read;
+
+	prepare(rig);
+	put_file(rig, "f", buf_str(&bytes));
+	rig_restart(rig);
+	handle = open_file(rig, "f", O_RDONLY);
+	memstore_add_fault(rig->ms, (struct memstore_fault){ .op = STORE_GET, .hold = MEMSTORE_HOLD_REPLY });
+	read = begin(rig, op_read, .handle = handle, .offset = 1, .size = 45 * CHUNK);
+	rig_until_held(rig, 32);
+	memstore_clear_faults(rig->ms);
+	memstore_release(rig->ms);
+	assert_int_equal(end(read), 0);
+	assert_true(str_equal(buf_str(&rig->out), str_of(bytes.p + 1, 45 * CHUNK)));
+	assert_int_equal(close_file(rig, handle), 0);
+}
+
+/* What is sent is sent again where it is not known to have arrived; a failure leaves the old content. */
+static void chunks_whose_connection_was_lost_are_sent_again(void **state)
+{
+	struct rig *rig = *state;
+	CLEANUP(buf_free) struct buf bytes = noise(5 * CHUNK);
+	struct fs_handle *handle;
+
+	prepare(rig);
+	for (int after = 0; after < 2; after++) {
+		memstore_add_fault(rig->ms, (struct memstore_fault){
+						    .op = STORE_SET, .times = 2, .err = -ECONNRESET, .after = after });
+		put_file(rig, "f", buf_str(&bytes));
+		assert_file(rig, "f", buf_str(&bytes));
+		memstore_clear_faults(rig->ms);
+		memstore_add_fault(rig->ms, (struct memstore_fault){
+						    .op = STORE_SET, .times = 1, .err = -ECONNRESET, .after = after });
+		handle = open_file(rig, "f", O_WRONLY);
+		bytes.p[7]++;
+		assert_int_equal(write_bytes(rig, handle, 0, str_of(bytes.p, 10)), 0); /* in place */
+		assert_int_equal(close_file(rig, handle), 0);
+		memstore_clear_faults(rig->ms);
+		rig_restart(rig);
+		assert_file(rig, "f", buf_str(&bytes));
+	}
+}
+
+static void a_commit_that_fails_leaves_the_old_content_and_nothing_else(void **state)
+{
+	struct rig *rig = *state;
+	CLEANUP(buf_free) struct buf first = noise(5 * CHUNK), second = noise(5 * CHUNK);
+	struct fs_handle *handle;
+	size_t keys;
+
+	rig->config.grace_us = 1000;
+	rig_restart(rig);
+	prepare(rig);
+	put_file(rig, "f", buf_str(&first));
+	keys = memstore_size(rig->ms);
+	for (unsigned pass = 0; pass < 6; pass++) {
+		handle = open_file(rig, "f", O_WRONLY | O_TRUNC);
+		assert_int_equal(write_bytes(rig, handle, 0, buf_str(&second)), 0);
+		memstore_add_fault(rig->ms, (struct memstore_fault){ .op = STORE_SET, .pass = pass, .err = -EACCES });
+		assert_int_equal(close_file(rig, handle), -EACCES);
+		memstore_clear_faults(rig->ms);
+		assert_file(rig, "f", buf_str(&first));
+		while (memstore_size(rig->ms) > keys)
+			loop_once(rig->loop);
+	}
+	rig_restart(rig);
+	assert_file(rig, "f", buf_str(&first));
+}
+
+/* The first content is on its way when a program empties the file and writes another. */
+static void a_truncation_by_open_during_a_commit(void **state)
+{
+	struct rig *rig = *state;
+	CLEANUP(buf_free) struct buf first = noise(5 * CHUNK), second = noise(3 * CHUNK);
+	struct fs_handle *handle, *other;
+	struct call *fsync;
+
+	prepare(rig);
+	handle = open_file(rig, "f", O_RDWR | O_CREAT);
+	assert_int_equal(write_bytes(rig, handle, 0, buf_str(&first)), 0);
+	memstore_add_fault(rig->ms, (struct memstore_fault){ .op = STORE_SET, .hold = MEMSTORE_HOLD_REPLY });
+	fsync = begin(rig, op_fsync, .handle = handle);
+	rig_until_held(rig, 5);
+	other = open_file(rig, "f", O_RDWR | O_TRUNC);
+	assert_int_equal(write_bytes(rig, other, 0, buf_str(&second)), 0);
+	assert_int_equal(read_handle(rig, handle), 0);
+	assert_true(str_equal(buf_str(&rig->out), buf_str(&second)));
+	memstore_clear_faults(rig->ms);
+	memstore_release(rig->ms);
+	assert_int_equal(end(fsync), 0);
+	assert_int_equal(close_file(rig, handle), 0);
+	assert_int_equal(close_file(rig, other), 0);
+	assert_file(rig, "f", buf_str(&second));
+	rig_restart(rig);
+	assert_file(rig, "f", buf_str(&second));
+}
+
 /* --- early --- */
 
 static void what_waits_is_bounded(void **state)
@@ -514,106 +643,6 @@ static void a_large_file_that_is_written_moves(void **state)
 	assert_file(rig, "g", buf_str(&bytes));
 }
 
-/* --- at random --- */
-
-#define MOST (20 * CHUNK)
-
-struct model {
-	struct rig *rig;
-	struct fs_handle *handle;
-	unsigned char flat[MOST];
-	size_t size;
-};
-
-static void check(struct model *model)
-{
-	struct rig *rig = model->rig;
-	size_t offset = below(2) ? 0 : below(MOST);
-	size_t left = offset < model->size ? model->size - offset : 0;
-
-	assert_int_equal(run(rig, op_read, .handle = model->handle, .offset = offset, .size = MOST), 0);
-	assert_int_equal(rig->out.len, left);
-	if (left)
-		assert_memory_equal(rig->out.p, model->flat + offset, left);
-}
-
-static void change(struct model *model)
-{
-	size_t offset = below(MOST), len = below(3) ? below(2 * CHUNK) : CHUNK * below(5);
-	struct rig *rig = model->rig;
-	bool text = below(2);
-
-	if (below(2))
-		offset -= offset % CHUNK;
-	if (below(3) == 0)
-		offset = below(RIG_MAX_VALUE);
-	if (len > MOST - offset)
-		len = MOST - offset;
-	switch (below(4)) {
-	case 0:
-		if (len == 0)
-			return;
-		assert_int_equal(run(rig, op_fallocate, .handle = model->handle,
-				     .flags = FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, .offset = offset,
-				     .size = len),
-				 0);
-		if (offset < model->size)
-			memset(model->flat + offset, 0, len < model->size - offset ? len : model->size - offset);
-		return;
-	case 1:
-		assert_int_equal(run(rig, op_setattr, .id = id_of(rig, "f"), .handle = model->handle,
-				     .change = { .set_size = true, .size = offset }),
-				 0);
-		if (offset < model->size)
-			memset(model->flat + offset, 0, model->size - offset);
-		model->size = offset;
-		return;
-	default:
-		for (size_t i = 0; i < len; i++)
-			model->flat[offset + i] = (unsigned char)(text ? 'a' + below(26) : below(256));
-		assert_int_equal(write_bytes(rig, model->handle, offset, str_of((char *)model->flat + offset, len)), 0);
-		if (len && offset + len > model->size)
-			model->size = offset + len;
-	}
-}
-
-static void reopen(struct model *model, int flags)
-{
-	assert_int_equal(close_file(model->rig, model->handle), 0);
-	if (below(2))
-		rig_restart(model->rig);
-	model->handle = open_file(model->rig, "f", flags);
-}
-
-static void random_changes(void **state)
-{
-	struct model *model = calloc(1, sizeof(*model));
-
-	assert_non_null(model);
-	model->rig = *state;
-	for (unsigned round = 0; round < 20; round++) {
-		seed = round;
-		memset(model->flat, 0, sizeof(model->flat));
-		model->size = 0;
-		model->handle = open_file(model->rig, "f", O_RDWR | O_CREAT | O_TRUNC);
-		for (unsigned step = 0; step < 100; step++) {
-			switch (below(10)) {
-			case 0:
-				assert_int_equal(run(model->rig, op_fsync, .handle = model->handle), 0);
-				break;
-			case 1:
-				reopen(model, O_RDWR);
-				break;
-			default:
-				change(model);
-			}
-			check(model);
-		}
-		assert_int_equal(close_file(model->rig, model->handle), 0);
-	}
-	free(model);
-}
-
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -630,11 +659,15 @@ int main(void)
 		fs_test(growth_over_a_foreign_change_takes_a_new_id),
 		fs_test(an_id_that_another_name_has_is_not_written_in_place),
 		fs_test(text_behind_a_stub_is_folded_by_a_change),
+		fs_test(a_hundred_readers_of_a_chunk_are_one_get),
+		fs_test(chunks_are_read_side_by_side),
+		fs_test(chunks_whose_connection_was_lost_are_sent_again),
+		fs_test(a_commit_that_fails_leaves_the_old_content_and_nothing_else),
+		fs_test(a_truncation_by_open_during_a_commit),
 		fs_test(what_waits_is_bounded),
 		fs_test(an_unlinked_file_keeps_its_chunks_until_the_last_close),
 		fs_test(a_removed_file_leaves_no_chunks),
 		fs_test(a_large_file_that_is_written_moves),
-		fs_test(random_changes),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
