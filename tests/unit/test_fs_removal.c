@@ -1,23 +1,18 @@
 /* Chunks that nothing names any more: when they go, and what keeps them. */
-#include "fs_rig.h"
+#include "journal_rig.h"
 
 #include <inttypes.h>
 
 #include "base/clock.h"
 #include "fs/ids.h"
 #include "fs/removal.h"
+#include "layout_example.h"
 
-#define ID "1a0c4506c000123456789abcdef0123456789abcdef"
-#define OTHER_ID "1a0c4506c001123456789abcdef0123456789abcdef"
 #define LIST ".hpkvfs/i/" ID
 
 /* Stubs of 10000 bytes in five chunks. */
-#define STUB "hpkvfs1 fe19008925f555ca " ID ":10000:2280:b64\n"
-#define OTHER_STUB "hpkvfs1 1cc72b015edf8714 " OTHER_ID ":10000:2280:b64\n"
+#define ID_STUB "hpkvfs1 fe19008925f555ca " ID ":10000:2280:b64\n"
 #define CHUNKS 5
-
-/* Long enough for what a test does first, short enough to wait for. */
-#define GRACE_US 20000
 
 /* How long it is watched that something does not happen. */
 #define QUIET_US 100000
@@ -29,17 +24,6 @@ static struct content_id parse_id(const char *text)
 
 	assert_true(content_id_parse(str_c(text), &id, &created));
 	return id;
-}
-
-static int setup(void **state)
-{
-	struct rig *rig;
-
-	assert_int_equal(rig_setup(state), 0);
-	rig = *state;
-	rig->config.grace_us = GRACE_US;
-	rig_restart(rig);
-	return 0;
 }
 
 static void put_chunk(struct rig *rig, uint32_t index)
@@ -65,28 +49,9 @@ static void remove_id(struct rig *rig, uint32_t count, const char *key)
 
 static void remove_other(struct rig *rig, const char *key)
 {
-	struct content_id id = parse_id(OTHER_ID);
+	struct content_id id = parse_id(CHUNK_ID);
 
 	removal_later(rig->fs, &id, CHUNKS, str_c(key));
-}
-
-struct alarm {
-	struct loop_timer timer;
-	bool fired;
-};
-
-static void fired(struct loop_timer *timer)
-{
-	lws_container_of(timer, struct alarm, timer)->fired = true;
-}
-
-static void serve(struct rig *rig, uint64_t us)
-{
-	struct alarm alarm = { 0 };
-
-	loop_timer_set(rig->loop, &alarm.timer, us, fired);
-	while (!alarm.fired)
-		loop_once(rig->loop);
 }
 
 static void until_size(struct rig *rig, size_t size)
@@ -132,7 +97,7 @@ static void what_a_key_holds_stays(void **state)
 	struct rig *rig = *state;
 
 	put_chunks(rig);
-	memstore_put(rig->ms, "f", STUB);
+	memstore_put(rig->ms, "f", ID_STUB);
 	remove_id(rig, CHUNKS, "f");
 	serve(rig, QUIET_US);
 	assert_requests(rig, 1, 0, 0, 0, 0);
@@ -145,7 +110,7 @@ static void what_another_name_holds_stays(void **state)
 
 	put_chunks(rig);
 	memstore_put(rig->ms, LIST, "{\"v\":1,\"names\":{\"f\":true,\"d/g\":true}}");
-	memstore_put(rig->ms, "d/g", STUB "and appended");
+	memstore_put(rig->ms, "d/g", ID_STUB "and appended");
 	remove_id(rig, CHUNKS, "f");
 	serve(rig, QUIET_US);
 	assert_int_equal(memstore_size(rig->ms), CHUNKS + 2);
@@ -213,19 +178,19 @@ static int visit_count(void *arg, const struct content_id *id, uint32_t chunk_co
 static void ids_of_a_value(void **state)
 {
 	struct rig *rig = *state;
-	struct content_id id = parse_id(ID), other = parse_id(OTHER_ID);
+	struct content_id id = parse_id(ID), other = parse_id(CHUNK_ID);
 	unsigned count = 0;
 
 	assert_int_equal(ids_in_value(STR("plain " ID), visit_count, &count), 0);
 	assert_int_equal(ids_in_value(STR("hpkvfs1 380918b946a52664 =\n" ID), visit_count, &count), 0);
 	assert_int_equal(count, 0);
-	assert_int_equal(ids_in_value(STR(STUB), visit_count, &count), 0);
+	assert_int_equal(ids_in_value(STR(ID_STUB), visit_count, &count), 0);
 	assert_int_equal(count, 1);
-	assert_true(id_is_in(STR(STUB), &id));
-	assert_false(id_is_in(STR(STUB), &other));
+	assert_true(id_is_in(STR(ID_STUB), &id));
+	assert_false(id_is_in(STR(ID_STUB), &other));
 	assert_false(id_is_in(STR("plain " ID), &id));
 	put_chunks(rig);
-	removal_of_value(rig->fs, STR(STUB), STR("f"));
+	removal_of_value(rig->fs, STR(ID_STUB), STR("f"));
 	until_size(rig, 0);
 }
 
@@ -240,15 +205,15 @@ static void what_is_left_at_the_end_is_done_by_the_next_mount(void **state)
 	put_chunks(rig);
 	remove_id(rig, CHUNKS, "f");
 	remove_other(rig, "held");
-	memstore_put(rig->ms, "held", OTHER_STUB);
-	memstore_put(rig->ms, ".hpkvfs/c/" OTHER_ID "/00000000", "MDEyMzQ1Njc4OWFiY2RlZg==");
+	memstore_put(rig->ms, "held", STUB);
+	memstore_put(rig->ms, ".hpkvfs/c/" CHUNK_ID "/00000000", "MDEyMzQ1Njc4OWFiY2RlZg==");
 	assert_int_equal(run(rig, op_end), 0);
 	assert_int_equal(memstore_size(rig->ms), CHUNKS + 4); /* with the layout's version and the one key */
 	rig->config.grace_us = GRACE_US;
 	rig_restart(rig);
 	assert_int_equal(run(rig, op_start), 0);
 	until_size(rig, 3);
-	assert_stored(rig, "held", OTHER_STUB);
+	assert_stored(rig, "held", STUB);
 	assert_int_equal(run(rig, op_end), 0);
 	rig_restart(rig);
 	assert_int_equal(memstore_size(rig->ms), 3);
@@ -327,6 +292,16 @@ static int name(struct rig *rig, const char *a, const char *b)
 	return naming.r;
 }
 
+static void names_are_as_the_manual_shows_them(void **state)
+{
+	CLEANUP(buf_free) struct buf example = layout_example("names");
+	struct rig *rig = *state;
+
+	example.p[example.len - 1] = '\0'; /* the newline */
+	assert_int_equal(name(rig, "photos/old name.jpg", "photos/new name.jpg"), 0);
+	assert_stored(rig, LIST, example.p);
+}
+
 static void names_are_added(void **state)
 {
 	struct rig *rig = *state;
@@ -337,7 +312,7 @@ static void names_are_added(void **state)
 	assert_stored(rig, LIST, "{\"v\":1,\"names\":{\"a\":true,\"d/%-/x\":true,\"b\":true}}");
 	assert_requests(rig, 0, 0, 2, 0, 0);
 	put_chunks(rig);
-	memstore_put(rig->ms, "d//x", STUB);
+	memstore_put(rig->ms, "d//x", ID_STUB);
 	remove_id(rig, CHUNKS, "a");
 	serve(rig, QUIET_US);
 	assert_int_equal(memstore_size(rig->ms), CHUNKS + 2);
@@ -349,7 +324,7 @@ static void a_list_too_long_loses_the_names_that_hold_nothing(void **state)
 	char key[64];
 
 	memstore_limit_value(rig->ms, 300);
-	memstore_put(rig->ms, "held", STUB);
+	memstore_put(rig->ms, "held", ID_STUB);
 	assert_int_equal(name(rig, "held", "never there"), 0);
 	for (int i = 0; i < 40; i++) {
 		snprintf(key, sizeof(key), "a/name/that/takes/room/%d", i);
@@ -360,25 +335,24 @@ static void a_list_too_long_loses_the_names_that_hold_nothing(void **state)
 	assert_null(strstr(memstore_value(rig->ms, LIST), "never there"));
 }
 
-#define removal_test(name) cmocka_unit_test_setup_teardown(name, setup, rig_teardown)
-
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		removal_test(chunks_go_after_the_grace),
-		removal_test(the_list_of_names_goes_with_them),
-		removal_test(what_a_key_holds_stays),
-		removal_test(what_another_name_holds_stays),
-		removal_test(what_a_damaged_stub_names_stays),
-		removal_test(a_list_that_cannot_be_read_keeps_the_chunks),
-		removal_test(holes_cost_next_to_nothing),
-		removal_test(a_store_that_fails_is_asked_again),
-		removal_test(ids_of_a_value),
-		removal_test(what_is_left_at_the_end_is_done_by_the_next_mount),
-		removal_test(very_much_that_is_left_is_left_to_fsck),
-		removal_test(an_end_does_not_wait_for_much_that_is_to_be_removed),
-		removal_test(names_are_added),
-		removal_test(a_list_too_long_loses_the_names_that_hold_nothing),
+		journal_test(chunks_go_after_the_grace),
+		journal_test(the_list_of_names_goes_with_them),
+		journal_test(what_a_key_holds_stays),
+		journal_test(what_another_name_holds_stays),
+		journal_test(what_a_damaged_stub_names_stays),
+		journal_test(a_list_that_cannot_be_read_keeps_the_chunks),
+		journal_test(holes_cost_next_to_nothing),
+		journal_test(a_store_that_fails_is_asked_again),
+		journal_test(ids_of_a_value),
+		journal_test(what_is_left_at_the_end_is_done_by_the_next_mount),
+		journal_test(very_much_that_is_left_is_left_to_fsck),
+		journal_test(an_end_does_not_wait_for_much_that_is_to_be_removed),
+		journal_test(names_are_as_the_manual_shows_them),
+		journal_test(names_are_added),
+		journal_test(a_list_too_long_loses_the_names_that_hold_nothing),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
