@@ -109,27 +109,6 @@ void removal_later(struct fs *fs, const struct content_id *id, uint32_t chunk_co
 		wait_for_first(fs);
 }
 
-struct destroyed {
-	struct fs *fs;
-	struct str key;
-};
-
-static int visit_destroyed(void *arg, const struct content_id *id, uint32_t chunk_count)
-{
-	struct destroyed *destroyed = arg;
-
-	removal_later(destroyed->fs, id, chunk_count, destroyed->key);
-	return 0;
-}
-
-void removal_of_value(struct fs *fs, struct str value, struct str key)
-{
-	struct destroyed destroyed = { fs, key };
-
-	if (ids_in_value(value, visit_destroyed, &destroyed) < 0)
-		log_warning("out of memory: chunks that nothing needs are left to fsck.hpkvfs");
-}
-
 void removal_free(struct fs *fs)
 {
 	struct removal *removal, *next;

@@ -15,9 +15,6 @@ struct fs;
  * the chunks to fsck. */
 void removal_later(struct fs *fs, const struct content_id *id, uint32_t chunk_count, struct str key);
 
-/* The same for every id of the value that was destroyed. */
-void removal_of_value(struct fs *fs, struct str value, struct str key);
-
 /* At the end of a mount, when nothing else goes on: what is left is written down for the next. */
 co_fn void removal_leave(struct fs *fs);
 

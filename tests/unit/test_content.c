@@ -70,7 +70,8 @@ static void test_inline_examples(void **state)
 	check_example("binary", STR("\x00\x01\xff"));
 	check_example("appended", STR("a line, appended by PATCH\n"));
 	/* These, those of the next two tests, and those of records. */
-	assert_int_equal(layout_example_count(""), 5 + layout_example_count("record-"));
+	assert_int_equal(layout_example_count(""), 5 + layout_example_count("record-") + layout_example_count("names") +
+							   layout_example_count("journal-"));
 }
 
 static void test_chunk_example(void **state)
