@@ -40,7 +40,6 @@ enum sim_verb {
 	SIM_WRITE_AT, /* open, write `text` at `offset`, close */
 	SIM_RESIZE,   /* truncate to `offset` bytes */
 	SIM_READ,     /* open, read, close: what one of the operations has written whole */
-	SIM_HOLD,     /* open, unlink, and hours later read and close */
 	SIM_UNLINK,
 	SIM_RENAME,   /* to `to` */
 	SIM_EXCHANGE, /* with `to` */
@@ -84,7 +83,6 @@ struct sim_case {
 	unsigned page_records; /* of a range's page; 0: no limit */
 	bool crash;            /* also: SIM_A dies after each of its writes */
 	bool tidy;             /* nothing is left for fsck unless one dies */
-	bool cold;             /* the mounts have not looked at anything yet */
 	bool aged;             /* what is before is hours old */
 };
 

@@ -169,7 +169,6 @@ static void apply(struct search *search, struct world *world, const struct sim_o
 		resize(search, make(world, path), content_of(known, path), op->offset);
 		return;
 	case SIM_UNLINK:
-	case SIM_HOLD:
 	case SIM_RMDIR:
 	case SIM_DELETE:
 		drop(world, path);

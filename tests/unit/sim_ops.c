@@ -107,27 +107,6 @@ bool sim_read_is_whole(const struct sim *sim, unsigned op)
 	return whole;
 }
 
-static co_fn int hold(struct party *party, const struct sim_op *op)
-{
-	struct buf *out = &party->sim->ops[party->op].read;
-	struct fs_handle *handle;
-	struct str name;
-	uint64_t dir;
-	int r = open_path(party->fs, op->path, O_RDONLY, 0, &handle);
-
-	if (r < 0)
-		return r;
-	r = walk(party->fs, op->path, &dir, &name);
-	if (r == 0)
-		r = fs_unlink(party->fs, dir, name);
-	if (r == 0)
-		r = co_sleep(party->loop, 3 * 3600 * 1000000ull);
-	if (r == 0)
-		r = fs_read(handle, 0, 1 << 20, out);
-	fs_release(handle);
-	return r;
-}
-
 static co_fn int change_attributes(struct fs *fs, const char *path, const struct fs_attr_change *change)
 {
 	struct fs_entry entry;
@@ -202,8 +181,6 @@ int sim_op_run(struct party *party, const struct sim_op *op)
 		return write_and_close(party->fs, op, O_WRONLY);
 	case SIM_READ:
 		return read_whole(party, op);
-	case SIM_HOLD:
-		return hold(party, op);
 	case SIM_RESIZE:
 		return change_attributes(party->fs, op->path, &size);
 	case SIM_CHMOD:
