@@ -170,9 +170,19 @@ int attr_make(const struct node *dir, mode_t mode, const struct fs_maker *maker,
 	return make_acls(dir, maker, made);
 }
 
+/* Which members say something. */
+static unsigned not_default(const struct node *node)
+{
+	const struct fs_config *config = &node->fs->config;
+
+	return (node->mode != default_mode(node) ? RECORD_MODE : 0) | (node->uid != config->uid ? RECORD_UID : 0) |
+	       (node->gid != config->gid ? RECORD_GID : 0);
+}
+
 int attr_new_file(struct node *node, const struct node *dir, mode_t mode, const struct fs_maker *maker)
 {
 	struct record made;
+	unsigned members;
 	int r;
 
 	record_init(&made);
@@ -186,7 +196,9 @@ int attr_new_file(struct node *node, const struct node *dir, mode_t mode, const 
 		node->mode = made.mode;
 		node->uid = made.uid;
 		node->gid = made.gid;
-		attr_changed(node, RECORD_MODE | RECORD_UID | RECORD_GID);
+		members = node->wait.replace ? RECORD_MODE | RECORD_UID | RECORD_GID : not_default(node);
+		if (members)
+			attr_changed(node, members);
 	}
 	for (size_t i = 0; r == 0 && i < made.xattr_count; i++)
 		r = xattr_put(node, buf_str(&made.xattrs[i].name), buf_str(&made.xattrs[i].value));
