@@ -204,7 +204,7 @@ static int file_is_absent(struct node *node, uint64_t seq)
 		vanish(node, seq);
 		return -ENOENT;
 	}
-	if (node->file->dirty && !node->lock.held && node->change_seq <= seq)
+	if (node->file && node->file->dirty && !node->lock.held && node->change_seq <= seq)
 		node->file->stored = false;
 	return node->parent ? 0 : -ENOENT;
 }
