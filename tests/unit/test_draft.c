@@ -454,9 +454,8 @@ static void send_early(struct world *world)
 	check_draft(world);
 }
 
-static void append_text(struct world *world)
+static void become_plain(struct world *world)
 {
-	CLEANUP(buf_free) struct buf value = BUF_INIT;
 	CLEANUP(buf_free) struct buf bytes = BUF_INIT;
 	struct body *body;
 
@@ -495,7 +494,7 @@ static void random_changes_and_commits(void **state)
 				check_draft(world);
 				break;
 			case 4:
-				append_text(world);
+				become_plain(world);
 				break;
 			default:
 				change(world);

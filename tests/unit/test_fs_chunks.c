@@ -371,7 +371,6 @@ static void an_id_that_another_name_has_is_not_written_in_place(void **state)
 {
 	struct rig *rig = *state;
 	CLEANUP(buf_free) struct buf bytes = noise(3 * CHUNK), old = BUF_INIT;
-	CLEANUP(buf_free) struct buf names = BUF_INIT;
 	struct fs_handle *handle;
 	char key[100];
 
