@@ -309,20 +309,6 @@ static co_fn int prepare_id(struct node *node, struct draft *draft)
 
 /* --- the three forms --- */
 
-/* A PATCH concatenates for certain only plain text that is no JSON object, behind plain text. */
-static bool can_append(const struct file *file, struct str bytes)
-{
-	struct str tail;
-	size_t i = 0;
-
-	if (file->appended_from >= bytes.len || !file->stored || file->stub)
-		return false;
-	tail = str_skip(bytes, file->appended_from);
-	while (i < tail.len && strchr(" \t\r\n", tail.p[i]))
-		i++;
-	return i < tail.len && tail.p[i] != '{';
-}
-
 /* Content that is known not to be plain, without reading the rest of it. */
 static bool surely_binary(const struct draft *draft)
 {
@@ -351,8 +337,6 @@ static co_fn int as_value(struct node *node, struct commit *commit)
 		return r;
 	commit->size = bytes.len; /* another may have made it shorter meanwhile */
 	if (content_is_plain(buf_str(&bytes), max_value)) {
-		commit->append = can_append(node->file, buf_str(&bytes));
-		commit->base = commit->append ? node->file->appended_from : 0;
 		commit->value = buf_take(&bytes);
 		return 0;
 	}
@@ -417,6 +401,9 @@ int commit_prepare(struct node *node, struct commit *commit)
 	}
 	if (!file->draft)
 		return -EAGAIN;
+	r = append_waits(node) ? file_prepare_change(node, 0, 0) : 0;
+	if (r < 0)
+		return r;
 	commit->draft = draft_ref(file->draft);
 	commit->captured = draft_capture(commit->draft);
 	commit->size = commit->draft->size;
@@ -534,8 +521,6 @@ void commit_done(struct node *node, struct commit *commit, struct str before)
 	if (!same)
 		file->own_id = commit->draft->has_id && names_id(file->body, &commit->draft->id) &&
 			       (file->own_id || !commit->draft->in_place);
-	if (commit->append)
-		node->checked_us = 0; /* others may have appended before: read again at the next open */
 	if (!same)
 		remove_cut(node, commit, before);
 	forget_ids(node->fs, file, before, buf_str(&commit->key));
@@ -544,8 +529,6 @@ void commit_done(struct node *node, struct commit *commit, struct str before)
 		return; /* opened with O_TRUNC meanwhile */
 	if (!rebase(node, commit))
 		file_forget_changes(node);
-	else if (file->appended_from != UINT64_MAX)
-		file->appended_from = commit->size;
 }
 
 /* --- early --- */

@@ -118,6 +118,7 @@ void draft_unref(struct draft *draft)
 		return;
 	while ((slot = RB_MIN(slot_tree, &draft->slots)))
 		slot_remove(draft, slot);
+	buf_free(&draft->tail);
 	body_unref(draft->base);
 	free(draft);
 }
@@ -174,7 +175,13 @@ void draft_piece(const struct draft *draft, uint64_t offset, struct piece *out)
 	const struct slot *slot = slot_find(draft, index);
 
 	*out = (struct piece){ .kind = PIECE_ZEROS, .len = len };
-	if (slot) {
+	if (offset >= draft_tail_start(draft)) {
+		size_t from = offset - draft_tail_start(draft);
+
+		*out = (struct piece){ .kind = PIECE_BYTES,
+				       .bytes = draft->tail.p + from,
+				       .len = least(len, draft->tail.len - from) };
+	} else if (slot) {
 		slot_piece(draft, slot, at, out);
 	} else if (offset < draft->base_limit) {
 		body_piece(draft->base, offset, out);
@@ -357,6 +364,56 @@ void draft_resize(struct draft *draft, uint64_t size)
 		draft->lowest = least(draft->lowest, size);
 	}
 	draft->size = size;
+}
+
+/* --- the tail --- */
+
+uint64_t draft_tail_start(const struct draft *draft)
+{
+	return draft->size - draft->tail.len;
+}
+
+int draft_append(struct draft *draft, struct str bytes)
+{
+	int r = buf_add_str(&draft->tail, bytes);
+
+	if (r < 0)
+		return r;
+	draft->size += bytes.len;
+	draft->dirty_bytes += bytes.len;
+	draft->changes++;
+	return 0;
+}
+
+int draft_settle(struct draft *draft)
+{
+	uint64_t start = draft_tail_start(draft);
+	int r = draft_write(draft, start, buf_str(&draft->tail));
+
+	if (r < 0)
+		return r;
+	draft->dirty_bytes -= draft->tail.len;
+	buf_free(&draft->tail);
+	return 0;
+}
+
+bool draft_appended(struct draft *draft, struct body *base, size_t len)
+{
+	struct buf *tail = &draft->tail;
+
+	memmove(tail->p, tail->p + len, tail->len - len);
+	tail->len -= len;
+	draft->dirty_bytes -= len;
+	draft->size -= len;
+	draft->changes++;
+	if (!tail->len || !base)
+		return tail->len;
+	if (body_first_chunks(base))
+		draft->chunk_size = body_first_chunks(base)->chunk_size;
+	set_base(draft, base);
+	draft->base_limit = draft->lowest = base->size;
+	draft->size = base->size + tail->len;
+	return true;
 }
 
 /* --- the commit's view --- */

@@ -45,6 +45,8 @@ struct draft {
 	uint64_t changes;     /* grows with every change */
 	uint64_t dirty_bytes; /* in memory */
 	uint32_t last;        /* the chunk that was last written */
+	struct buf
+		tail; /* what was appended, behind all of the base: then nothing else has changed, and there are no slots */
 };
 
 /* What a commit as chunks does with one. */
@@ -83,6 +85,17 @@ CHECKED int draft_fill(struct draft *draft, uint32_t index, struct str bytes);
 CHECKED int draft_write(struct draft *draft, uint64_t offset, struct str bytes);
 CHECKED int draft_zero(struct draft *draft, uint64_t offset, uint64_t len);
 void draft_resize(struct draft *draft, uint64_t size);
+
+/* Appends to the tail: only where nothing but the tail has changed. -ENOMEM (unchanged). */
+CHECKED int draft_append(struct draft *draft, struct str bytes);
+/* Where the tail begins; the size where there is none. */
+uint64_t draft_tail_start(const struct draft *draft);
+/* Makes slots of the tail, so that all else can be done. After draft_needs has answered false for its bytes. -ENOMEM: some of it
+ * may be done, and it is to be done again. */
+CHECKED int draft_settle(struct draft *draft);
+/* The first `len` bytes of the tail are stored, and `base` says what is now (NULL: no memory for that). False: nothing else
+ * waits. */
+bool draft_appended(struct draft *draft, struct body *base, size_t len);
 
 /* The first chunk from `from` on that is no hole; draft_chunks where there is none. */
 uint32_t draft_next_data(const struct draft *draft, uint32_t from);

@@ -11,9 +11,6 @@
 #include "base/log.h"
 #include "fs/listing.h"
 
-/* How often an append whose connection was lost is sent again where it surely did not arrive. */
-#define APPEND_REPEATS 3
-
 /* --- what waits --- */
 
 static void drop_draft(struct node *node)
@@ -37,7 +34,7 @@ static void set_draft(struct node *node, struct draft *draft)
 	drop_draft(node);
 	file->draft = draft;
 	file->dirty = true;
-	file->appended_from = UINT64_MAX;
+	file->append_only = false;
 }
 
 int file_make_empty(struct node *node)
@@ -57,7 +54,7 @@ void file_forget_changes(struct node *node)
 	drop_draft(node);
 	file->dirty = false;
 	file->written = false;
-	file->appended_from = UINT64_MAX;
+	file->append_only = false;
 }
 
 static void changed(struct node *node)
@@ -87,8 +84,7 @@ static co_fn int begin_change(struct node *node)
 	if (!draft)
 		return -ENOMEM;
 	set_draft(node, draft);
-	if (!file->stub)
-		file->appended_from = file->size;
+	file->append_only = true;
 	return 0;
 }
 
@@ -117,9 +113,22 @@ int file_prepare_change(struct node *node, uint64_t offset, uint64_t len)
 	int r;
 
 	for (;;) {
+		struct draft *draft;
+
 		r = begin_change(node);
-		if (r < 0 || !draft_needs(node->file->draft, offset, len, &index))
+		if (r < 0)
 			return r;
+		draft = node->file->draft;
+		if (draft->tail.len && !draft_needs(draft, draft_tail_start(draft), draft->tail.len, &index)) {
+			r = draft_settle(draft);
+			if (r < 0)
+				return r;
+		}
+		if (!draft->tail.len) {
+			node->file->append_only = false; /* from here on there may be slots */
+			if (!draft_needs(draft, offset, len, &index))
+				return 0;
+		}
 		r = load_chunk(node, index);
 		if (r < 0)
 			return r;
@@ -128,33 +137,11 @@ int file_prepare_change(struct node *node, uint64_t offset, uint64_t len)
 
 void file_changed(struct node *node)
 {
-	node->file->appended_from = UINT64_MAX;
+	node->file->append_only = false;
 	changed(node);
 }
 
 /* --- commit --- */
-
-static co_fn int commit_append(struct node *node, struct str key, struct str base, struct str value)
-{
-	CLEANUP(buf_free) struct buf now = BUF_INIT;
-	struct str tail = str_skip(value, base.len);
-	struct store *store = node->fs->store;
-
-	for (int i = 0; i < APPEND_REPEATS; i++) {
-		int r = store_patch(store, key, tail);
-
-		if (r != -ECONNRESET)
-			return r;
-		r = store_get(store, key, &now);
-		if (r < 0)
-			return r == -ENOENT ? -EIO : r;
-		if (str_equal(buf_str(&now), value))
-			return 0;
-		if (!str_equal(buf_str(&now), base))
-			return -EIO; /* others wrote as well: whether ours is among it cannot be told */
-	}
-	return -EIO;
-}
 
 /* A change that finally failed leaves no trace: programs see what the store has. */
 static void commit_failed(struct node *node, int err)
@@ -183,8 +170,11 @@ static co_fn int commit_once(struct node *node, bool *in_place)
 	CLEANUP(buf_free) struct buf before = BUF_INIT;
 	CLEANUP(commit_deinit) struct commit commit = { 0 };
 	struct store_expect expect;
-	int r = commit_prepare(node, &commit);
+	int r = append_waits(node) ? append_commit(node) : 1;
 
+	if (r <= 0)
+		return r;
+	r = commit_prepare(node, &commit);
 	if (r < 0)
 		return r;
 	expect = value_expect(node);
@@ -196,10 +186,7 @@ static co_fn int commit_once(struct node *node, bool *in_place)
 		r = attr_before_value(node, buf_str(&commit.value));
 	if (r < 0)
 		return r;
-	if (commit.append)
-		r = commit_append(node, buf_str(&commit.key), str_of(commit.value.p, commit.base),
-				  buf_str(&commit.value));
-	else if (!commit.in_place)
+	if (!commit.in_place)
 		r = store_set(node->fs->store, buf_str(&commit.key), buf_str(&commit.value), expect);
 	if (r == -ENOENT)
 		r = -EIO; /* a change is never answered so by a server in its senses */
@@ -332,6 +319,17 @@ static int truncate_on_open(struct node *node, int flags)
 	return r;
 }
 
+/* Who only appends need not know what others have appended. */
+static co_fn int refresh_for(struct node *node, int flags)
+{
+	const struct file *file = node->file;
+
+	if ((flags & O_ACCMODE) == O_WRONLY && flags & O_APPEND && !(flags & O_TRUNC) && file->append_us &&
+	    clock_now_us() - file->append_us < node->fs->config.ttl_us)
+		return 0;
+	return node_refresh(node);
+}
+
 int fs_open(struct fs *fs, uint64_t id, int flags, pid_t pid, struct fs_handle **out, bool *keep_cache)
 {
 	CLEANUP_NODE struct node *node = node_get(fs, id);
@@ -344,7 +342,7 @@ int fs_open(struct fs *fs, uint64_t id, int flags, pid_t pid, struct fs_handle *
 		return node->dir ? -EISDIR : -ENXIO;
 	if (fs->config.read_only && (flags & O_ACCMODE) != O_RDONLY)
 		return -EROFS;
-	r = node_refresh(node);
+	r = refresh_for(node, flags);
 	if (r < 0)
 		return r == -ENOENT ? -ESTALE : r; /* the kernel then looks the name up again */
 	handle = handle_new(node, flags, pid);
@@ -361,7 +359,8 @@ int fs_open(struct fs *fs, uint64_t id, int flags, pid_t pid, struct fs_handle *
 	return 0;
 }
 
-static int new_file(struct node *dir, struct str name, mode_t mode, const struct fs_maker *maker, struct node **out)
+static int new_file(struct node *dir, struct str name, mode_t mode, int flags, const struct fs_maker *maker,
+		    struct node **out)
 {
 	CLEANUP_NODE struct node *node = node_new_file(dir->fs);
 	CLEANUP(buf_free) struct buf key = BUF_INIT;
@@ -385,6 +384,8 @@ static int new_file(struct node *dir, struct str name, mode_t mode, const struct
 	node->mtime_ns = clock_real_ns();
 	node_changed_here(node);
 	node_touch_dir(dir);
+	/* elsewhere it may be there, and appended to, by now */
+	node->file->append_only = !(flags & (O_EXCL | O_TRUNC));
 	*out = STEAL(node);
 	return 0;
 }
@@ -414,7 +415,7 @@ int fs_create(struct fs *fs, uint64_t parent, struct str name, mode_t mode, int 
 	if (r == 0)
 		r = truncate_on_open(node, flags);
 	else if (r == -ENOENT)
-		r = new_file(dir, buf_str(&copy), mode, maker, &node);
+		r = new_file(dir, buf_str(&copy), mode, flags, maker, &node);
 	if (r < 0)
 		return r;
 	handle = handle_new(node, flags, pid);
@@ -442,9 +443,22 @@ static co_fn int prepare_write(struct fs_handle *handle, uint64_t *offset, size_
 		limit = draft_size_limit(node->file->draft);
 		if (*offset > limit || len > limit - *offset)
 			return -EFBIG;
+		if (append && node->file->append_only)
+			return 0;
 		r = file_prepare_change(node, *offset, len);
 	} while (r == 0 && append && node->file->draft->size != *offset);
 	return r;
+}
+
+/* Too much waits. */
+static co_fn int make_room(struct node *node)
+{
+	int r;
+
+	if (append_waits(node) && !node_is_unlinked(node))
+		return file_commit(node);
+	r = file_prepare_change(node, 0, 0);
+	return r < 0 ? r : commit_early(node);
 }
 
 static co_fn int write_at(struct fs_handle *handle, uint64_t offset, struct str data, pid_t pid, bool append)
@@ -458,7 +472,8 @@ static co_fn int write_at(struct fs_handle *handle, uint64_t offset, struct str 
 
 	if (append && file->draft)
 		offset = file->draft->size;
-	if (!file->draft || draft_needs(file->draft, offset, data.len, &index)) {
+	if (!file->draft || (!(append && file->append_only) &&
+			     (file->draft->tail.len || draft_needs(file->draft, offset, data.len, &index)))) {
 		/* the bytes lie in a buffer that the next request overwrites */
 		r = buf_set(&copy, data);
 		data = buf_str(&copy);
@@ -466,16 +481,17 @@ static co_fn int write_at(struct fs_handle *handle, uint64_t offset, struct str 
 	if (r == 0)
 		r = prepare_write(handle, &offset, data.len, append);
 	if (r == 0)
-		r = draft_write(file->draft, offset, data);
+		r = append && file->append_only ? draft_append(file->draft, data)
+						: draft_write(file->draft, offset, data);
 	if (r < 0)
 		return r;
 	if (!append)
-		file->appended_from = UINT64_MAX;
+		file->append_only = false;
 	changed(node);
 	handle_wrote(handle, pid);
 	if (append && told != offset)
 		node_invalidate(node); /* the kernel put the bytes where it thought the end was */
-	return commit_is_due(node) ? commit_early(node) : 0;
+	return commit_is_due(node) ? make_room(node) : 0;
 }
 
 int fs_write(struct fs_handle *handle, uint64_t offset, struct str data, pid_t pid)
@@ -561,7 +577,7 @@ int file_resize(struct node *node, uint64_t size)
 	if (size == 0 && !file->dirty)
 		r = file_make_empty(node);
 	else
-		r = begin_change(node);
+		r = file_prepare_change(node, 0, 0);
 	if (r < 0)
 		return r;
 	if (size > draft_size_limit(file->draft))

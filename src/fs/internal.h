@@ -67,8 +67,9 @@ struct file {
 	bool stub;
 	bool damaged; /* and the log says so */
 	bool own_id; /* this mount made the id of the stored chunks and has not renamed the file since: nobody shares it */
-	uint64_t alone_us; /* when `i/` was last asked, and named no other holder of the id; 0: never */
-	uint64_t size;     /* of the content */
+	uint64_t append_us; /* what an append needs to know was last confirmed then; 0: it was never appended to */
+	uint64_t alone_us;  /* when `i/` was last asked, and named no other holder of the id; 0: never */
+	uint64_t size;      /* of the content */
 	char hash[CONTENT_HASH_LEN + 1];
 	uint64_t version;        /* grows with every change of the content */
 	uint64_t kernel_version; /* that the kernel's pages are from; 0: none */
@@ -82,7 +83,9 @@ struct file {
 	bool written;            /* by write or ftruncate, not only by creation or O_TRUNC, since the last commit */
 	struct draft *draft;     /* while dirty */
 	int64_t stored_mtime_ns; /* of what the store holds */
-	uint64_t appended_from;  /* all changes lie behind this offset and were appends; UINT64_MAX: they were not */
+	bool append_only;        /* nothing but appends: they are the draft's tail, and others' may come before them */
+	struct content_id
+		tail_id; /* of the last part, where this mount made it and nothing has gone wrong with it; else "" */
 
 	struct node *lru_prev, *lru_next; /* while have_value */
 	bool in_lru;
@@ -351,8 +354,6 @@ struct commit {
 	uint64_t captured;
 	uint64_t size;
 	bool in_place; /* the value is what the key holds already: chunks alone have changed */
-	bool append;   /* a PATCH of what is behind `base` makes the value of what the key holds */
-	size_t base;
 };
 
 /* Makes the value of a dirty file, with the node locked; chunks are sent. -EFBIG; errors of the store. */
@@ -368,6 +369,14 @@ co_fn CHECKED int commit_early(struct node *node);
 /* Chunks that were sent of a draft and that no stub names, where it is dropped. */
 void forget_draft(struct node *node, const struct draft *draft, struct str key);
 void forget_ids(struct fs *fs, const struct file *file, struct str before, struct str key);
+
+/* --- append.c --- */
+
+/* True if what waits are appends alone. */
+bool append_waits(const struct node *node);
+/* Sends them, with the node locked, so that what others append meanwhile stays as well. -EAGAIN: what waits is to be committed
+ * as whole content. */
+co_fn CHECKED int append_commit(struct node *node);
 
 /* --- listing.c: directories as the store has them --- */
 

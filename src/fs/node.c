@@ -60,7 +60,6 @@ struct node *node_new_file(struct fs *fs)
 		return NULL;
 	}
 	node->file = file;
-	file->appended_from = UINT64_MAX;
 	node->mode = S_IFREG | (0666 & ~fs->config.umask);
 	return node;
 }

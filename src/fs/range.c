@@ -45,8 +45,14 @@ int fs_fallocate(struct fs_handle *handle, int mode, uint64_t offset, uint64_t l
 static uint64_t draft_seek(const struct draft *draft, uint64_t offset, bool data)
 {
 	uint32_t chunks = draft_chunks(draft), index = (uint32_t)(offset / draft->chunk_size);
-	uint64_t found;
+	uint64_t found, tail = draft_tail_start(draft);
 
+	if (tail < draft->size) {
+		found = offset < tail ? body_next_hole(draft->base, offset) : draft->size;
+		if (data)
+			found = offset < tail ? body_next_data(draft->base, offset) : offset;
+		return data || found < tail ? found : draft->size;
+	}
 	if (data)
 		index = draft_next_data(draft, index);
 	else

@@ -201,6 +201,7 @@ static int move_here(struct move *move, struct node *node, struct node *target, 
 	node_keep_ino(node, buf_str(&move->new_key));
 	node->file->stored = true;
 	node->file->own_id = false; /* `i/` names another key now */
+	node->file->tail_id = (struct content_id){ 0 };
 	node->file->alone_us = 0;
 	node->wait.bind |= move->dirty;
 	if (move->dirty)

@@ -71,20 +71,25 @@ static void replied(void *arg, const struct store_reply *reply)
 }
 
 /* Waits without a way out: who wants to go earlier answers its program and lets the coroutine finish. */
+static co_fn void wait_for(const struct waiting *waiting)
+{
+	bool former = co_uninterruptible(true);
+
+	while (!waiting->done)
+		if (co_wait() < 0)
+			continue;
+	co_uninterruptible(former);
+}
+
 static co_fn int request(struct store *store, const struct store_request *request, struct buf *value,
 			 struct store_page *page)
 {
 	struct waiting waiting = { .co = co_self(), .value = value, .page = page };
-	bool former;
 	int r = store->ops->submit(store, request, replied, &waiting);
 
 	if (r < 0)
 		return r;
-	former = co_uninterruptible(true);
-	while (!waiting.done)
-		if (co_wait() < 0)
-			continue;
-	co_uninterruptible(former);
+	wait_for(&waiting);
 	/* of anything else it would be told as an absence, and of a listing as an empty one */
 	if (waiting.err == -ENOENT && request->op != STORE_GET && request->op != STORE_DELETE)
 		return -EPROTO;
@@ -143,6 +148,70 @@ int store_set(struct store *store, struct str key, struct str value, struct stor
 			return -EIO;
 	}
 	return -EIO;
+}
+
+struct swap {
+	struct store *store;
+	struct str key, value;
+	struct buf *was;
+	int got; /* how the GET ended */
+};
+
+/* Both are sent before either is answered, so that nobody comes between whose request is not there already. */
+static co_fn int get_and_set(struct swap *swap)
+{
+	struct store *store = swap->store;
+	struct store_request get = { .op = STORE_GET, .key = swap->key };
+	struct store_request set = { .op = STORE_SET, .key = swap->key, .value = swap->value };
+	struct waiting got = { .co = co_self(), .value = swap->was }, done = { .co = co_self() };
+	int r = store->ops->submit(store, &get, replied, &got);
+
+	if (r < 0)
+		return r;
+	r = store->ops->submit(store, &set, replied, &done);
+	wait_for(&got);
+	if (r < 0)
+		return r;
+	wait_for(&done);
+	swap->got = got.err;
+	return done.err == -ENOENT ? -EPROTO : done.err;
+}
+
+/* 0: it arrived. -ECONNRESET: it did not. */
+static co_fn int did_swap_arrive(const struct swap *swap, struct store_expect before)
+{
+	CLEANUP(buf_free) struct buf now = BUF_INIT;
+	int r = store_get(swap->store, swap->key, &now);
+
+	if (r < 0 && r != -ENOENT)
+		return r;
+	if (r == 0 && str_starts(buf_str(&now), swap->value))
+		return 0;
+	return as_expected(before, r, buf_str(&now)) ? -ECONNRESET : -EIO;
+}
+
+int store_swap(struct store *store, struct str key, struct str value, struct store_expect before, struct buf *was,
+	       bool *absent)
+{
+	struct swap swap = { .store = store, .key = key, .value = value, .was = was };
+	bool lost = false;
+	int r = -ECONNRESET;
+
+	for (int i = 0; i < STORE_REPEATS && r == -ECONNRESET; i++) {
+		r = get_and_set(&swap);
+		lost = r == -ECONNRESET;
+		if (lost)
+			r = did_swap_arrive(&swap, before);
+	}
+	if (r < 0)
+		return r == -ECONNRESET ? -EIO : r;
+	*absent = swap.got == -ENOENT;
+	if (swap.got == 0 || *absent)
+		return 0;
+	if (!lost)
+		return -EIO;
+	*absent = before.what == STORE_EXPECT_ABSENT;
+	return buf_set(was, before.value);
 }
 
 int store_delete(struct store *store, struct str key, struct store_expect before)

@@ -143,11 +143,35 @@ static int take(struct node *node, struct str value, char hash[CONTENT_HASH_LEN 
 	return 0;
 }
 
+static bool is_same_part(const struct body_part *a, const struct body_part *b)
+{
+	return b->chunked && memcmp(a->id.hex, b->id.hex, CONTENT_ID_LEN) == 0 && a->size == b->size &&
+	       a->chunk_size == b->chunk_size && a->hole_count == b->hole_count &&
+	       (!a->hole_count || memcmp(a->holes, b->holes, a->hole_count * sizeof(*a->holes)) == 0);
+}
+
+/* Another mount has made a part longer, shorter, or less of a hole, and may have changed any of its chunks. */
+static void drop_changed_parts(struct node *node, const struct body *former)
+{
+	const struct body *present = node->file->body;
+
+	for (unsigned i = 0; i < former->part_count; i++) {
+		const struct body_part *part = &former->parts[i];
+		bool stays = !part->chunked;
+
+		for (unsigned k = 0; !stays && present && k < present->part_count; k++)
+			stays = is_same_part(part, &present->parts[k]);
+		if (!stays)
+			chunk_drop_all(node->fs, &part->id);
+	}
+}
+
 int value_apply(struct node *node, struct str value, uint64_t seq)
 {
 	struct file *file = node->file;
 	char hash[CONTENT_HASH_LEN + 1];
 	bool first = !file->hash[0];
+	struct body *former;
 	int r;
 
 	if (node->change_seq > seq || node->answer_seq > seq)
@@ -156,7 +180,11 @@ int value_apply(struct node *node, struct str value, uint64_t seq)
 	node->checked_us = clock_now_us();
 	if (file->have_value && file->stored && str_equal(buf_str(&file->value), value))
 		return 0;
+	former = file->body ? body_ref(file->body) : NULL;
 	r = take(node, value, hash);
+	if (r == 0 && former)
+		drop_changed_parts(node, former);
+	body_unref(former);
 	if (r < 0)
 		return r;
 	if (strcmp(hash, file->hash) == 0)

@@ -190,7 +190,7 @@ static void append_made_binary(void **state)
 	memstore_log_clear(rig->ms);
 	assert_int_equal(run(rig, op_write, .handle = handle, .offset = 1, .data = str_of("\0", 1)), 0);
 	assert_int_equal(close_file(rig, handle), 0);
-	assert_requests(rig, 0, 1, 0, 0, 0);
+	assert_requests(rig, 2, 1, 0, 0, 0);
 	assert_int_equal(read_file(rig, "f"), 0);
 	assert_str(buf_str(&rig->out), str_of("a\0", 2));
 }
