@@ -168,7 +168,7 @@ static void trace_text(struct buf *trace, struct str text)
 {
 	for (size_t i = 0; i < text.len && i < 60; i++)
 		sim_must(buf_add_char(trace, text.p[i] >= ' ' && text.p[i] < 127 ? text.p[i] : '.') == 0, "no memory");
-	sim_must(buf_printf(trace, text.len > 60 ? "... (%zu)" : "", text.len) == 0, "no memory");
+	sim_must(text.len <= 60 || buf_printf(trace, "... (%zu)", text.len) == 0, "no memory");
 }
 
 static void trace_request(struct party *party, const struct store_request *request, const struct store_reply *reply)
