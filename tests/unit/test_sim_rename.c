@@ -161,6 +161,16 @@ static const struct sim_case cases[] = {
 		},
 		.present = { "f" },
 	},
+	{
+		.name = "two files exchanged by one that dies",
+		.before = { { .by = SIM_A, .verb = SIM_WRITE, .path = "f", .fill = 'o', .count = 1000 },
+			    { .by = SIM_A, .verb = SIM_WRITE, .path = "g", .text = "1" } },
+		.ops = {
+			{ .by = SIM_A, .verb = SIM_EXCHANGE, .path = "f", .to = "g" },
+		},
+		.present = { "f" },
+		.crash = true,
+	},
 };
 
 int main(void)
