@@ -90,6 +90,29 @@ int buf_add_unsigned(struct buf *b, uint64_t number)
 	return buf_add(b, digits + at, sizeof(digits) - at);
 }
 
+int buf_add_escaped(struct buf *b, struct str s)
+{
+	int r = 0;
+
+	for (size_t i = 0; r == 0 && i < s.len; i++) {
+		char c = s.p[i];
+
+		if (c == '\\')
+			r = buf_add_str(b, STR("\\\\"));
+		else if (c == '\n')
+			r = buf_add_str(b, STR("\\n"));
+		else if (c == '\t')
+			r = buf_add_str(b, STR("\\t"));
+		else if (c == '\r')
+			r = buf_add_str(b, STR("\\r"));
+		else if ((unsigned char)c < ' ' || c == 0x7f)
+			r = buf_printf(b, "\\x%02x", (unsigned char)c);
+		else
+			r = buf_add_char(b, c);
+	}
+	return r;
+}
+
 int buf_printf(struct buf *b, const char *format, ...)
 {
 	va_list ap;

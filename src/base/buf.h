@@ -76,6 +76,8 @@ CHECKED int buf_add_str(struct buf *b, struct str s);
 CHECKED int buf_add_char(struct buf *b, char c);
 /* Its decimal digits: what buf_printf would do in many times the time. */
 CHECKED int buf_add_unsigned(struct buf *b, uint64_t number);
+/* Text for people, kept on one line: tabs, newlines, other control characters and backslashes as C writes them. */
+CHECKED int buf_add_escaped(struct buf *b, struct str s);
 CHECKED int buf_printf(struct buf *b, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
 /* Replaces the whole content by a copy of s, which may point into b. 0 or -ENOMEM. */

@@ -45,30 +45,6 @@ static int put_json(struct hpkv_slice key, const char *name, struct hpkv_slice v
 
 /* --- lines --- */
 
-/* Keys and values may hold tabs and newlines; a listing keeps one record a line by C's escapes. */
-static int add_escaped(struct buf *out, struct hpkv_slice s)
-{
-	int r = 0;
-
-	for (size_t i = 0; r == 0 && i < s.size; i++) {
-		char c = s.data[i];
-
-		if (c == '\\')
-			r = buf_add_str(out, STR("\\\\"));
-		else if (c == '\n')
-			r = buf_add_str(out, STR("\\n"));
-		else if (c == '\t')
-			r = buf_add_str(out, STR("\\t"));
-		else if (c == '\r')
-			r = buf_add_str(out, STR("\\r"));
-		else if ((unsigned char)c < ' ' || c == 0x7f)
-			r = buf_printf(out, "\\x%02x", (unsigned char)c);
-		else
-			r = buf_add_char(out, c);
-	}
-	return r;
-}
-
 int output_value(const struct cli *cli, struct hpkv_slice key, struct hpkv_slice value, bool number)
 {
 	CLEANUP(buf_free) struct buf out = BUF_INIT;
@@ -90,11 +66,12 @@ int output_record(const struct cli *cli, const struct hpkv_record *record)
 
 	if (cli->options.json)
 		return put_json(record->key, cli->options.keys ? NULL : "value", record->value, record->number);
-	r = add_escaped(&out, record->key);
+	/* keys and values may hold tabs and newlines; a listing keeps one record a line */
+	r = buf_add_escaped(&out, str_slice(record->key));
 	if (r == 0 && !cli->options.keys)
 		r = buf_add_char(&out, '\t');
 	if (r == 0 && !cli->options.keys)
-		r = add_escaped(&out, record->value);
+		r = buf_add_escaped(&out, str_slice(record->value));
 	if (r == 0)
 		r = buf_add_char(&out, '\n');
 	return r ? r : put(&out);

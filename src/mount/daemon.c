@@ -9,7 +9,6 @@
 
 #include <errno.h>
 #include <pthread.h>
-#include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
@@ -17,6 +16,7 @@
 
 #include "base/coroutine.h"
 #include "base/log.h"
+#include "base/signals.h"
 #include "mount/invalidator.h"
 #include "mount/kernel.h"
 #include "mount/mountpoint.h"
@@ -355,17 +355,9 @@ static int make_fs(struct daemon *daemon)
 
 static int watch_signals(struct daemon *daemon)
 {
-	sigset_t set;
-
-	sigemptyset(&set);
-	sigaddset(&set, SIGTERM);
-	sigaddset(&set, SIGINT);
-	sigaddset(&set, SIGHUP);
-	sigprocmask(SIG_BLOCK, &set, NULL);
-	signal(SIGPIPE, SIG_IGN);
-	daemon->signal_fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
+	daemon->signal_fd = signals_open();
 	if (daemon->signal_fd < 0)
-		return -errno;
+		return daemon->signal_fd;
 	return loop_fd_new(daemon->loop, daemon->signal_fd, signal_came, NULL, daemon, &daemon->signals);
 }
 

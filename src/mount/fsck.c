@@ -1,7 +1,6 @@
 /* fsck.hpkvfs: connects the examination of a store (fs/check.h) with a server, a person and an exit code. */
 #include <errno.h>
 #include <fcntl.h>
-#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/signalfd.h>
@@ -9,6 +8,7 @@
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "base/signals.h"
 #include "fs/check.h"
 #include "mount/fsck_options.h"
 #include "mount/fsck_report.h"
@@ -253,17 +253,9 @@ static void signal_came(void *arg)
 
 static int watch_signals(struct fsck *fsck)
 {
-	sigset_t set;
-
-	sigemptyset(&set);
-	sigaddset(&set, SIGTERM);
-	sigaddset(&set, SIGINT);
-	sigaddset(&set, SIGHUP);
-	sigprocmask(SIG_BLOCK, &set, NULL);
-	signal(SIGPIPE, SIG_IGN);
-	fsck->signal_fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
+	fsck->signal_fd = signals_open();
 	if (fsck->signal_fd < 0)
-		return -errno;
+		return fsck->signal_fd;
 	return loop_fd_new(fsck->loop, fsck->signal_fd, signal_came, NULL, fsck, &fsck->signals);
 }
 

@@ -13,29 +13,19 @@ void fsck_report_init(struct fsck_report *report)
 	*report = (struct fsck_report){ .terminal = isatty(STDERR_FILENO) };
 }
 
-static void put_escaped(struct str text)
-{
-	for (size_t i = 0; i < text.len; i++) {
-		unsigned char c = (unsigned char)text.p[i];
-
-		if (c == '\\')
-			fputs("\\\\", stdout);
-		else if (c < ' ' || c == 0x7f)
-			printf("\\x%02x", c);
-		else
-			putchar(c);
-	}
-}
-
 void fsck_report_line(struct fsck_report *report, const char *before, struct str key, struct str text)
 {
+	CLEANUP(buf_free) struct buf line = BUF_INIT;
+	int r = buf_add_str(&line, str_c(before));
+
+	if (r == 0)
+		r = buf_add_escaped(&line, key);
+	if (r == 0 && key.len && text.len)
+		r = buf_add_str(&line, STR(": "));
+	if (r == 0)
+		r = buf_add_escaped(&line, text);
 	fsck_report_clear(report);
-	fputs(before, stdout);
-	put_escaped(key);
-	if (key.len && text.len)
-		fputs(": ", stdout);
-	put_escaped(text);
-	putchar('\n');
+	puts(r == 0 ? line.p : "out of memory");
 	fflush(stdout);
 }
 

@@ -15,7 +15,7 @@ struct fsck_report {
 
 void fsck_report_init(struct fsck_report *report);
 
-/* KEY: TEXT; either may be empty. What would disturb a terminal or the form of one line is escaped as in C. */
+/* KEY: TEXT; either may be empty. Escaped as buf_add_escaped does it. */
 void fsck_report_line(struct fsck_report *report, const char *before, struct str key, struct str text);
 
 /* At most some times a second. */

@@ -12,6 +12,7 @@
 #include <sys/syscall.h>
 
 #include "base/log.h"
+#include "base/signals.h"
 #include "config.h"
 #include "server/apikey.h"
 #include "server/engine_sqlite.h"
@@ -43,22 +44,6 @@ static void on_signal(void *arg)
 	server_drain(signals->server);
 }
 
-/* Blocks the signals that end the server, in all threads to come; they arrive on a descriptor. */
-static int open_signals(void)
-{
-	sigset_t set;
-
-	sigemptyset(&set);
-	sigaddset(&set, SIGTERM);
-	sigaddset(&set, SIGINT);
-	sigaddset(&set, SIGHUP);
-	sigprocmask(SIG_BLOCK, &set, NULL);
-	signal(SIGPIPE, SIG_IGN);
-	/* a limit on file sizes then is an error of a write, not the end */
-	signal(SIGXFSZ, SIG_IGN);
-	return signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
-}
-
 static void set_up_process(void)
 {
 	struct rlimit limit;
@@ -66,6 +51,8 @@ static void set_up_process(void)
 	/* Whoever started this may have left descriptors open that are not meant for it. */
 	syscall(SYS_close_range, 3u, ~0u, 0u);
 	umask(077);
+	/* a limit on file sizes then is an error of a write, not the end */
+	signal(SIGXFSZ, SIG_IGN);
 	/* access patterns match characters, not bytes */
 	setlocale(LC_CTYPE, "C.UTF-8");
 	json_object_seed(0);
@@ -133,7 +120,7 @@ static int run(const struct options *options)
 	CLEANUP(buf_free) struct buf api_key = BUF_INIT;
 	CLEANUP(buf_free) struct buf why = BUF_INIT;
 	CLEANUP_CLOSE int lock = -1;
-	CLEANUP_CLOSE int signals = open_signals();
+	CLEANUP_CLOSE int signals = signals_open();
 	struct loop *loop;
 	int r;
 

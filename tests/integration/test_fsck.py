@@ -73,7 +73,7 @@ def put_damage(store):
 
 
 DAMAGE = [
-    ".hpkvfs/m/a\\x0ab/: is no record",
+    ".hpkvfs/m/a\\nb/: is no record",
     "file: 3160 of 10000 bytes are lost: 4560-6839 (missing), 9120-9999 (missing)",
     ".hpkvfs/m/gone: is the record of a file that is not there",
     f".hpkvfs/c/{OLD}: has 1 chunk of no file",

@@ -68,6 +68,15 @@ static void test_buf(void **state)
 	buf_free(&taken);
 }
 
+static void test_buf_escaped(void **state)
+{
+	CLEANUP(buf_free) struct buf b = BUF_INIT;
+
+	(void)state;
+	assert_int_equal(buf_add_escaped(&b, STR("a\\b\n\t\r\x01\x7f\0\xc3\xa4")), 0);
+	assert_str(buf_str(&b), STR("a\\\\b\\n\\t\\r\\x01\\x7f\\x00\xc3\xa4"));
+}
+
 static void test_buf_numbers(void **state)
 {
 	CLEANUP(buf_free) struct buf b = BUF_INIT;
@@ -266,6 +275,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_str),
 		cmocka_unit_test(test_buf),
+		cmocka_unit_test(test_buf_escaped),
 		cmocka_unit_test(test_buf_numbers),
 		cmocka_unit_test(test_buf_without_memory),
 		cmocka_unit_test(test_steal),
