@@ -364,6 +364,10 @@ static bool party_run(struct party *party)
 {
 	bool any = sim_loop_run(party->loop);
 
+	if (!party->dead && sim_loop_due(party->loop) <= sim_clock_us()) {
+		sim_loop_fire(party->loop);
+		any = true;
+	}
 	return answer_dead(party) || any;
 }
 

@@ -74,6 +74,7 @@ struct sim_op {
 
 struct sim_case {
 	const char *name;
+	const char *rule; /* of the order of writes: where it is taken out of the code, this case fails. May be NULL */
 	struct sim_op before[SIM_OPS_MAX];
 	struct sim_op ops[SIM_OPS_MAX];
 	/* Of these keys one at least is there at every moment. */

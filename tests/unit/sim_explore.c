@@ -461,7 +461,8 @@ static bool explore_one(struct explorer *explorer)
 	}
 	failed = sim.failure.len;
 	if (failed)
-		fprintf(stderr, "%s: %s\n    order:\n%s", explorer->c->name, sim.failure.p, sim.trace.p);
+		fprintf(stderr, "%s: %s\n    rule: %s\n    order:\n%s", explorer->c->name, sim.failure.p,
+			explorer->c->rule ? explorer->c->rule : "several", sim.trace.p);
 	sim_end(&sim);
 	return !failed;
 }

@@ -131,7 +131,7 @@ void __wrap_loop_timer_set(struct loop *loop, struct loop_timer *timer, uint64_t
 	timer->loop = loop;
 	timer->fn = fn;
 	alarm->timer = timer;
-	alarm->due_us = now_us + (delay_us ? delay_us : 1);
+	alarm->due_us = now_us + delay_us;
 	DL_INSERT_INORDER(loop->alarms, alarm, by_time);
 }
 

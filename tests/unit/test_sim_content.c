@@ -13,6 +13,7 @@
 static const struct sim_case cases[] = {
 	{
 		.name = "long content, twice",
+		.rule = "chunks are stored before the key names them, under an id of their own",
 		.before = LONG_F,
 		.ops = {
 			{ .by = SIM_A, .verb = SIM_WRITE, .path = "f", LONG('a') },
@@ -74,6 +75,7 @@ static const struct sim_case cases[] = {
 	},
 	{
 		.name = "long content against its renaming",
+		.rule = "i/ID has both names before a rename; who removes chunks asks all that hold the id",
 		.before = LONG_F,
 		.ops = {
 			{ .by = SIM_A, .verb = SIM_RENAME, .stale = true, .path = "f", .to = "g" },
@@ -84,6 +86,7 @@ static const struct sim_case cases[] = {
 	},
 	{
 		.name = "unlink against a renaming",
+		.rule = "i/ID has both names before a rename; who removes chunks asks all that hold the id",
 		.before = LONG_F,
 		.ops = {
 			{ .by = SIM_A, .verb = SIM_RENAME, .stale = true, .path = "f", .to = "g", .may_fail = { -ENOENT } },
@@ -93,6 +96,7 @@ static const struct sim_case cases[] = {
 	},
 	{
 		.name = "a write in place of what was renamed, or half renamed",
+		.rule = "an id that another live name has is not written in place",
 		.before = LONG_F,
 		.ops = {
 			{ .by = SIM_A, .verb = SIM_RENAME, .path = "f", .to = "g" },
@@ -116,6 +120,7 @@ static const struct sim_case cases[] = {
 	},
 	{
 		.name = "long content, alone",
+		.rule = "chunks that nothing names are removed",
 		.before = LONG_F,
 		.ops = {
 			{ .by = SIM_A, .verb = SIM_WRITE, .path = "f", LONG('a') },

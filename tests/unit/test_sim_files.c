@@ -30,6 +30,7 @@ static const struct sim_case cases[] = {
 	},
 	{
 		.name = "appends to a plain file",
+		.rule = "an append is one PATCH",
 		.before = PLAIN_F,
 		.ops = {
 			{ .by = SIM_A, .verb = SIM_APPEND, .path = "f", .text = "a" },
@@ -75,6 +76,7 @@ static const struct sim_case cases[] = {
 	},
 	{
 		.name = "appends against whole content",
+		.rule = "an append is one PATCH",
 		.before = PLAIN_F,
 		.ops = {
 			{ .by = SIM_A, .verb = SIM_APPEND, .path = "f", .text = "a" },

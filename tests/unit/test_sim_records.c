@@ -27,6 +27,7 @@ static const struct sim_case cases[] = {
 	},
 	{
 		.name = "mode against xattr, with a record",
+		.rule = "records change by PATCH of what changed",
 		.before = RECORDED_F,
 		.ops = {
 			{ .by = SIM_A, .verb = SIM_CHMOD, .path = "f", .mode = 0640 },
@@ -50,6 +51,7 @@ static const struct sim_case cases[] = {
 	},
 	{
 		.name = "a new file that only its owner may read",
+		.rule = "the record before a value that others may not read",
 		.ops = {
 			{ .by = SIM_A, .verb = SIM_WRITE, .path = "f", .text = "a", .mode = 0600 },
 		},
@@ -148,6 +150,7 @@ static const struct sim_case cases[] = {
 	},
 	{
 		.name = "a file that only its owner may read, unlinked",
+		.rule = "the key goes before its record",
 		.before = RECORDED_F,
 		.ops = {
 			{ .by = SIM_A, .verb = SIM_UNLINK, .path = "f" },

@@ -23,6 +23,7 @@
 static const struct sim_case cases[] = {
 	{
 		.name = "a file renamed against whole content",
+		.rule = "the new key is set before the old one is deleted; a rename takes along what was written meanwhile",
 		.before = PLAIN_F,
 		.ops = {
 			{ .by = SIM_A, .verb = SIM_RENAME, .stale = true, .path = "f", .to = "g" },
@@ -73,6 +74,7 @@ static const struct sim_case cases[] = {
 	},
 	{
 		.name = "a directory renamed against whole content and a creation below it",
+		.rule = "new keys before old ones; a rename takes along what was written meanwhile",
 		.before = TREE,
 		.ops = {
 			{ .by = SIM_A, .verb = SIM_RENAME, .stale = true, .path = "d", .to = "e" },
@@ -93,6 +95,7 @@ static const struct sim_case cases[] = {
 	},
 	{
 		.name = "a directory renamed by one that dies",
+		.rule = "an intent is written first, and finished by another",
 		.before = TREE,
 		.ops = {
 			{ .by = SIM_A, .verb = SIM_RENAME, .path = "d", .to = "e" },
@@ -113,6 +116,7 @@ static const struct sim_case cases[] = {
 	},
 	{
 		.name = "a directory whose renaming is finished by another, against foreign sets",
+		.rule = "who finishes a rename deletes nothing that has changed",
 		.before = TREE,
 		.ops = {
 			{ .by = SIM_A, .verb = SIM_RENAME, .stale = true, .half = true, .path = "d", .to = "e" },
@@ -124,6 +128,7 @@ static const struct sim_case cases[] = {
 	},
 	{
 		.name = "a directory whose renaming is finished by another, against foreign sets of new keys",
+		.rule = "who finishes a rename overwrites nothing that differs",
 		.before = TREE,
 		.ops = {
 			{ .by = SIM_A, .verb = SIM_RENAME, .stale = true, .half = true, .path = "d", .to = "e" },
