@@ -38,6 +38,14 @@ static int priority(enum log_level level)
 	return LOG_ERR;
 }
 
+/* Names of files and keys may hold newlines: one message is one line, and no name looks like another message. */
+static void keep_one_line(char *line)
+{
+	for (; *line; line++)
+		if ((unsigned char)*line < ' ' || *line == 0x7f)
+			*line = '?';
+}
+
 void log_write(enum log_level level, const char *format, ...)
 {
 	int saved = errno;
@@ -49,6 +57,7 @@ void log_write(enum log_level level, const char *format, ...)
 	va_start(ap, format);
 	vsnprintf(line, sizeof(line), format, ap);
 	va_end(ap);
+	keep_one_line(line);
 	if (log_syslog)
 		syslog(priority(level), "%s", line);
 	else

@@ -1,5 +1,5 @@
 /* Logging: to standard error in the foreground, to syslog in the background. Every function keeps
- * errno. Never pass a key's value or a credential. */
+ * errno. Control characters, which names of files may hold, are written as `?`. Never pass a key's value or a credential. */
 #ifndef HPKVFS_BASE_LOG_H
 #define HPKVFS_BASE_LOG_H
 

@@ -257,7 +257,7 @@ static void test_log(void **state)
 	log_init("tester", LOG_LEVEL_WARNING);
 	errno = ENOTTY;
 	log_error("an %s of %d", "error", 1);
-	log_warning("a warning");
+	log_warning("a warning of %s", "a\nname\x1b\x7f\xc3\xa4");
 	log_info("not seen");
 	log_debug("not seen");
 	assert_int_equal(errno, ENOTTY);
@@ -267,7 +267,7 @@ static void test_log(void **state)
 	rewind(sink);
 	assert_true(fread(text, 1, sizeof(text) - 1, sink) > 0);
 	fclose(sink);
-	assert_string_equal(text, "tester: an error of 1\ntester: a warning\n");
+	assert_string_equal(text, "tester: an error of 1\ntester: a warning of a?name??\xc3\xa4\n");
 }
 
 int main(void)
