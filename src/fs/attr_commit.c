@@ -153,7 +153,7 @@ int attr_commit(struct node *node)
 		r = send_record(node, node->file && !node->file->dirty ? node->file->hash : NULL);
 	node_unlock(node);
 	tree_shared_end(fs);
-	if (node->wait.members)
+	if (node->wait.members && !local_waits(node))
 		attr_changed(node, 0);
 	node_unref(node);
 	return r;

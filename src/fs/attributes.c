@@ -504,7 +504,7 @@ int fs_setattr(struct fs *fs, uint64_t id, struct fs_handle *handle, const struc
 		r = attr_check(node);
 	if (r == 0)
 		r = set_attributes(node, change);
-	if (r == 0 && change->set_size && !handle)
+	if (r == 0 && change->set_size && !handle && !local_waits(node))
 		r = file_commit(node);
 	if (r < 0)
 		return r;

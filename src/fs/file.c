@@ -52,6 +52,7 @@ void file_forget_changes(struct node *node)
 	struct file *file = node->file;
 
 	drop_draft(node);
+	waiting_end(node);
 	file->dirty = false;
 	file->written = false;
 	file->append_only = false;
@@ -61,6 +62,7 @@ static void changed(struct node *node)
 {
 	node->file->written = true;
 	attr_written(node);
+	waiting_changed(node);
 }
 
 /* The content as a base for changes. */
@@ -386,6 +388,8 @@ static int new_file(struct node *dir, struct str name, mode_t mode, int flags, c
 	node_touch_dir(dir);
 	/* elsewhere it may be there, and appended to, by now */
 	node->file->append_only = !(flags & (O_EXCL | O_TRUNC));
+	if (flags & O_EXCL)
+		local_begin(node);
 	*out = STEAL(node);
 	return 0;
 }
@@ -491,7 +495,7 @@ static co_fn int write_at(struct fs_handle *handle, uint64_t offset, struct str 
 	handle_wrote(handle, pid);
 	if (append && told != offset)
 		node_invalidate(node); /* the kernel put the bytes where it thought the end was */
-	return commit_is_due(node) ? make_room(node) : 0;
+	return commit_is_due(node) && !local_stays(node) ? make_room(node) : 0;
 }
 
 int fs_write(struct fs_handle *handle, uint64_t offset, struct str data, pid_t pid)
@@ -508,14 +512,15 @@ int fs_flush(struct fs_handle *handle, pid_t pid)
 {
 	struct file *file = handle->node->file;
 
-	if (!file->dirty || !file->written || !has_a_part(handle, pid))
+	file->closed_once = true;
+	if (!file->dirty || !file->written || local_waits(handle->node) || !has_a_part(handle, pid))
 		return 0;
 	return file_commit(handle->node);
 }
 
 int fs_fsync(struct fs_handle *handle)
 {
-	int r = handle->node->file ? file_commit(handle->node) : 0;
+	int r = handle->node->file && !local_stays(handle->node) ? file_commit(handle->node) : 0;
 
 	return r < 0 ? r : attr_commit(handle->node);
 }
@@ -534,12 +539,17 @@ static void end_unlinked(struct node *node)
 
 void fs_release(struct fs_handle *handle)
 {
+	struct node *node = handle->node;
 	bool writable = (handle->flags & O_ACCMODE) != O_RDONLY;
 
 	/* a reader that goes does not send what another is in the middle of writing */
-	if ((writable || handle->node->file->opens == 1) && file_commit(handle->node) < 0)
+	if ((writable || node->file->opens == 1) && !local_waits(node) && file_commit(node) < 0)
 		log_debug("the last close of a file found nobody to tell of its loss");
-	end_unlinked(handle->node);
+	end_unlinked(node);
+	if (node->file->opens == 1) {
+		node->file->closed_once = false;
+		local_closed(node);
+	}
 	handle_free(handle);
 }
 

@@ -110,6 +110,7 @@ void fs_free(struct fs *fs)
 		return;
 	loop_timer_cancel(&fs->sweep);
 	loop_timer_cancel(&fs->attr_timer);
+	waiting_free(fs);
 	removal_free(fs);
 	recovery_free(fs);
 	announce_free(fs);
@@ -299,7 +300,7 @@ int fs_sync(struct fs *fs)
 
 	for (node = fs->by_id; node; node = next) {
 		node_ref(node);
-		r = node->file ? file_commit(node) : 0;
+		r = node->file && !local_stays(node) ? file_commit(node) : 0;
 		if (r < 0 && first == 0)
 			first = r;
 		next = node->by_id.next; /* the table may have changed, but what is referred to stays in it */
@@ -335,6 +336,7 @@ int fs_end(struct fs *fs)
 	fs->ending = true; /* from here on what goes on in the background comes to an end */
 	loop_timer_cancel(&fs->removal_timer);
 	loop_timer_cancel(&fs->attr_timer);
+	loop_timer_cancel(&fs->waiting_timer);
 	recovery_stop(fs);
 	loop_timer_cancel(&fs->announce_timer);
 	r = fs_sync(fs);

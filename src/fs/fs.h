@@ -30,8 +30,11 @@ struct fs_config {
 	uint32_t uid, gid;
 	mode_t umask;
 	bool read_only;
-	struct state *state; /* borrowed; may be NULL */
-	uint64_t timeout_us; /* the renaming of a directory that would take longer is refused; 0: none is */
+	struct state *state;   /* borrowed; may be NULL */
+	uint64_t timeout_us;   /* the renaming of a directory that would take longer is refused; 0: none is */
+	struct str local;      /* patterns of local names, separated by ':'; borrowed; empty: none */
+	uint64_t local_ttl_us; /* after its last close a local file is committed */
+	uint64_t commit_us; /* an open file is committed so long after a change, if it was closed once; 0: it is not */
 
 	/* For tests; 0: as below. */
 	uint64_t

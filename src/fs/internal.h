@@ -26,6 +26,7 @@
 #include "fs/layout.h"
 #include "fs/names.h"
 #include "fs/record.h"
+#include "fs/waiting.h"
 #include "fs/walk.h"
 
 /* Of one file so many changed bytes wait in memory, or so many chunks if that is more; beyond that whole chunks go to the
@@ -86,6 +87,9 @@ struct file {
 	bool append_only;        /* nothing but appends: they are the draft's tail, and others' may come before them */
 	struct content_id
 		tail_id; /* of the last part, where this mount made it and nothing has gone wrong with it; else "" */
+
+	struct waiting waiting;
+	bool closed_once; /* by some process, since it was opened first */
 
 	struct node *lru_prev, *lru_next; /* while have_value */
 	bool in_lru;
@@ -224,6 +228,11 @@ struct fs {
 	struct loop_timer attr_timer;
 	unsigned attr_rounds; /* attr_commit_all under way */
 	struct co_queue attr_sent;
+
+	struct node *waiting; /* files that are local or are to be committed later */
+	struct loop_timer waiting_timer;
+	uint64_t waiting_next_us; /* that it is set to; 0: it is not */
+	bool local_full;          /* and the log says so */
 };
 
 struct fs_handle {

@@ -112,6 +112,7 @@ static void node_free(struct node *node)
 	if (node->ino)
 		HASH_DELETE(by_ino, fs->by_ino, node);
 	if (node->file) {
+		waiting_end(node);
 		value_drop(node);
 		draft_unref(node->file->draft);
 		free(node->file);

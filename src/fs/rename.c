@@ -217,10 +217,35 @@ static int move_here(struct move *move, struct node *node, struct node *target, 
 	return 0;
 }
 
+/* A swap file that gets another swap file's name: nothing of it leaves this machine. */
+static int rename_swap(struct node *node, struct node *target, struct node *new_parent, struct str new_name)
+{
+	struct node *old_parent = node->parent, *place;
+	int r;
+
+	if (target) {
+		attr_drop(target);
+		node_changed_here(target);
+		node_detach(target);
+	}
+	node_detach(node);
+	place = rename_make_room(new_parent, &new_name, false);
+	r = node_attach(place, node, new_name);
+	node_touch_dir(old_parent);
+	node_touch_dir(new_parent);
+	node_changed_here(node);
+	return r;
+}
+
 int rename_file(struct node *node, struct node *target, struct node *new_parent, struct str new_name)
 {
 	struct move move = { 0 };
-	int r = move_prepare(&move, node, target, new_parent, new_name);
+	int r;
+
+	if (local_stays(node) && (!target || (target->file && local_waits(target))) &&
+	    local_class(node->fs, new_name) == LOCAL_NEVER)
+		return rename_swap(node, target, new_parent, new_name);
+	r = move_prepare(&move, node, target, new_parent, new_name);
 
 	if (r == 0)
 		r = move_in_store(&move, node, target, new_parent, new_name);

@@ -346,6 +346,9 @@ static int make_fs(struct daemon *daemon)
 		.read_only = options->read_only == ON,
 		.state = daemon->state,
 		.timeout_us = options->timeout_us,
+		.local = str_c(options->local),
+		.local_ttl_us = options->local_ttl_us,
+		.commit_us = options->commit_us,
 	};
 	const struct fs_notify notify = { .expire_entry = notify_expire, .inval_inode = notify_inval, .arg = daemon };
 

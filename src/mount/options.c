@@ -25,6 +25,9 @@
 #define MAX_VALUE_REMOTE 3072u
 #define MAX_VALUE_LOCAL MIB
 
+/* Names by which vim, rsync and sed -i make files that they rename or remove in a moment. */
+#define LOCAL_DEFAULT "*.swp:*.swx:4913:.*.??????:sed??????:*~"
+
 enum kind {
 	KIND_STRING,
 	KIND_SIZE, /* bytes, with K, M or G for powers of 1024 */
@@ -81,6 +84,14 @@ static const struct row rows[] = {
 	  "how long a request, or a lost connection, may take (default: 30)", true },
 	{ "ttl", "SECONDS", KIND_TIME, FIELD(ttl_us), 0, 365 * 86400ull * CLOCK_US_PER_S,
 	  "how long what was read is taken for true (default: 1)", false },
+	{ "commit", "SECONDS", KIND_TIME, FIELD(commit_us), 0, 86400ull * CLOCK_US_PER_S,
+	  "when changes of an open file that was closed before are sent; 0: when a program closes it (default: 5)",
+	  false },
+	{ "local", "PATTERNS", KIND_STRING, FIELD(local), 0, 0,
+	  "names of temporary files, separated by colons, which wait here to be renamed (default: " LOCAL_DEFAULT ")",
+	  false },
+	{ "local_ttl", "SECONDS", KIND_TIME, FIELD(local_ttl_us), 0, 86400ull * CLOCK_US_PER_S,
+	  "how long they wait after their last close (default: 10)", false },
 	{ "cacert", "FILE", KIND_STRING, FIELD(cacert), 0, 0,
 	  "certificates (PEM) that the server's is checked by (default: the system's)", true },
 	{ "insecure", NULL, KIND_FLAG, FIELD(insecure), 0, 0, "allow http:// to another host than this one", true },
@@ -464,6 +475,8 @@ void options_init(struct options *options)
 		.timeout_us = 30ull * CLOCK_US_PER_S,
 		.inflight = 128,
 		.ttl_us = CLOCK_US_PER_S,
+		.commit_us = 5ull * CLOCK_US_PER_S,
+		.local_ttl_us = 10ull * CLOCK_US_PER_S,
 		.uid = geteuid(),
 		.gid = getegid(),
 		.umask = mask & 0777,
@@ -497,6 +510,11 @@ int options_check(struct options *options)
 	if (!options->max_value)
 		options->max_value = url.kind == URL_LOCAL ? MAX_VALUE_LOCAL : MAX_VALUE_REMOTE;
 	url_free(&url);
+	if (!options->local) {
+		options->local = strdup(LOCAL_DEFAULT);
+		if (!options->local)
+			return no_memory(options);
+	}
 	return MOUNT_OK;
 }
 

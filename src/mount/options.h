@@ -50,12 +50,14 @@ struct options {
 	char *delimiter;
 	char *cacert;
 	char *state;         /* as given; NULL: the default */
+	char *local;         /* patterns, separated by ':' */
 	uint64_t max_value;  /* bytes */
 	uint64_t max_key;    /* bytes */
 	uint64_t rate_micro; /* millionths of a request a second; 0: as many as the server takes */
 	uint64_t inflight;
 	uint64_t timeout_us;
 	uint64_t ttl_us;
+	uint64_t commit_us, local_ttl_us;
 	uint64_t uid, gid;
 	uint64_t umask;
 	bool allow_other;

@@ -1,0 +1,207 @@
+#include "fs/waiting.h"
+
+#include <errno.h>
+#include <fnmatch.h>
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "fs/internal.h"
+
+/* Swap files in memory, all together. */
+#define LOCAL_MOST (64u * 1024 * 1024)
+
+/* Commits side by side. */
+#define COMMIT_WINDOW 16
+
+/* --- which names --- */
+
+/* Of these the present content is of use to nobody else, nor after the end of this mount. */
+static bool is_never(const char *pattern)
+{
+	return strcmp(pattern, "*.swp") == 0 || strcmp(pattern, "*.swx") == 0 || strcmp(pattern, "4913") == 0;
+}
+
+enum local local_class(const struct fs *fs, struct str name)
+{
+	CLEANUP(buf_free) struct buf word = BUF_INIT;
+	CLEANUP(buf_free) struct buf text = BUF_INIT;
+	struct str patterns = fs->config.local;
+
+	if (!patterns.len || buf_set(&text, name) < 0)
+		return LOCAL_NOT;
+	while (patterns.len) {
+		const char *colon = memchr(patterns.p, ':', patterns.len);
+		size_t len = colon ? (size_t)(colon - patterns.p) : patterns.len;
+
+		if (buf_set(&word, str_of(patterns.p, len)) < 0)
+			return LOCAL_NOT;
+		if (len && fnmatch(word.p, text.p, 0) == 0)
+			return is_never(word.p) ? LOCAL_NEVER : LOCAL_LATER;
+		patterns = str_skip(patterns, colon ? len + 1 : len);
+	}
+	return LOCAL_NOT;
+}
+
+/* --- the timer --- */
+
+static void set_timer(struct fs *fs);
+
+struct round {
+	struct fs *fs;
+	uint64_t now_us;
+	struct co_group group;
+};
+
+static struct node *take_due(struct fs *fs, uint64_t now_us)
+{
+	struct node *node;
+
+	DL_FOREACH2(fs->waiting, node, file->waiting.next)
+	if (node->file->waiting.due_us && node->file->waiting.due_us <= now_us)
+		return node;
+	return NULL;
+}
+
+static void commit_some(void *arg)
+{
+	struct round *round = arg;
+	struct fs *fs = round->fs;
+	struct node *node;
+
+	while (!fs->ending && (node = take_due(fs, round->now_us))) {
+		node_ref(node);
+		waiting_end(node);
+		if (file_commit(node) < 0)
+			log_debug("the commit of a file that waited failed");
+		node_unref(node);
+	}
+	co_group_done(&round->group);
+}
+
+static void commit_due(void *arg)
+{
+	struct fs *fs = arg;
+	struct round round = { .fs = fs, .now_us = clock_now_us() };
+
+	for (unsigned i = 0; i < COMMIT_WINDOW && take_due(fs, round.now_us); i++)
+		co_start_beside(fs->loop, &round.group, commit_some, &round);
+	co_group_wait(&round.group);
+	set_timer(fs);
+	fs_background_end(fs);
+}
+
+static void is_due(struct loop_timer *timer)
+{
+	struct fs *fs = lws_container_of(timer, struct fs, waiting_timer);
+
+	fs->waiting_next_us = 0;
+	if (fs_background_start(fs, commit_due) == -ENOMEM)
+		set_timer(fs);
+}
+
+static void set_timer(struct fs *fs)
+{
+	uint64_t now = clock_now_us(), next = 0;
+	struct node *node;
+
+	DL_FOREACH2(fs->waiting, node, file->waiting.next)
+	{
+		uint64_t due = node->file->waiting.due_us;
+
+		if (due && (!next || due < next))
+			next = due;
+	}
+	if (!next || (fs->waiting_next_us && fs->waiting_next_us <= next))
+		return;
+	fs->waiting_next_us = next;
+	loop_timer_set(fs->loop, &fs->waiting_timer, next > now ? next - now : 0, is_due);
+}
+
+static void list(struct node *node)
+{
+	struct waiting *waiting = &node->file->waiting;
+
+	if (waiting->listed)
+		return;
+	waiting->listed = true;
+	DL_APPEND2(node->fs->waiting, node, file->waiting.prev, file->waiting.next);
+}
+
+static void wait_for(struct node *node, uint64_t delay_us)
+{
+	list(node);
+	node->file->waiting.due_us = clock_now_us() + delay_us;
+	set_timer(node->fs);
+}
+
+void waiting_end(struct node *node)
+{
+	struct waiting *waiting = &node->file->waiting;
+
+	if (waiting->listed)
+		DL_DELETE2(node->fs->waiting, node, file->waiting.prev, file->waiting.next);
+	*waiting = (struct waiting){ 0 };
+}
+
+void waiting_free(struct fs *fs)
+{
+	loop_timer_cancel(&fs->waiting_timer);
+}
+
+void waiting_changed(struct node *node)
+{
+	struct file *file = node->file;
+
+	if (file->closed_once && file->dirty && !file->waiting.due_us && !local_waits(node) &&
+	    node->fs->config.commit_us)
+		wait_for(node, node->fs->config.commit_us);
+}
+
+/* --- local names --- */
+
+void local_begin(struct node *node)
+{
+	node->file->waiting.local = local_class(node->fs, buf_str(&node->name));
+	if (node->file->waiting.local)
+		list(node);
+}
+
+bool local_waits(const struct node *node)
+{
+	const struct file *file = node->file;
+
+	return file && file->waiting.local != LOCAL_NOT && file->dirty && !file->stored;
+}
+
+static uint64_t swap_bytes(const struct fs *fs)
+{
+	const struct node *node;
+	uint64_t sum = 0;
+
+	DL_FOREACH2(fs->waiting, node, file->waiting.next)
+	if (node->file->waiting.local == LOCAL_NEVER && node->file->draft)
+		sum += node->file->draft->dirty_bytes;
+	return sum;
+}
+
+bool local_stays(struct node *node)
+{
+	if (!local_waits(node) || node->file->waiting.local != LOCAL_NEVER)
+		return false;
+	if (swap_bytes(node->fs) <= LOCAL_MOST)
+		return true;
+	if (!node->fs->local_full)
+		log_warning("swap files take more than %u MiB: they go to the store as other files do",
+			    LOCAL_MOST >> 20);
+	node->fs->local_full = true;
+	node->file->waiting.local = LOCAL_LATER;
+	if (!node->file->opens)
+		local_closed(node);
+	return false;
+}
+
+void local_closed(struct node *node)
+{
+	if (local_waits(node) && node->file->waiting.local == LOCAL_LATER)
+		wait_for(node, node->fs->config.local_ttl_us);
+}

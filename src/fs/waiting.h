@@ -1,0 +1,55 @@
+/* Content that waits for its commit longer than the call that made it.
+ *
+ * Local names (`local=`) are those of temporary files that a program makes with O_EXCL and renames or removes in a
+ * moment: nobody else need see them. Swap files never leave this machine; others are committed by fsync, syncfs,
+ * unmount, rename to another name, or some time after their last close. What is in the store is not local.
+ *
+ * Open files that were closed once are committed some time after a change (`commit=`). */
+#ifndef HPKVFS_FS_WAITING_H
+#define HPKVFS_FS_WAITING_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/buf.h"
+#include "base/coroutine.h"
+
+struct fs;
+struct node;
+
+enum local {
+	LOCAL_NOT,
+	LOCAL_LATER, /* committed after a while */
+	LOCAL_NEVER, /* stays here, fsync included, and ends with the mount */
+};
+
+/* In a file. */
+struct waiting {
+	enum local local;
+	bool listed;     /* in fs->waiting, without a reference */
+	uint64_t due_us; /* committed then, if it is still changed */
+	struct node *prev, *next;
+};
+
+/* What local= makes of a name. */
+enum local local_class(const struct fs *fs, struct str name);
+
+/* A file was made with O_EXCL, under its name. */
+void local_begin(struct node *node);
+
+/* True while closing the file does not commit it. */
+bool local_waits(const struct node *node);
+/* True while nothing but another name commits it. Where swap files take too much memory in all, one that would wait for ever
+ * becomes one that is committed after a while. */
+bool local_stays(struct node *node);
+/* The last close. */
+void local_closed(struct node *node);
+
+/* The change of an open file that was closed before is to be committed in a while. */
+void waiting_changed(struct node *node);
+/* The file waits for nothing any more: it was committed, or is freed. */
+void waiting_end(struct node *node);
+
+void waiting_free(struct fs *fs);
+
+#endif

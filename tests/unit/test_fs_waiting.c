@@ -1,0 +1,259 @@
+/* Content that waits: local names, and the timer of open files. */
+#include "attr_rig.h"
+
+#include <linux/fs.h>
+
+#include "base/clock.h"
+
+#define PATTERNS "*.swp:*.swx:4913:.*.??????:sed??????:*~"
+#define SOON_US 1000
+#define LATE_US (3600 * CLOCK_US_PER_S)
+
+static void use(struct rig *rig, uint64_t local_ttl_us, uint64_t commit_us)
+{
+	rig->config.local = STR(PATTERNS);
+	rig->config.local_ttl_us = local_ttl_us;
+	rig->config.commit_us = commit_us;
+	rig_restart(rig);
+	assert_int_equal(run(rig, op_start), 0);
+	assert_lists(rig, "", "");
+	memstore_log_clear(rig->ms);
+}
+
+static int waiting_setup(void **state)
+{
+	int r = attr_setup(state);
+
+	use(*state, LATE_US, LATE_US);
+	return r;
+}
+
+#define waiting_test(name) cmocka_unit_test_setup_teardown(name, waiting_setup, rig_teardown)
+
+static struct fs_handle *make_temporary(struct rig *rig, const char *name, const char *text, mode_t mode)
+{
+	struct fs_handle *handle;
+
+	assert_int_equal(run(rig, op_create, .parent = FS_ROOT_ID, .name = name, .mode = mode,
+			     .flags = O_CREAT | O_EXCL | O_RDWR),
+			 0);
+	handle = rig->handle;
+	assert_int_equal(write_at(rig, handle, 0, text), 0);
+	return handle;
+}
+
+static void temporary(struct rig *rig, const char *name, const char *text)
+{
+	assert_int_equal(close_file(rig, make_temporary(rig, name, text, 0644)), 0);
+}
+
+static int rename_to(struct rig *rig, const char *from, const char *to)
+{
+	return run(rig, op_rename, .parent = FS_ROOT_ID, .name = from, .new_parent = FS_ROOT_ID, .new_name = to);
+}
+
+/* Serves the loop until the key is there; the watchdog ends a test in which it never is. */
+static void until_stored(struct rig *rig, const char *key)
+{
+	while (!memstore_value(rig->ms, key))
+		loop_once(rig->loop);
+}
+
+/* What rsync makes of a small file: a temporary, its attributes, its name. */
+static void test_new_file_of_rsync_is_two_requests(void **state)
+{
+	struct rig *rig = *state;
+	struct fs_handle *handle = make_temporary(rig, ".f.a1B2c3", "text", 0600);
+	struct stat st;
+
+	assert_int_equal(close_file(rig, handle), 0);
+	assert_int_equal(change_mtime(rig, ".f.a1B2c3", 1234567890123456789), 0);
+	assert_int_equal(change_mode(rig, ".f.a1B2c3", 0640), 0);
+	assert_no_requests(rig);
+	assert_int_equal(rename_to(rig, ".f.a1B2c3", "f"), 0);
+	assert_requests(rig, 0, 2, 0, 0, 0);
+	assert_stored(rig, "f", "text");
+	assert_reads(rig, "f", "text");
+	rig_restart(rig);
+	assert_lists(rig, "", "f ");
+	st = stat_of(rig, "f");
+	assert_int_equal(st.st_mode, S_IFREG | 0640);
+	assert_int_equal(mtime_of(&st), 1234567890123456789);
+}
+
+static void test_sed_i_is_one_set(void **state)
+{
+	struct rig *rig = *state;
+	struct fs_handle *handle;
+
+	assert_int_equal(write_file(rig, "f", "old"), 0);
+	memstore_log_clear(rig->ms);
+	handle = make_temporary(rig, "sedXy12Zw", "new", 0600);
+	assert_int_equal(change_mode(rig, "sedXy12Zw", 0644), 0);
+	assert_int_equal(close_file(rig, handle), 0);
+	assert_int_equal(rename_to(rig, "sedXy12Zw", "f"), 0);
+	assert_requests(rig, 0, 1, 0, 0, 0);
+	assert_stored(rig, "f", "new");
+	assert_lists(rig, "", "f ");
+}
+
+static void test_swap_files_never_leave(void **state)
+{
+	struct rig *rig = *state;
+	struct fs_handle *handle = make_temporary(rig, ".f.swp", "swap", 0600);
+
+	assert_int_equal(run(rig, op_fsync, .handle = handle), 0);
+	assert_int_equal(run(rig, op_sync), 0);
+	assert_int_equal(rename_to(rig, ".f.swp", ".g.swp"), 0);
+	assert_int_equal(run(rig, op_fsync, .handle = handle), 0);
+	assert_int_equal(close_file(rig, handle), 0);
+	assert_reads(rig, ".g.swp", "swap");
+	assert_lists(rig, "", ".g.swp ");
+	rig_expire(rig);
+	assert_lists(rig, "", ".g.swp ");
+	assert_int_equal(run(rig, op_unlink, .parent = FS_ROOT_ID, .name = ".g.swp"), 0);
+	assert_lists(rig, "", "");
+	temporary(rig, "4913", "");
+	assert_int_equal(run(rig, op_end), 0);
+	assert_int_equal(memstore_count(rig->ms, STORE_SET), 0);
+	assert_int_equal(memstore_count(rig->ms, STORE_PATCH), 0);
+	assert_int_equal(memstore_count(rig->ms, STORE_DELETE), 0);
+}
+
+static void test_swap_file_under_another_name_is_stored(void **state)
+{
+	struct rig *rig = *state;
+
+	temporary(rig, ".f.swp", "text");
+	assert_int_equal(rename_to(rig, ".f.swp", "f"), 0);
+	assert_stored(rig, "f", "text");
+}
+
+static void test_others_are_stored_by_fsync_and_sync(void **state)
+{
+	struct rig *rig = *state;
+	struct fs_handle *handle = make_temporary(rig, ".f.123456", "one", 0644);
+
+	assert_no_requests(rig);
+	assert_int_equal(run(rig, op_fsync, .handle = handle), 0);
+	assert_stored(rig, ".f.123456", "one");
+	/* from then on it is a file like others */
+	assert_int_equal(write_at(rig, handle, 0, "two"), 0);
+	assert_int_equal(close_file(rig, handle), 0);
+	assert_stored(rig, ".f.123456", "two");
+	temporary(rig, "g~", "text");
+	assert_not_stored(rig, "g~");
+	assert_int_equal(run(rig, op_sync), 0);
+	assert_stored(rig, "g~", "text");
+	temporary(rig, "h~", "text");
+	assert_int_equal(run(rig, op_end), 0);
+	assert_stored(rig, "h~", "text");
+}
+
+static void test_others_are_stored_some_time_after_the_last_close(void **state)
+{
+	struct rig *rig = *state;
+	struct fs_handle *handle;
+
+	use(rig, SOON_US, 0);
+	handle = make_temporary(rig, ".f.123456", "text", 0644);
+	temporary(rig, "g~", "text");
+	until_stored(rig, "g~");
+	assert_not_stored(rig, ".f.123456"); /* it is still open */
+	assert_int_equal(close_file(rig, handle), 0);
+	until_stored(rig, ".f.123456");
+}
+
+static void test_local_only_where_made_alone(void **state)
+{
+	struct rig *rig = *state;
+
+	assert_int_equal(write_file(rig, ".profile.config", "text"), 0);
+	assert_stored(rig, ".profile.config", "text");
+	memstore_put(rig->ms, "old~", "text");
+	rig_expire(rig);
+	assert_int_equal(write_file(rig, "old~", "more"), 0);
+	assert_stored(rig, "old~", "more");
+}
+
+static void test_local_file_that_another_client_makes_too(void **state)
+{
+	struct rig *rig = *state;
+	struct fs_handle *handle = make_temporary(rig, "f~", "ours", 0644);
+
+	memstore_put(rig->ms, "f~", "theirs");
+	rig_expire(rig);
+	assert_lists(rig, "", "f~ ");
+	assert_int_equal(close_file(rig, handle), 0);
+	assert_stored(rig, "f~", "ours"); /* as for any two writers: the last one wins */
+}
+
+static void test_removed_local_files_cost_nothing(void **state)
+{
+	struct rig *rig = *state;
+
+	temporary(rig, ".f.123456", "text");
+	assert_int_equal(run(rig, op_unlink, .parent = FS_ROOT_ID, .name = ".f.123456"), 0);
+	assert_no_requests(rig);
+	assert_lists(rig, "", "");
+	assert_int_equal(run(rig, op_end), 0);
+	assert_int_equal(memstore_count(rig->ms, STORE_SET), 0);
+}
+
+static void test_directory_with_a_local_file_is_not_empty(void **state)
+{
+	struct rig *rig = *state;
+
+	assert_int_equal(run(rig, op_mkdir, .parent = FS_ROOT_ID, .name = "d", .mode = 0755), 0);
+	assert_int_equal(run(rig, op_create, .parent = rig->entry.id, .name = "x.swp", .mode = 0644,
+			     .flags = O_CREAT | O_EXCL | O_RDWR),
+			 0);
+	assert_int_equal(close_file(rig, rig->handle), 0);
+	assert_int_equal(run(rig, op_rmdir, .parent = FS_ROOT_ID, .name = "d"), -ENOTEMPTY);
+	assert_int_equal(rename_to(rig, "d", "e"), 0);
+	assert_lists(rig, "e", "x.swp ");
+	assert_not_stored(rig, "e/x.swp");
+}
+
+/* --- commit= --- */
+
+static void test_open_files_are_sent_by_time_after_a_first_close(void **state)
+{
+	struct rig *rig = *state;
+	struct fs_handle *first, *second;
+
+	use(rig, LATE_US, SOON_US);
+	first = open_file(rig, "f", O_WRONLY | O_CREAT);
+	second = open_file(rig, "g", O_WRONLY | O_CREAT);
+	assert_int_equal(write_at(rig, first, 0, "half"), 0);
+	assert_int_equal(run(rig, op_flush, .handle = second), 0); /* a copy of the descriptor */
+	assert_int_equal(write_at(rig, second, 0, "text"), 0);
+	until_stored(rig, "g");
+	assert_stored(rig, "g", "text");
+	assert_not_stored(rig, "f");
+	assert_int_equal(write_at(rig, second, 4, " and more"), 0);
+	while (strcmp(memstore_value(rig->ms, "g"), "text and more") != 0)
+		loop_once(rig->loop);
+	assert_int_equal(close_file(rig, first), 0);
+	assert_int_equal(close_file(rig, second), 0);
+	assert_stored(rig, "f", "half");
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		waiting_test(test_new_file_of_rsync_is_two_requests),
+		waiting_test(test_sed_i_is_one_set),
+		waiting_test(test_swap_files_never_leave),
+		waiting_test(test_swap_file_under_another_name_is_stored),
+		waiting_test(test_others_are_stored_by_fsync_and_sync),
+		waiting_test(test_others_are_stored_some_time_after_the_last_close),
+		waiting_test(test_local_only_where_made_alone),
+		waiting_test(test_local_file_that_another_client_makes_too),
+		waiting_test(test_removed_local_files_cost_nothing),
+		waiting_test(test_directory_with_a_local_file_is_not_empty),
+		waiting_test(test_open_files_are_sent_by_time_after_a_first_close),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
