@@ -86,7 +86,7 @@ static const struct sim_case cases[] = {
 	},
 	{
 		.name = "unlink against a renaming",
-		.rule = "i/ID has both names before a rename; who removes chunks asks all that hold the id",
+		.rule = "i/ID has both names before a rename, and chunks go only a while after the last name: a renaming may be under way",
 		.before = LONG_F,
 		.ops = {
 			{ .by = SIM_A, .verb = SIM_RENAME, .stale = true, .path = "f", .to = "g", .may_fail = { -ENOENT } },
