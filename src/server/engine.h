@@ -5,7 +5,8 @@
  *  - a write is durable (as far as the engine was told to make it so) before its `done` runs;
  *  - `done` of writes runs in the order in which the writes took effect, so that what the callbacks announce
  *    is, for each key, in the order of its values;
- *  - a read sees every write whose `done` has run, and every write to its keys that was submitted before it. */
+ *  - a read sees every write whose `done` has run, and every write to its keys that was submitted before it;
+ *  - a GET sees no write to its key that was submitted behind it before engine_flush. */
 #ifndef HPKVFS_SERVER_ENGINE_H
 #define HPKVFS_SERVER_ENGINE_H
 

@@ -6,7 +6,10 @@
  *
  * The loop's thread keeps the keys with writes under way, in order. A read of such a key (or over such
  * keys) is held back until these writes are done; all other reads go on meanwhile. Since the writer works
- * first in, first out, "done" is one number: the sequence of the last write completed. */
+ * first in, first out, "done" is one number: the sequence of the last write completed.
+ *
+ * A write of a key that a GET before it is still waiting for takes that along to the writer, so that a client that sends
+ * both together is told what its write has replaced. */
 #include "server/engine_sqlite.h"
 
 #include <pthread.h>
@@ -60,6 +63,7 @@ struct pending {
 	struct str key;
 	uint64_t last; /* sequence of its last write */
 	unsigned count;
+	unsigned held; /* GETs that wait for them */
 	char bytes[];
 };
 
@@ -270,6 +274,10 @@ static int apply(struct worker *worker, struct engine_request *request)
 		r = store_get(worker->store, key, &request->result, &request->result_number);
 		return r < 0 ? r : change(worker, request, r > 0);
 	case ENGINE_GET:
+		r = store_get(worker->store, key, &request->result, &request->result_number);
+		if (r == 0)
+			fail(request, 404, "Record not found");
+		return r < 0 ? r : 0;
 	case ENGINE_RANGE:
 		break;
 	}
@@ -429,7 +437,7 @@ static int pending_add(struct engine_sqlite *engine, struct engine_request *requ
 			return -1;
 		memcpy(pending->bytes, key.p, key.len);
 		pending->key = str_of(pending->bytes, key.len);
-		pending->count = 0;
+		pending->count = pending->held = 0;
 		RB_INSERT(pending_tree, &engine->pending, pending);
 	}
 	pending->count++;
@@ -517,11 +525,52 @@ static void refuse(struct engine_sqlite *engine, struct engine_request *request)
 	complete(engine, &one);
 }
 
+/* Moves the GETs of a key from a queue to the writer; how many. */
+static unsigned take_gets(struct engine_sqlite *engine, struct queue *queue, struct str key)
+{
+	struct queue all = *queue;
+	struct engine_request *next;
+	unsigned count = 0;
+
+	if (!all.first)
+		return 0;
+	queue_init(queue);
+	for (struct engine_request *request = all.first; request; request = next) {
+		next = request->next;
+		if (request->op == ENGINE_GET && str_equal(buf_str(&request->key), key)) {
+			worker_submit(&engine->writer, request);
+			count++;
+		} else {
+			queue_add(queue, request);
+		}
+	}
+	return count;
+}
+
+static void take_reads_along(struct engine_sqlite *engine, struct str key)
+{
+	struct pending *pending = pending_find(engine, key);
+
+	engine->reader.unflushed -= take_gets(engine, &engine->reader.submitted, key);
+	if (pending && pending->held) {
+		take_gets(engine, &engine->held, key);
+		pending->held = 0;
+	}
+}
+
+static void hold(struct engine_sqlite *engine, struct engine_request *request)
+{
+	queue_add(&engine->held, request);
+	if (request->op == ENGINE_GET)
+		pending_find(engine, buf_str(&request->key))->held++;
+}
+
 static void sqlite_submit(struct engine *base, struct engine_request *request)
 {
 	struct engine_sqlite *engine = lws_container_of(base, struct engine_sqlite, engine);
 
 	if (engine_op_writes(request->op)) {
+		take_reads_along(engine, buf_str(&request->key));
 		request->sequence = ++engine->submitted;
 		if (pending_add(engine, request))
 			refuse(engine, request);
@@ -531,7 +580,7 @@ static void sqlite_submit(struct engine *base, struct engine_request *request)
 	}
 	request->sequence = waits_for(engine, request);
 	if (request->sequence > engine->completed)
-		queue_add(&engine->held, request);
+		hold(engine, request);
 	else
 		worker_submit(&engine->reader, request);
 }

@@ -1,10 +1,11 @@
 """hpkvd's operations over WebSocket, one by one: what they answer, and what they refuse."""
 
 import json
+import socket
 
 import pytest
 
-from lib.wsclient import Refused
+from lib.wsclient import Client, Refused
 
 
 def refused(call, *arguments):
@@ -359,3 +360,24 @@ def test_requests_of_one_connection_without_waiting(store):
         assert at_least(values[f"k{number % 7}"], number)
         assert store.receive(4 * number + 4)["code"] == 200
     assert store.get("k0") == "294+"
+
+
+def test_a_get_and_a_set_that_are_sent_together_have_nothing_of_others_between(hpkvd, store):
+    """So a client knows what its SET has replaced: what others append in the meantime is in one value that was read."""
+    count, rounds = 300, 0
+    connection = store.socket.transport.get_extra_info("socket")
+    store.set("a", "start\n")
+    with Client(hpkvd.url, key=hpkvd.key) as other:
+        patches = [other.send(op=3, key="a", value=f"line {number}\n") for number in range(count)]
+        found = []
+        while len(found) < count:
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_CORK, 1)
+            got = store.send(op=1, key="a")
+            done = store.send(op=2, key="a", value=f"round {rounds}\n")
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_CORK, 0)
+            found += store.receive(got)["value"].splitlines()[1:]
+            assert store.receive(done)["code"] == 200
+            rounds += 1
+        for number in patches:
+            assert other.receive(number)["code"] == 200
+    assert found == [f"line {number}" for number in range(count)]
