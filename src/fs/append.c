@@ -29,7 +29,8 @@ struct append {
 	struct buf key;
 	struct buf now; /* what the key holds, as far as is known */
 	bool absent;
-	struct buf owed;    /* text that is still to be appended */
+	struct buf own;     /* the text that is to be appended */
+	struct buf owed;    /* text that still is: ours, and what others had appended to a value that ours destroyed */
 	struct buf carried; /* text that is in a value that is being set */
 	struct buf folded;  /* the last value that a new one has taken the place of */
 	bool asked;         /* `now` is from the store, and nothing was sent since */
@@ -44,6 +45,7 @@ static void append_deinit(struct append *append)
 {
 	buf_free(&append->key);
 	buf_free(&append->now);
+	buf_free(&append->own);
 	buf_free(&append->owed);
 	buf_free(&append->carried);
 	buf_free(&append->folded);
@@ -103,6 +105,13 @@ static bool can_patch(const struct append *append)
 	return !stub && whole_is_plain(append, max_value);
 }
 
+/* The file was removed, and with it all that others had appended. */
+static int owe_own(struct append *append)
+{
+	buf_clear(&append->carried);
+	return buf_set(&append->owed, buf_str(&append->own));
+}
+
 static co_fn int ask(struct append *append)
 {
 	CLEANUP(buf_free) struct buf value = BUF_INIT;
@@ -114,9 +123,10 @@ static co_fn int ask(struct append *append)
 		append->alone = false;
 	append->absent = r == -ENOENT;
 	append->asked = append->fresh = true;
+	r = append->absent ? owe_own(append) : 0;
 	buf_free(&append->now);
 	append->now = buf_take(&value);
-	return 0;
+	return r;
 }
 
 static unsigned count_of(struct str text, struct str wanted)
@@ -236,7 +246,7 @@ static co_fn int put_right(struct append *append, struct buf *value, const struc
 	if (!absent && !expected_absent && str_starts(buf_str(was), buf_str(&expected)))
 		return buf_add_str(&append->owed, str_skip(buf_str(was), expected.len));
 	forget_last(append);
-	r = owe_again(append);
+	r = absent ? owe_own(append) : owe_again(append);
 	if (r == 0)
 		r = absent ? make_value(append, false, value) : buf_set(value, buf_str(was));
 	return r < 0 ? r : 1;
@@ -298,6 +308,8 @@ static co_fn int append_all(struct append *append)
 		} else {
 			append->asked = false;
 			r = fold(append);
+			if (r == 0)
+				refused = false;
 			if (r == -ESTALE)
 				r = 0; /* replaced while it was read */
 		}
@@ -321,6 +333,8 @@ static co_fn int begin(struct append *append, const struct draft *draft)
 	if (file->draft != draft || !append_waits(node))
 		return -EAGAIN; /* changed in other ways while the value was read */
 	r = append->absent ? 0 : buf_set(&append->now, buf_str(&file->value));
+	if (r == 0)
+		r = buf_set(&append->own, buf_str(&draft->tail));
 	return r < 0 ? r : buf_set(&append->owed, buf_str(&draft->tail));
 }
 
@@ -358,16 +372,17 @@ static void done(struct append *append, struct draft *draft, size_t sent)
 	struct node *node = append->node;
 	struct file *file = node->file;
 	struct body *body = NULL;
-	uint64_t known_us = node->checked_us ? node->checked_us : file->append_us;
+	uint64_t checked_us = node->checked_us;
+	bool provisional = !append->fresh;
 	bool own_before = file->own_id;
 
 	file->stored = true;
 	if (value_set_here(node, buf_str(&append->now)) < 0)
 		value_drop(node); /* no memory: it is read again */
 	keep_ids(append, own_before);
-	file->append_us = append->fresh ? node->checked_us : known_us;
-	if (!append->fresh)
-		node->checked_us = 0; /* others may have appended before: who reads asks again */
+	file->provisional = provisional;
+	if (provisional)
+		node->checked_us = checked_us;
 	if (!append->alone) {
 		file->version++;
 		node_invalidate(node);

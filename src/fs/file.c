@@ -321,14 +321,13 @@ static int truncate_on_open(struct node *node, int flags)
 	return r;
 }
 
-/* Who only appends need not know what others have appended. */
+/* Who only appends need not know what others have appended before. */
 static co_fn int refresh_for(struct node *node, int flags)
 {
-	const struct file *file = node->file;
+	bool appends = (flags & O_ACCMODE) == O_WRONLY && flags & O_APPEND;
 
-	if ((flags & O_ACCMODE) == O_WRONLY && flags & O_APPEND && !(flags & O_TRUNC) && file->append_us &&
-	    clock_now_us() - file->append_us < node->fs->config.ttl_us)
-		return 0;
+	if (node->file->provisional && !appends)
+		node->checked_us = 0;
 	return node_refresh(node);
 }
 

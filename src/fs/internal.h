@@ -68,7 +68,7 @@ struct file {
 	bool stub;
 	bool damaged; /* and the log says so */
 	bool own_id; /* this mount made the id of the stored chunks and has not renamed the file since: nobody shares it */
-	uint64_t append_us; /* what an append needs to know was last confirmed then; 0: it was never appended to */
+	bool provisional; /* appended to here: others may have done so before */
 	uint64_t alone_us;  /* when `i/` was last asked, and named no other holder of the id; 0: never */
 	uint64_t size;      /* of the content */
 	char hash[CONTENT_HASH_LEN + 1];

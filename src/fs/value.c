@@ -138,7 +138,7 @@ static int take(struct node *node, struct str value, char hash[CONTENT_HASH_LEN 
 	}
 	file->have_value = true;
 	file->stored = true;
-	file->damaged = false;
+	file->damaged = file->provisional = false;
 	lru_add(node);
 	return 0;
 }
@@ -178,8 +178,10 @@ int value_apply(struct node *node, struct str value, uint64_t seq)
 		return 0;
 	node->answer_seq = seq;
 	node->checked_us = clock_now_us();
-	if (file->have_value && file->stored && str_equal(buf_str(&file->value), value))
+	if (file->have_value && file->stored && str_equal(buf_str(&file->value), value)) {
+		file->provisional = false;
 		return 0;
+	}
 	former = file->body ? body_ref(file->body) : NULL;
 	r = take(node, value, hash);
 	if (r == 0 && former)

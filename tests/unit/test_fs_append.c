@@ -123,10 +123,12 @@ static void a_file_that_was_made_elsewhere_meanwhile_is_appended_to(void **state
 
 	memstore_log_clear(rig->ms);
 	assert_int_equal(write_at(rig, handle, 0, "own\n"), 0);
-	memstore_put(rig->ms, "log", "others'\n");
+	memstore_put(rig->ms, "log", "theirs\n");
 	assert_int_equal(close_file(rig, handle), 0);
 	assert_requests(rig, 0, 0, 1, 0, 0);
-	assert_reads(rig, "log", "others'\nown\n");
+	assert_reads(rig, "log",
+		     "theirs\n"
+		     "own\n");
 }
 
 /* --- folds --- */

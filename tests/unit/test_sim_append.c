@@ -31,6 +31,7 @@ static const struct sim_case cases[] = {
 	},
 	{
 		.name = "a fold against an append",
+		.rule = "what a fold's SET destroyed besides what it had read is appended again",
 		.before = FULL_F,
 		.ops = {
 			{ .by = SIM_A, .verb = SIM_APPEND, .path = "f", MUCH('a') },
@@ -40,6 +41,7 @@ static const struct sim_case cases[] = {
 	},
 	{
 		.name = "a fold against a fold",
+		.rule = "another value that a fold's SET destroyed is put back",
 		.before = FULL_F,
 		.ops = {
 			{ .by = SIM_A, .verb = SIM_APPEND, .path = "f", MUCH('a') },
@@ -67,6 +69,7 @@ static const struct sim_case cases[] = {
 	},
 	{
 		.name = "a fold against a foreign delete",
+		.rule = "where a fold's SET destroyed nothing, the own text alone is set",
 		.before = FULL_F,
 		.ops = {
 			{ .by = SIM_A, .verb = SIM_APPEND, .path = "f", MUCH('a') },
@@ -102,6 +105,7 @@ static const struct sim_case cases[] = {
 	},
 	{
 		.name = "text behind chunks",
+		.rule = "an append is one PATCH",
 		.before = LONG_F,
 		.ops = {
 			{ .by = SIM_A, .verb = SIM_APPEND, .path = "f", .text = "a" },
@@ -129,15 +133,6 @@ static const struct sim_case cases[] = {
 			{ .by = SIM_B, .verb = SIM_APPEND, .path = "f", .text = "\xff" },
 		},
 		.present = { "f" },
-	},
-	{
-		.name = "appends to a file that is removed elsewhere",
-		.before = FULL_F,
-		.ops = {
-			{ .by = SIM_A, .verb = SIM_APPEND, .path = "f", .text = "a" },
-			{ .by = SIM_FOREIGN, .path = "f", .verb = SIM_DELETE },
-			{ .by = SIM_B, .verb = SIM_APPEND, .path = "f", .text = "\xff", .may_fail = { -ENOENT } },
-		},
 	},
 };
 
