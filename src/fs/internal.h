@@ -68,9 +68,9 @@ struct file {
 	bool stub;
 	bool damaged; /* and the log says so */
 	bool own_id; /* this mount made the id of the stored chunks and has not renamed the file since: nobody shares it */
-	bool provisional; /* appended to here: others may have done so before */
-	uint64_t alone_us;  /* when `i/` was last asked, and named no other holder of the id; 0: never */
-	uint64_t size;      /* of the content */
+	bool provisional;  /* appended to here: others may have done so before */
+	uint64_t alone_us; /* when `i/` was last asked, and named no other holder of the id; 0: never */
+	uint64_t size;     /* of the content */
 	char hash[CONTENT_HASH_LEN + 1];
 	uint64_t version;        /* grows with every change of the content */
 	uint64_t kernel_version; /* that the kernel's pages are from; 0: none */
