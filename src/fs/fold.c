@@ -67,7 +67,7 @@ static uint64_t new_size(const struct folding *folding)
 	return folding->draft->size - folding->start;
 }
 
-static int encode_inline(struct folding *folding, struct buf *base64)
+static co_fn int encode_inline(struct folding *folding, struct buf *base64)
 {
 	CLEANUP(buf_free) struct buf bytes = BUF_INIT;
 	struct fold *fold = folding->fold;

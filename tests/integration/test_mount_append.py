@@ -130,9 +130,9 @@ def test_appended_text_is_read_at_once_with_what_others_appended(pyserver, mount
     mount = mount_on(pyserver, "ttl=3600")
     write(mount.path / "log", b"1\n")
     pyserver.set("log", "1\ntheirs\n")
-    sh("echo own >> log", mount.path)
-    assert pyserver.get("log") == "1\ntheirs\nown\n"
-    assert (mount.path / "log").read_bytes() == b"1\ntheirs\nown\n"
+    sh("echo mine >> log", mount.path)
+    assert pyserver.get("log") == "1\ntheirs\nmine\n"
+    assert (mount.path / "log").read_bytes() == b"1\ntheirs\nmine\n"
 
 
 @pytest.mark.parametrize("text", [b'{"a": 1}\n', b"\xff\xfe\n", b"\0"])
