@@ -149,7 +149,7 @@ void file_changed(struct node *node)
 static void commit_failed(struct node *node, int err)
 {
 	struct file *file = node->file;
-	const char *what = strerror(-err);
+	const char *what = err == -EBUSY ? "another client has changed it meanwhile" : strerror(-err);
 
 	log_error("a change of the file %s was lost: %s", node->name.p ? node->name.p : "", what);
 	file_forget_changes(node);
@@ -164,6 +164,24 @@ static void commit_failed(struct node *node, int err)
 	}
 	node->mtime_ns = file->stored_mtime_ns;
 	node_invalidate(node);
+}
+
+/* Between a commit that failed and its repetition another client may have changed the file: that stays. */
+static co_fn int still_expected(struct node *node, const struct commit *commit, struct store_expect expect)
+{
+	CLEANUP(buf_free) struct buf now = BUF_INIT;
+	int r;
+
+	if (!node->file->waiting.retry_us || expect.what == STORE_EXPECT_UNKNOWN)
+		return 0;
+	r = store_get(node->fs->store, buf_str(&commit->key), &now);
+	if (r < 0 && r != -ENOENT)
+		return r;
+	if (r == -ENOENT ? expect.what == STORE_EXPECT_ABSENT
+			 : str_equal(buf_str(&now), buf_str(&commit->value)) ||
+				   (expect.what == STORE_EXPECT_VALUE && str_equal(buf_str(&now), expect.value)))
+		return 0;
+	return -EBUSY;
 }
 
 /* *in_place: the value is what it was. */
@@ -184,7 +202,8 @@ static co_fn int commit_once(struct node *node, bool *in_place)
 	if (r < 0)
 		return r;
 	expect.value = buf_str(&before);
-	if (!commit.in_place)
+	r = still_expected(node, &commit, expect);
+	if (r == 0 && !commit.in_place)
 		r = attr_before_value(node, buf_str(&commit.value));
 	if (r < 0)
 		return r;
@@ -199,7 +218,32 @@ static co_fn int commit_once(struct node *node, bool *in_place)
 	return 0;
 }
 
-int file_commit(struct node *node)
+static bool may_pass(int err)
+{
+	return err == -EIO || err == -ETIMEDOUT || err == -ECONNRESET || err == -ENOMEM;
+}
+
+/* An append of unknown outcome is not sent again: it would be there twice. */
+static void commit_ended(struct node *node, bool appends, bool later, int err)
+{
+	struct waiting *waiting = &node->file->waiting;
+
+	if (later && !appends && may_pass(err)) {
+		if (node->fs->ending)
+			log_error("a change of the file %s was lost: %s", node->name.p ? node->name.p : "",
+				  strerror(-err));
+		else if (!waiting->retry_us)
+			log_warning("a change of the file %s cannot be stored now, and is tried again: %s",
+				    node->name.p ? node->name.p : "", strerror(-err));
+		waiting_retry(node);
+	} else if (err != -ENOMEM) {
+		commit_failed(node, err);
+		if (later)
+			node->file->lost = err == -EBUSY ? -EIO : err;
+	}
+}
+
+static co_fn int commit(struct node *node, bool later)
 {
 	struct fs *fs = node->fs;
 	int r = 0;
@@ -211,15 +255,17 @@ int file_commit(struct node *node)
 	node_lock(node);
 	/* what has no name any more ends with its last close */
 	while (r == 0 && node->file->dirty && !node_is_unlinked(node)) {
-		bool in_place = false;
+		bool in_place = false, appends = append_waits(node);
 
 		r = commit_once(node, &in_place);
 		if (r == -EAGAIN) {
 			r = 0; /* it is another draft by now */
 			continue;
 		}
-		if (r < 0 && r != -ENOMEM)
-			commit_failed(node, r);
+		if (r < 0)
+			commit_ended(node, appends, later, r);
+		if (r == -EBUSY)
+			r = -EIO;
 		if (r == 0)
 			r = in_place ? attr_after_chunks(node) : attr_after_value(node);
 	}
@@ -227,6 +273,16 @@ int file_commit(struct node *node)
 	tree_shared_end(fs);
 	node_unref(node);
 	return r;
+}
+
+int file_commit(struct node *node)
+{
+	return commit(node, false);
+}
+
+int file_commit_later(struct node *node)
+{
+	return commit(node, true);
 }
 
 /* --- handles --- */
@@ -507,11 +563,21 @@ int fs_write_pages(struct fs_handle *handle, uint64_t offset, struct str data)
 	return write_at(handle, offset, data, 0, false);
 }
 
+static int take_lost(struct file *file)
+{
+	int err = file->lost;
+
+	file->lost = 0;
+	return err;
+}
+
 int fs_flush(struct fs_handle *handle, pid_t pid)
 {
 	struct file *file = handle->node->file;
 
 	file->closed_once = true;
+	if (file->lost && (handle->flags & O_ACCMODE) != O_RDONLY)
+		return take_lost(file);
 	if (!file->dirty || !file->written || local_waits(handle->node) || !has_a_part(handle, pid))
 		return 0;
 	return file_commit(handle->node);
@@ -519,8 +585,11 @@ int fs_flush(struct fs_handle *handle, pid_t pid)
 
 int fs_fsync(struct fs_handle *handle)
 {
-	int r = handle->node->file && !local_stays(handle->node) ? file_commit(handle->node) : 0;
+	struct file *file = handle->node->file;
+	int r = file && !local_stays(handle->node) ? file_commit(handle->node) : 0;
 
+	if (r == 0 && file && file->lost)
+		r = take_lost(file);
 	return r < 0 ? r : attr_commit(handle->node);
 }
 
@@ -542,7 +611,8 @@ void fs_release(struct fs_handle *handle)
 	bool writable = (handle->flags & O_ACCMODE) != O_RDONLY;
 
 	/* a reader that goes does not send what another is in the middle of writing */
-	if ((writable || node->file->opens == 1) && !local_waits(node) && file_commit(node) < 0)
+	if ((writable || node->file->opens == 1) && !local_waits(node) && !node->file->waiting.retry_us &&
+	    file_commit_later(node) < 0)
 		log_debug("the last close of a file found nobody to tell of its loss");
 	end_unlinked(node);
 	if (node->file->opens == 1) {

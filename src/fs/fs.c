@@ -63,6 +63,7 @@ int fs_new(struct loop *loop, struct store *store, const struct fs_config *confi
 	set_default(&fs->config.beat_us, FS_BEAT_US);
 	set_default(&fs->config.announce_us, FS_ANNOUNCE_US);
 	set_default(&fs->config.attr_delay_us, FS_ATTR_DELAY_US);
+	set_default(&fs->config.retry_us, FS_RETRY_US);
 	fs->notify = *notify;
 	fs->tree_generation = 1;
 	fs->rules = (struct names_rules){
@@ -300,7 +301,7 @@ int fs_sync(struct fs *fs)
 
 	for (node = fs->by_id; node; node = next) {
 		node_ref(node);
-		r = node->file && !local_stays(node) ? file_commit(node) : 0;
+		r = node->file && !local_stays(node) ? file_commit_later(node) : 0;
 		if (r < 0 && first == 0)
 			first = r;
 		next = node->by_id.next; /* the table may have changed, but what is referred to stays in it */

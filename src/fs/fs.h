@@ -42,12 +42,15 @@ struct fs_config {
 	uint64_t beat_us;       /* how often a mount shows that it is at work on something */
 	uint64_t announce_us;   /* after this ids that no key names are announced */
 	uint64_t attr_delay_us; /* for which changes of attributes wait for more */
+	uint64_t retry_us; /* before content whose commit failed is sent again first; doubles to FS_RETRY_MOST_US */
 };
 
 #define FS_GRACE_US (60 * 1000000ull)
 #define FS_BEAT_US (10 * 1000000ull)
 #define FS_ANNOUNCE_US (600 * 1000000ull)
 #define FS_ATTR_DELAY_US 1000000ull
+#define FS_RETRY_US 1000000ull
+#define FS_RETRY_MOST_US (30 * 1000000ull)
 
 /* What the filesystem tells the kernel, outside of replies. Called on the loop; must not block. */
 struct fs_notify {

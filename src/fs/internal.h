@@ -90,6 +90,7 @@ struct file {
 
 	struct waiting waiting;
 	bool closed_once; /* by some process, since it was opened first */
+	int lost;         /* how a commit ended that no call waited for; told by the next fsync or close */
 
 	struct node *lru_prev, *lru_next; /* while have_value */
 	bool in_lru;
@@ -400,7 +401,10 @@ co_fn CHECKED int node_refresh(struct node *node);
 co_fn CHECKED int dir_list(struct node *dir, bool whole);
 
 /* --- file.c --- */
+/* For a call that tells the program: a change that cannot be stored is dropped. */
 co_fn CHECKED int file_commit(struct node *node);
+/* For nobody in particular: what may yet succeed stays and is tried again, and what is lost the next fsync or close tells. */
+co_fn CHECKED int file_commit_later(struct node *node);
 /* Changes the size of what programs here see. -EFBIG. */
 co_fn CHECKED int file_resize(struct node *node, uint64_t size);
 /* Empty from now on: what it was is replaced as a whole. */

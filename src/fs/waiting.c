@@ -70,9 +70,12 @@ static void commit_some(void *arg)
 
 	while (!fs->ending && (node = take_due(fs, round->now_us))) {
 		node_ref(node);
-		waiting_end(node);
-		if (file_commit(node) < 0)
+		node->file->waiting.due_us = 0;
+		node->file->waiting.local = LOCAL_NOT;
+		if (file_commit_later(node) < 0)
 			log_debug("the commit of a file that waited failed");
+		if (!node->file->dirty)
+			waiting_end(node);
 		node_unref(node);
 	}
 	co_group_done(&round->group);
@@ -132,6 +135,15 @@ static void wait_for(struct node *node, uint64_t delay_us)
 	list(node);
 	node->file->waiting.due_us = clock_now_us() + delay_us;
 	set_timer(node->fs);
+}
+
+void waiting_retry(struct node *node)
+{
+	struct waiting *waiting = &node->file->waiting;
+	uint64_t delay = waiting->retry_us ? 2 * waiting->retry_us : node->fs->config.retry_us;
+
+	waiting->retry_us = delay < FS_RETRY_MOST_US ? delay : FS_RETRY_MOST_US;
+	wait_for(node, waiting->retry_us);
 }
 
 void waiting_end(struct node *node)

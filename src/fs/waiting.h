@@ -26,8 +26,9 @@ enum local {
 /* In a file. */
 struct waiting {
 	enum local local;
-	bool listed;     /* in fs->waiting, without a reference */
-	uint64_t due_us; /* committed then, if it is still changed */
+	bool listed;       /* in fs->waiting, without a reference */
+	uint64_t due_us;   /* committed then, if it is still changed */
+	uint64_t retry_us; /* a commit failed, and is tried again after so long; 0: none did */
 	struct node *prev, *next;
 };
 
@@ -47,6 +48,8 @@ void local_closed(struct node *node);
 
 /* The change of an open file that was closed before is to be committed in a while. */
 void waiting_changed(struct node *node);
+/* Its commit failed, and may yet succeed. */
+void waiting_retry(struct node *node);
 /* The file waits for nothing any more: it was committed, or is freed. */
 void waiting_end(struct node *node);
 

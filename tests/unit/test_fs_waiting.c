@@ -9,15 +9,20 @@
 #define SOON_US 1000
 #define LATE_US (3600 * CLOCK_US_PER_S)
 
-static void use(struct rig *rig, uint64_t local_ttl_us, uint64_t commit_us)
+static void use_with(struct rig *rig, const char *names, uint64_t local_ttl_us, uint64_t commit_us)
 {
 	rig->config.local = STR(PATTERNS);
 	rig->config.local_ttl_us = local_ttl_us;
 	rig->config.commit_us = commit_us;
 	rig_restart(rig);
 	assert_int_equal(run(rig, op_start), 0);
-	assert_lists(rig, "", "");
+	assert_lists(rig, "", names);
 	memstore_log_clear(rig->ms);
+}
+
+static void use(struct rig *rig, uint64_t local_ttl_us, uint64_t commit_us)
+{
+	use_with(rig, "", local_ttl_us, commit_us);
 }
 
 static int waiting_setup(void **state)
@@ -239,6 +244,79 @@ static void test_open_files_are_sent_by_time_after_a_first_close(void **state)
 	assert_stored(rig, "f", "half");
 }
 
+/* --- commits that fail when nobody waits for them --- */
+
+static void fail_sets(struct rig *rig, int err, unsigned times)
+{
+	memstore_add_fault(rig->ms, (struct memstore_fault){ .op = STORE_SET, .err = err, .times = times });
+}
+
+static void test_what_failed_in_the_background_is_kept_and_sent_again(void **state)
+{
+	struct rig *rig = *state;
+
+	rig->config.retry_us = SOON_US;
+	use(rig, SOON_US, 0);
+	fail_sets(rig, -EIO, 3);
+	temporary(rig, "f~", "text");
+	until_stored(rig, "f~");
+	assert_reads(rig, "f~", "text");
+	assert_int_equal(memstore_count(rig->ms, STORE_SET), 4);
+}
+
+static void test_what_fails_later_is_readable_meanwhile_and_told_by_fsync(void **state)
+{
+	struct rig *rig = *state;
+	struct fs_handle *handle;
+
+	use(rig, LATE_US, 0);
+	handle = open_file(rig, "f", O_RDWR | O_CREAT);
+	assert_int_equal(write_at(rig, handle, 0, "text"), 0);
+	fail_sets(rig, -ETIMEDOUT, 2);
+	assert_int_equal(run(rig, op_sync), -ETIMEDOUT);
+	assert_reads(rig, "f", "text");
+	assert_int_equal(run(rig, op_fsync, .handle = handle), -ETIMEDOUT);
+	assert_int_equal(close_file(rig, handle), 0); /* it was told */
+}
+
+static void test_what_is_lost_later_is_told_by_the_next_close(void **state)
+{
+	struct rig *rig = *state;
+	struct fs_handle *handle;
+
+	memstore_put(rig->ms, "f", "old");
+	use_with(rig, "f ", LATE_US, 0);
+	handle = open_file(rig, "f", O_RDWR);
+	assert_int_equal(write_at(rig, handle, 0, "new"), 0);
+	fail_sets(rig, -EFBIG, 1);
+	assert_int_equal(run(rig, op_sync), -EFBIG);
+	assert_reads(rig, "f", "old");
+	assert_int_equal(run(rig, op_flush, .handle = handle), -EFBIG);
+	assert_int_equal(run(rig, op_flush, .handle = handle), 0);
+	assert_int_equal(run(rig, op_release, .handle = handle), 0);
+}
+
+static void test_a_repetition_does_not_overwrite_what_others_wrote_meanwhile(void **state)
+{
+	struct rig *rig = *state;
+	struct fs_handle *handle;
+
+	memstore_put(rig->ms, "f", "old");
+	rig->config.retry_us = SOON_US;
+	use_with(rig, "f ", LATE_US, 0);
+	handle = open_file(rig, "f", O_RDWR);
+	assert_int_equal(write_at(rig, handle, 0, "new"), 0);
+	fail_sets(rig, -EIO, 1);
+	assert_int_equal(run(rig, op_sync), -EIO);
+	memstore_put(rig->ms, "f", "theirs");
+	while (fs_figures(rig->fs).dirty_bytes)
+		loop_once(rig->loop);
+	assert_stored(rig, "f", "theirs");
+	assert_reads(rig, "f", "theirs");
+	assert_int_equal(run(rig, op_fsync, .handle = handle), -EIO);
+	assert_int_equal(close_file(rig, handle), 0);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -253,6 +331,10 @@ int main(void)
 		waiting_test(test_removed_local_files_cost_nothing),
 		waiting_test(test_directory_with_a_local_file_is_not_empty),
 		waiting_test(test_open_files_are_sent_by_time_after_a_first_close),
+		waiting_test(test_what_failed_in_the_background_is_kept_and_sent_again),
+		waiting_test(test_what_fails_later_is_readable_meanwhile_and_told_by_fsync),
+		waiting_test(test_what_is_lost_later_is_told_by_the_next_close),
+		waiting_test(test_a_repetition_does_not_overwrite_what_others_wrote_meanwhile),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
