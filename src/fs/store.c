@@ -194,7 +194,7 @@ int store_swap(struct store *store, struct str key, struct str value, struct sto
 	       bool *absent)
 {
 	struct swap swap = { .store = store, .key = key, .value = value, .was = was };
-	bool lost = false;
+	bool lost = false, late;
 	int r = -ECONNRESET;
 
 	for (int i = 0; i < STORE_REPEATS && r == -ECONNRESET; i++) {
@@ -206,9 +206,11 @@ int store_swap(struct store *store, struct str key, struct str value, struct sto
 	if (r < 0)
 		return r == -ECONNRESET ? -EIO : r;
 	*absent = swap.got == -ENOENT;
-	if (swap.got == 0 || *absent)
+	/* no server has to carry out the requests of a connection in order: the GET may have come behind the SET */
+	late = swap.got == 0 && str_starts(buf_str(was), value);
+	if ((swap.got == 0 && !late) || *absent)
 		return 0;
-	if (!lost)
+	if (!lost && !late)
 		return -EIO;
 	*absent = before.what == STORE_EXPECT_ABSENT;
 	return buf_set(was, before.value);

@@ -101,8 +101,8 @@ co_fn CHECKED int store_set(struct store *store, struct str key, struct str valu
 co_fn CHECKED int store_delete(struct store *store, struct str key, struct store_expect before);
 
 /* A SET that says what it has destroyed, as far as that can be told: a GET goes right before it, and both are answered together.
- * *was is that value, or *absent is true. `before`: as above; not STORE_EXPECT_ANY. -EIO: it may have been done, and what it
- * destroyed cannot be told. */
+ * *was is that value, or *absent is true; where the GET was carried out too late for it, what `before` says. `before`: as above;
+ * not STORE_EXPECT_ANY. -EIO: it may have been done, and what it destroyed cannot be told. */
 co_fn CHECKED int store_swap(struct store *store, struct str key, struct str value, struct store_expect before,
 			     struct buf *was, bool *absent);
 

@@ -371,6 +371,45 @@ static void others_that_never_rest_are_an_error(void **state)
 	assert_int_equal(strncmp(memstore_value(rig->ms, "f"), "value ", 6), 0);
 }
 
+struct late {
+	struct loop_timer timer;
+	struct rig *rig;
+};
+
+static void let_go(struct loop_timer *timer)
+{
+	memstore_release(lws_container_of(timer, struct late, timer)->rig->ms);
+}
+
+static void let_go_behind(void *arg)
+{
+	struct late *late = arg;
+
+	loop_timer_set(late->rig->loop, &late->timer, 1, let_go);
+}
+
+/* No server has to carry out the requests of one connection in order: the GET may see what the SET behind it has set. */
+static void an_own_value_is_not_taken_for_anothers(void **state)
+{
+	struct rig *rig = *state;
+	struct late late = { .rig = rig };
+	CLEANUP(buf_free) struct buf own = BUF_INIT, all = BUF_INIT;
+
+	prepare(rig);
+	assert_int_equal(buf_set(&all, str_c(memstore_value(rig->ms, "f"))), 0);
+	memstore_add_fault(rig->ms,
+			   (struct memstore_fault){
+				   .op = STORE_GET, .key = "f", .pass = 1, .times = 1, .hold = MEMSTORE_HOLD_REQUEST });
+	memstore_add_fault(rig->ms,
+			   (struct memstore_fault){
+				   .op = STORE_SET, .key = "f", .times = 1, .arrived = let_go_behind, .arg = &late });
+	append_much(rig, &own);
+	assert_int_equal(memstore_count_key(rig->ms, STORE_SET, "f"), 1);
+	assert_int_equal(memstore_count_key(rig->ms, STORE_GET, "f"), 2);
+	assert_int_equal(buf_add_str(&all, buf_str(&own)), 0);
+	assert_file(rig, "f", buf_str(&all));
+}
+
 /* Two folds of one value: the second finds the first one's, and neither text is lost. */
 static void a_fold_by_another_mount_meanwhile_stays(void **state)
 {
@@ -571,6 +610,7 @@ int main(void)
 		fs_test(what_was_appended_to_a_value_that_is_taken_back_stays),
 		fs_test(a_put_back_that_destroys_another_value_puts_that_back),
 		fs_test(others_that_never_rest_are_an_error),
+		fs_test(an_own_value_is_not_taken_for_anothers),
 		fs_test(a_fold_by_another_mount_meanwhile_stays),
 		fs_test(a_patch_that_is_refused_is_a_fold),
 		fs_test(a_lost_patch_is_found_among_others),
