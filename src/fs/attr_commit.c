@@ -130,8 +130,13 @@ int attr_after_value(struct node *node)
 
 int attr_after_chunks(struct node *node)
 {
+	int r;
+
 	attr_changed(node, RECORD_MTIME);
-	return attr_after_value(node);
+	r = attr_after_value(node);
+	/* it may have overwritten the time by which another mount tells of chunks that it has changed */
+	value_doubt_for(node, 0);
+	return r;
 }
 
 /* --- alone --- */
@@ -139,6 +144,7 @@ int attr_after_chunks(struct node *node)
 int attr_commit(struct node *node)
 {
 	struct fs *fs = node->fs;
+	bool overwrites;
 	int r = 0;
 
 	if (!node->wait.members)
@@ -149,8 +155,11 @@ int attr_commit(struct node *node)
 	if (node_is_unlinked(node))
 		attr_drop(node);
 	/* what was never stored goes with its first value */
+	overwrites = node->file && node->wait.members & RECORD_MTIME && node->record_has & RECORD_MTIME;
 	if (node->wait.members && !(node->file && !node->file->stored))
 		r = send_record(node, node->file && !node->file->dirty ? node->file->hash : NULL);
+	if (overwrites)
+		value_doubt_for(node, 0); /* as attr_after_chunks */
 	node_unlock(node);
 	tree_shared_end(fs);
 	if (node->wait.members && !local_waits(node))

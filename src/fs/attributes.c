@@ -110,18 +110,36 @@ void node_apply_attributes(struct node *node)
 	record_deinit(&record);
 }
 
+/* Who writes in place changes nothing else that others look at; the value that the time is for may be one that he knew, and that
+ * is not there any more. */
+static bool tells_of_chunks(struct str before, struct str now)
+{
+	struct record a, b;
+	bool differ = false;
+
+	record_init(&a);
+	record_init(&b);
+	/* one that cannot be read tells nothing */
+	if ((before.len == 0 || record_decode(before, &a) == 0) && now.len && record_decode(now, &b) == 0)
+		differ = b.has & RECORD_MTIME &&
+			 (!(a.has & RECORD_MTIME) || ns_of(&a.mtime) != ns_of(&b.mtime) || strcmp(a.hash, b.hash) != 0);
+	record_deinit(&a);
+	record_deinit(&b);
+	return differ;
+}
+
 void node_apply_record(struct node *node, struct str value)
 {
-	int64_t before = node->mtime_ns;
+	bool changed;
 
 	node->record_known = true;
 	if (str_equal(buf_str(&node->record_value), value))
 		return;
+	changed = node->file && tells_of_chunks(buf_str(&node->record_value), value);
 	if (buf_set(&node->record_value, value) < 0)
 		buf_clear(&node->record_value);
 	node_apply_attributes(node);
-	/* who writes in place changes nothing else that others look at */
-	if (node->file && node->own && node->mtime_ns != before)
+	if (changed)
 		value_doubt_chunks(node);
 }
 

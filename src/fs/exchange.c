@@ -126,6 +126,7 @@ static void settle(struct node *node, const struct journal_entry *entry, enum jo
 	file->own_id = false; /* `i/` names others now */
 	file->tail_id = (struct content_id){ 0 };
 	file->alone_us = 0;
+	value_doubt_for(node, node->fs->config.grace_us);
 	if (!file->have_value || !str_equal(buf_str(&file->value), buf_str(&entry->parts[value]))) {
 		value_drop(node);
 		node->checked_us = 0;

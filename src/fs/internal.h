@@ -70,6 +70,7 @@ struct file {
 	bool own_id; /* this mount made the id of the stored chunks and has not renamed the file since: nobody shares it */
 	bool provisional;  /* appended to here: others may have done so before */
 	uint64_t alone_us; /* when `i/` was last asked, and named no other holder of the id; 0: never */
+	uint64_t doubt_us; /* until then chunks may change elsewhere without a sign; 0: what changes shows */
 	uint64_t size;     /* of the content */
 	char hash[CONTENT_HASH_LEN + 1];
 	uint64_t version;        /* grows with every change of the content */
@@ -340,8 +341,10 @@ co_fn CHECKED int value_reload(struct node *node);
 struct store_expect value_expect(const struct node *node);
 /* Chunks of the stored content were changed here, and nothing else. */
 void value_touch_here(struct node *node);
-/* The record says that another mount changed the content and not the value: chunks in place. */
+/* Another mount may have changed chunks in place: they are fetched again. */
 void value_doubt_chunks(struct node *node);
+/* The same with each answer of the store, until at least `us` from now: what others change may show in nothing else. */
+void value_doubt_for(struct node *node, uint64_t us);
 /* Frees what has not been used for longest, but not the value of `node`, until all fits. */
 void cache_trim(struct fs *fs, const struct node *node);
 

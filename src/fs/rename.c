@@ -203,6 +203,8 @@ static int move_here(struct move *move, struct node *node, struct node *target, 
 	node->file->own_id = false; /* `i/` names another key now */
 	node->file->tail_id = (struct content_id){ 0 };
 	node->file->alone_us = 0;
+	/* who has found the id under the former name alone may still write in place */
+	value_doubt_for(node, node->fs->config.grace_us);
 	node->wait.bind |= move->dirty;
 	if (move->dirty)
 		commit_done(node, &move->commit, buf_str(&move->old));

@@ -150,20 +150,57 @@ static bool is_same_part(const struct body_part *a, const struct body_part *b)
 	       (!a->hole_count || memcmp(a->holes, b->holes, a->hole_count * sizeof(*a->holes)) == 0);
 }
 
-/* Another mount has made a part longer, shorter, or less of a hole, and may have changed any of its chunks. */
-static void drop_changed_parts(struct node *node, const struct body *former)
+/* Of `body`, what is not the same in `other` (either may be NULL). Another mount has made such a part longer, shorter, or less
+ * of a hole, and may have changed any of its chunks; or it was not looked after while another value stood there. */
+static void drop_other_parts(struct fs *fs, const struct body *body, const struct body *other)
 {
-	const struct body *present = node->file->body;
-
-	for (unsigned i = 0; i < former->part_count; i++) {
-		const struct body_part *part = &former->parts[i];
+	for (unsigned i = 0; body && i < body->part_count; i++) {
+		const struct body_part *part = &body->parts[i];
 		bool stays = !part->chunked;
 
-		for (unsigned k = 0; !stays && present && k < present->part_count; k++)
-			stays = is_same_part(part, &present->parts[k]);
+		for (unsigned k = 0; !stays && other && k < other->part_count; k++)
+			stays = is_same_part(part, &other->parts[k]);
 		if (!stays)
-			chunk_drop_all(node->fs, &part->id);
+			chunk_drop_all(fs, &part->id);
 	}
+}
+
+static bool has_chunks(const struct body *body)
+{
+	for (unsigned i = 0; i < body->part_count; i++)
+		if (body->parts[i].chunked)
+			return true;
+	return false;
+}
+
+void value_doubt_chunks(struct node *node)
+{
+	struct file *file = node->file;
+
+	if (!file->stub || (file->body && !has_chunks(file->body)))
+		return;
+	drop_other_parts(node->fs, file->body, NULL);
+	file->version++;
+	node_invalidate(node);
+}
+
+void value_doubt_for(struct node *node, uint64_t us)
+{
+	uint64_t until = clock_now_us() + us;
+
+	if (node->file->doubt_us < until)
+		node->file->doubt_us = until;
+}
+
+static void doubt_as_due(struct node *node)
+{
+	struct file *file = node->file;
+
+	if (!file->doubt_us)
+		return;
+	if (clock_now_us() >= file->doubt_us)
+		file->doubt_us = 0;
+	value_doubt_chunks(node);
 }
 
 int value_apply(struct node *node, struct str value, uint64_t seq)
@@ -178,14 +215,17 @@ int value_apply(struct node *node, struct str value, uint64_t seq)
 		return 0;
 	node->answer_seq = seq;
 	node->checked_us = clock_now_us();
+	doubt_as_due(node);
 	if (file->have_value && file->stored && str_equal(buf_str(&file->value), value)) {
 		file->provisional = false;
 		return 0;
 	}
 	former = file->body ? body_ref(file->body) : NULL;
 	r = take(node, value, hash);
-	if (r == 0 && former)
-		drop_changed_parts(node, former);
+	if (r == 0) {
+		drop_other_parts(node->fs, former, file->body);
+		drop_other_parts(node->fs, file->body, former);
+	}
 	body_unref(former);
 	if (r < 0)
 		return r;
@@ -235,19 +275,6 @@ void value_touch_here(struct node *node)
 		file->kernel_version = file->version;
 	node_stored_here(node);
 	value_remember_time(node);
-}
-
-void value_doubt_chunks(struct node *node)
-{
-	struct file *file = node->file;
-
-	if (!file->body)
-		return;
-	for (unsigned i = 0; i < file->body->part_count; i++)
-		if (file->body->parts[i].chunked)
-			chunk_drop_all(node->fs, &file->body->parts[i].id);
-	file->version++;
-	node_invalidate(node);
 }
 
 int value_reload(struct node *node)

@@ -119,6 +119,62 @@ static const struct sim_case cases[] = {
 		.aged = true,
 	},
 	{
+		.name = "writes in place to two chunks",
+		.rule = "who writes in place may have hidden another's time: chunks are then fetched again",
+		.before = LONG_F,
+		.ops = {
+			{ .by = SIM_A, .verb = SIM_WRITE_AT, .behind = true, .path = "f", .text = "aaaa", .offset = 10 },
+			{ .by = SIM_B, .verb = SIM_WRITE_AT, .path = "f", .text = "bbbb", .offset = 500 },
+		},
+		.present = { "f" },
+		.crash = true,
+	},
+	{
+		.name = "a write in place against growth",
+		.rule = "a record that changes tells of chunks, whatever value its time is for",
+		.before = LONG_F,
+		.ops = {
+			{ .by = SIM_A, .verb = SIM_WRITE_AT, .stale = true, .path = "f", .text = "aaaa", .offset = 1200 },
+			{ .by = SIM_B, .verb = SIM_WRITE_AT, .behind = true, .path = "f", .text = "bbbb", .offset = 10 },
+		},
+		.present = { "f" },
+		.crash = true,
+	},
+	{
+		.name = "growth against whole content and a foreign set",
+		.rule = "a chunk in memory belongs to the value that it was fetched for",
+		.before = LONG_F,
+		.ops = {
+			{ .by = SIM_A, .verb = SIM_WRITE_AT, .stale = true, .path = "f", .text = "aaaa", .offset = 1200 },
+			{ .by = SIM_B, .verb = SIM_WRITE, .path = "f", LONG('b') },
+			{ .by = SIM_FOREIGN, .verb = SIM_SET, .path = "f", .text = "x" },
+		},
+		.present = { "f" },
+		.crash = true,
+	},
+	{
+		.name = "a truncation against a write in place",
+		.rule = "a record that changes tells of chunks, whatever value its time is for",
+		.before = LONG_F,
+		.ops = {
+			{ .by = SIM_A, .verb = SIM_RESIZE, .stale = true, .path = "f", .offset = 600 },
+			{ .by = SIM_B, .verb = SIM_WRITE_AT, .behind = true, .path = "f", .text = "bbbb", .offset = 10 },
+		},
+		.present = { "f" },
+		.crash = true,
+	},
+	{
+		.name = "a write in place against a renaming",
+		.rule = "a chunk of what was renamed is not believed for long",
+		.before = LONG_F,
+		.ops = {
+			{ .by = SIM_A, .verb = SIM_RENAME, .stale = true, .path = "f", .to = "g" },
+			{ .by = SIM_B, .verb = SIM_WRITE_AT, .behind = true, .stale = true, .path = "f", .text = "bbbb", .offset = 10 },
+		},
+		.present = { "f", "g" },
+		.crash = true,
+	},
+	{
 		.name = "long content, alone",
 		.rule = "chunks that nothing names are removed",
 		.before = LONG_F,
