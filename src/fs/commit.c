@@ -482,12 +482,13 @@ static co_fn int remove_unnamed(struct node *node, const struct commit *commit, 
 	for (at = body_next_data(former, 0); r == 0 && at < end; at = body_next_data(former, at + chunk_size))
 		if (!is_stored(present, at))
 			r = chunk_remove(node->fs, &draft->id, (uint32_t)(at / chunk_size));
-	at = body_chunks(former) * chunk_size;
+	/* Not within the new end: a hole for this mount may be a chunk that another, who makes the file longer at the same time, has
+	 * just stored, and whose stub comes last. */
+	at = (body_chunks(former) > body_chunks(present) ? body_chunks(former) : body_chunks(present)) * chunk_size;
 	end = draft->sent_chunks * chunk_size;
 	/* of a sparse file it is not known which were sent */
 	for (; r == 0 && at < end && end - at <= CUT_MOST * chunk_size; at += chunk_size)
-		if (!is_stored(present, at))
-			r = chunk_remove(node->fs, &draft->id, (uint32_t)(at / chunk_size));
+		r = chunk_remove(node->fs, &draft->id, (uint32_t)(at / chunk_size));
 	return r;
 }
 

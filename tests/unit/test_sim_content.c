@@ -153,6 +153,17 @@ static const struct sim_case cases[] = {
 		.crash = true,
 	},
 	{
+		.name = "growth against growth",
+		.rule = "growth removes no chunk that another's stub may name",
+		.before = LONG_F,
+		.ops = {
+			{ .by = SIM_A, .verb = SIM_WRITE_AT, .stale = true, .path = "f", .text = "aaaa", .offset = 1200 },
+			{ .by = SIM_B, .verb = SIM_WRITE_AT, .stale = true, .path = "f", .text = "bbbb", .offset = 1600 },
+		},
+		.present = { "f" },
+		.crash = true,
+	},
+	{
 		.name = "a truncation against a write in place",
 		.rule = "a record that changes tells of chunks, whatever value its time is for",
 		.before = LONG_F,
