@@ -45,7 +45,8 @@ static void piece_at(const struct node *node, const struct draft *draft, uint64_
 /* --- chunks side by side --- */
 
 struct window {
-	uint64_t next; /* from here on nothing has been asked for */
+	uint64_t next;     /* from here on nothing has been asked for */
+	uint64_t short_at; /* offset, plus 1, of a chunk that was too short and is fetched once more; 0: none */
 	unsigned count;
 	struct chunk *chunks[CHUNK_WINDOW];
 };
@@ -150,7 +151,10 @@ static co_fn int add_chunk(struct node *node, struct draft *draft, struct window
 		window_fill(window, node, draft, at, end);
 		r = chunk_wait(chunk);
 	} else if (chunk->bytes.len < piece->chunk_len) {
-		r = -EBADMSG;
+		/* it may be from when another mount had made the file shorter: not kept */
+		chunk_drop(node->fs, &piece->id, piece->index);
+		r = window->short_at == at + 1 ? -EBADMSG : -EAGAIN;
+		window->short_at = at + 1;
 	} else {
 		r = buf_add(out, chunk->bytes.p + piece->at, piece->len);
 		chunk_put(chunk);

@@ -323,6 +323,29 @@ static void a_missing_chunk_is_an_error_of_its_file_alone(void **state)
 	}
 }
 
+/* A chunk that was read while another mount had made the file shorter. */
+static void a_chunk_that_was_too_short_is_read_again(void **state)
+{
+	struct rig *rig = *state;
+	CLEANUP(buf_free) struct buf bytes = noise(3 * CHUNK);
+	CLEANUP(buf_free) struct buf whole = BUF_INIT;
+	struct fs_handle *handle;
+	char key[100];
+
+	prepare(rig);
+	put_file(rig, "f", buf_str(&bytes));
+	snprintf(key, sizeof(key), ".hpkvfs/c/%s/00000001", part_of(rig, "f").id.hex);
+	assert_int_equal(buf_set(&whole, str_c(memstore_value(rig->ms, key))), 0);
+	memstore_put(rig->ms, key, "AAAA");
+	rig_restart(rig);
+	handle = open_file(rig, "f", O_RDONLY);
+	assert_int_equal(run(rig, op_read, .handle = handle, .size = 3 * CHUNK), -EIO);
+	memstore_put_str(rig->ms, str_c(key), buf_str(&whole));
+	assert_int_equal(run(rig, op_read, .handle = handle, .size = 3 * CHUNK), 0);
+	assert_str(buf_str(&rig->out), buf_str(&bytes));
+	assert_int_equal(close_file(rig, handle), 0);
+}
+
 static void a_reader_goes_on_where_the_file_was_replaced(void **state)
 {
 	struct rig *rig = *state;
@@ -654,6 +677,7 @@ int main(void)
 		fs_test(a_punched_chunk_is_removed),
 		fs_test(a_stub_with_too_many_holes_fits),
 		fs_test(a_missing_chunk_is_an_error_of_its_file_alone),
+		fs_test(a_chunk_that_was_too_short_is_read_again),
 		fs_test(a_reader_goes_on_where_the_file_was_replaced),
 		fs_test(growth_over_a_foreign_change_takes_a_new_id),
 		fs_test(an_id_that_another_name_has_is_not_written_in_place),
