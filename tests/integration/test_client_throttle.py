@@ -99,10 +99,12 @@ def test_not_without_a_throttle(pyserver):
 def test_refused_until_its_time_is_over(driver, pyserver):
     pyserver.fault(code=429)
     reply = driver.request("set", "a", "1", 500)
-    assert (reply["err"], reply["code"], reply["unknown"]) == (-errno.ETIMEDOUT, 429, False)
+    assert reply["err"] == -errno.ETIMEDOUT
+    # refused, unless its last repetition is under way at the end of its time
+    assert (reply["code"], reply["unknown"]) in ((429, False), (0, True))
     pyserver.clear_faults()
     assert "err" not in driver.request("set", "b", "1")
-    assert pyserver.get("a") is None
+    assert reply["unknown"] or pyserver.get("a") is None
 
 
 def test_what_was_refused_goes_before_what_came_later(pyserver):
