@@ -26,6 +26,22 @@ int name_may_be_made(struct node *dir, struct str name, bool is_dir)
 	return r;
 }
 
+int name_to_make(struct fs *fs, uint64_t parent, struct str name, bool is_dir, struct node **dir, struct buf *copy)
+{
+	CLEANUP_NODE struct node *there = NULL;
+	int r = dir_get(fs, parent, dir);
+
+	if (r == 0)
+		r = buf_set(copy, name);
+	if (r == 0)
+		r = name_may_be_made(*dir, buf_str(copy), is_dir);
+	if (r == 0)
+		r = lookup_child(*dir, buf_str(copy), &there);
+	if (r == 0)
+		return -EEXIST;
+	return r == -ENOENT ? 0 : r;
+}
+
 int layout_ensure(struct fs *fs)
 {
 	int r = 0;
@@ -93,21 +109,11 @@ int fs_mkdir(struct fs *fs, uint64_t parent, struct str name, mode_t mode, const
 	     struct fs_entry *out)
 {
 	CLEANUP_NODE struct node *dir = NULL;
-	CLEANUP_NODE struct node *there = NULL;
 	CLEANUP(buf_free) struct buf copy = BUF_INIT;
 	struct node *node;
-	int r = dir_get(fs, parent, &dir);
+	int r = name_to_make(fs, parent, name, true, &dir, &copy);
 
 	if (r < 0)
-		return r;
-	r = buf_set(&copy, name);
-	if (r == 0)
-		r = name_may_be_made(dir, buf_str(&copy), true);
-	if (r == 0)
-		r = lookup_child(dir, buf_str(&copy), &there);
-	if (r == 0)
-		return -EEXIST;
-	if (r != -ENOENT)
 		return r;
 	tree_shared(fs);
 	r = make_directory(dir, buf_str(&copy), mode, maker, &node);

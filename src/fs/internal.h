@@ -445,6 +445,10 @@ void copy_end(struct fs_handle *handle);
 
 /* -EEXIST for a name that is reserved, -EROFS, or what names_child says of the name. */
 CHECKED int name_may_be_made(struct node *dir, struct str name, bool is_dir);
+/* The directory, with a new reference, and a copy of a name that may be made in it and is not there; both may be set also where
+ * it fails. -EEXIST, and the errors above. */
+co_fn CHECKED int name_to_make(struct fs *fs, uint64_t parent, struct str name, bool is_dir, struct node **dir,
+			       struct buf *copy);
 /* Before a file is removed or replaced: who has it open goes on reading. What cannot be read anyway is no error. */
 co_fn CHECKED int load_while_stored(struct node *node);
 /* Removes a directory in which nothing is left. -ENOTEMPTY. */
@@ -454,9 +458,12 @@ co_fn CHECKED int layout_ensure(struct fs *fs);
 
 /* --- rename.c --- */
 co_fn CHECKED int rename_file(struct node *node, struct node *target, struct node *new_parent, struct str new_name);
-/* What a listing has found at the new name meanwhile is what was put there, and the node that was moved takes its place;
- * that of a file may have become a directory, in which the value is shown. Answers where the node is to be attached. */
-struct node *rename_make_room(struct node *parent, struct str *name, bool for_dir);
+/* What was at the new name, whose key is `key`, has none any more. */
+void rename_retire(struct node *target, struct str key);
+/* The node takes the new name, in place of what a listing has found there meanwhile: that is what was put there. With
+ * `in_dir` that may be a directory that stays, in which the node is shown as the value. -ENOMEM: it has no name, and the next
+ * listing finds it again. */
+CHECKED int rename_place(struct node *node, struct node *new_parent, struct str new_name, bool in_dir);
 
 /* --- exchange.c --- */
 

@@ -285,11 +285,6 @@ static void get_own_value(void *arg)
 	co_group_done(&listing->group);
 }
 
-co_fn void start_beside(struct fs *fs, struct co_group *group, void (*fn)(void *arg), void *arg)
-{
-	co_start_beside(fs->loop, group, fn, arg);
-}
-
 /* Where the whole listing shows no key, the record alone may make a file. */
 static int apply_special(struct listing *listing, const struct file_record *record)
 {
@@ -398,9 +393,9 @@ static co_fn int list_once(struct listing *listing)
 	listing->seq = fs_tick(fs);
 	listing->own_asked =
 		node != fs->root && (!dir->value_known_us || clock_now_us() - dir->value_known_us >= fs->config.ttl_us);
-	start_beside(fs, &listing->group, walk_records, listing);
+	co_start_beside(fs->loop, &listing->group, walk_records, listing);
 	if (listing->own_asked)
-		start_beside(fs, &listing->group, get_own_value, listing);
+		co_start_beside(fs->loop, &listing->group, get_own_value, listing);
 	co_group_add(&listing->group);
 	walk_values(listing);
 	co_group_wait(&listing->group);

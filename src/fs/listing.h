@@ -21,7 +21,4 @@ bool may_vanish(const struct node *node, uint64_t seq);
 /* True if a change of the file, or of one below the directory, waits or is under way. */
 bool dirty_below(const struct node *node);
 
-/* Starts fn(arg), which ends with co_group_done, beside the present coroutine; adds it to the group. */
-co_fn void start_beside(struct fs *fs, struct co_group *group, void (*fn)(void *arg), void *arg);
-
 #endif

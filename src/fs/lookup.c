@@ -44,7 +44,7 @@ static co_fn void probe_start(struct probe *probe, struct fs *fs, struct co_grou
 {
 	probe->fs = fs;
 	probe->group = group;
-	start_beside(fs, group, probe_run, probe);
+	co_start_beside(fs->loop, group, probe_run, probe);
 }
 
 /* True if the page shows a key that begins with the one asked from. */

@@ -158,46 +158,51 @@ static co_fn int move_in_store(struct move *move, struct node *node, struct node
 	return r;
 }
 
-struct node *rename_make_room(struct node *parent, struct str *name, bool for_dir)
+void rename_retire(struct node *target, struct str key)
 {
-	struct node *there = node_child(parent, *name);
+	attr_drop(target);
+	if (target->file && !target->file->opens)
+		forget_ids(target->fs, NULL, buf_str(&target->file->value), key);
+	if (target->file)
+		value_keep(target);
+	node_changed_here(target);
+	node_detach(target);
+}
 
-	if (there && there->dir && !for_dir) {
-		parent = there;
-		*name = STR(NAMES_VALUE);
-		there = node_child(parent, *name);
+int rename_place(struct node *node, struct node *new_parent, struct str new_name, bool in_dir)
+{
+	struct node *old_parent = node->parent, *place = new_parent, *there;
+	int r;
+
+	node_detach(node);
+	there = node_child(place, new_name);
+	if (there && there->dir && in_dir) {
+		place = there;
+		new_name = STR(NAMES_VALUE);
+		there = node_child(place, new_name);
 	}
 	if (there)
 		node_detach(there);
-	return parent;
+	r = node_attach(place, node, new_name);
+	node_touch_dir(old_parent);
+	node_touch_dir(new_parent);
+	return r;
 }
 
 static int move_here(struct move *move, struct node *node, struct node *target, struct node *new_parent,
 		     struct str new_name)
 {
 	struct fs *fs = node->fs;
-	struct node *old_parent = node->parent, *place;
 	int64_t mtime = node->mtime_ns;
 	int r;
 
 	if (fs->config.state)
 		state_rename(fs->config.state, buf_str(&move->key), buf_str(&move->new_key));
-	if (target) {
-		attr_drop(target);
-		if (target->file && !target->file->opens)
-			forget_ids(fs, NULL, buf_str(&target->file->value), buf_str(&move->new_key));
-		if (target->file)
-			value_keep(target);
-		node_changed_here(target);
-		node_detach(target);
-	}
-	node_detach(node);
-	place = rename_make_room(new_parent, &new_name, false);
-	r = node_attach(place, node, new_name);
-	node_touch_dir(old_parent);
-	node_touch_dir(new_parent);
+	if (target)
+		rename_retire(target, buf_str(&move->new_key));
+	r = rename_place(node, new_parent, new_name, true);
 	if (r < 0)
-		return r; /* the next listing finds it again */
+		return r;
 	node_keep_ino(node, buf_str(&move->new_key));
 	node->file->stored = true;
 	node->file->own_id = false; /* `i/` names another key now */
@@ -222,7 +227,6 @@ static int move_here(struct move *move, struct node *node, struct node *target, 
 /* A swap file that gets another swap file's name: nothing of it leaves this machine. */
 static int rename_swap(struct node *node, struct node *target, struct node *new_parent, struct str new_name)
 {
-	struct node *old_parent = node->parent, *place;
 	int r;
 
 	if (target) {
@@ -230,11 +234,7 @@ static int rename_swap(struct node *node, struct node *target, struct node *new_
 		node_changed_here(target);
 		node_detach(target);
 	}
-	node_detach(node);
-	place = rename_make_room(new_parent, &new_name, false);
-	r = node_attach(place, node, new_name);
-	node_touch_dir(old_parent);
-	node_touch_dir(new_parent);
+	r = rename_place(node, new_parent, new_name, true);
 	node_changed_here(node);
 	return r;
 }
@@ -248,7 +248,6 @@ int rename_file(struct node *node, struct node *target, struct node *new_parent,
 	    local_class(node->fs, new_name) == LOCAL_NEVER)
 		return rename_swap(node, target, new_parent, new_name);
 	r = move_prepare(&move, node, target, new_parent, new_name);
-
 	if (r == 0)
 		r = move_in_store(&move, node, target, new_parent, new_name);
 	if (r == 0)

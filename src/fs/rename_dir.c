@@ -111,19 +111,15 @@ void doubt_below(struct node *node)
 static int move_here(const struct dir_rename *rename, struct node *node, struct node *new_parent, struct str new_name)
 {
 	struct fs *fs = node->fs;
-	struct node *old_parent = node->parent;
 	int r;
 
 	if (fs->config.state)
 		state_rename_prefix(fs->config.state, rename->move.from, rename->move.to);
-	node_detach(node);
-	r = node_attach(rename_make_room(new_parent, &new_name, true), node, new_name);
+	r = rename_place(node, new_parent, new_name, false);
 	fs->tree_generation++;
 	if (r == 0)
 		node_keep_ino(node, rename->move.to);
 	node_changed_here(node);
-	node_touch_dir(old_parent);
-	node_touch_dir(new_parent);
 	return r;
 }
 

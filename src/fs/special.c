@@ -153,20 +153,11 @@ static co_fn int create(struct fs *fs, uint64_t parent, struct str name, struct 
 			const struct fs_maker *maker, struct fs_entry *out)
 {
 	CLEANUP_NODE struct node *dir = NULL;
-	CLEANUP_NODE struct node *there = NULL;
 	CLEANUP(buf_free) struct buf copy = BUF_INIT;
 	struct node *node;
-	int r = dir_get(fs, parent, &dir);
+	int r = name_to_make(fs, parent, name, false, &dir, &copy);
 
 	if (r == 0)
-		r = buf_set(&copy, name);
-	if (r == 0)
-		r = name_may_be_made(dir, buf_str(&copy), false);
-	if (r == 0)
-		r = lookup_child(dir, buf_str(&copy), &there);
-	if (r == 0)
-		return -EEXIST;
-	if (r == -ENOENT)
 		r = attr_make(dir, made->mode, maker, made);
 	if (r < 0)
 		return r;
@@ -285,29 +276,15 @@ static int move_here(const struct special_move *move, struct node *node, struct 
 		     struct str new_name)
 {
 	struct fs *fs = node->fs;
-	struct node *old_parent = node->parent, *there;
 	int r;
 
 	if (fs->config.state)
 		state_rename(fs->config.state, buf_str(&move->key), buf_str(&move->new_key));
-	if (target) {
-		if (target->file && !target->file->opens)
-			forget_ids(fs, NULL, buf_str(&target->file->value), buf_str(&move->new_key));
-		if (target->file)
-			value_keep(target);
-		attr_drop(target);
-		node_changed_here(target);
-		node_detach(target);
-	}
-	node_detach(node);
-	there = node_child(new_parent, new_name);
-	if (there)
-		node_detach(there);
-	r = node_attach(new_parent, node, new_name);
-	node_touch_dir(old_parent);
-	node_touch_dir(new_parent);
+	if (target)
+		rename_retire(target, buf_str(&move->new_key));
+	r = rename_place(node, new_parent, new_name, false);
 	if (r < 0)
-		return r; /* the next listing finds it again */
+		return r;
 	node_keep_ino(node, buf_str(&move->new_key));
 	node_changed_here(node);
 	return 0;
