@@ -60,7 +60,9 @@ static void note_file(const struct node *node)
 
 	if (file->draft && file->draft->has_id && !file->draft->in_place)
 		note(node->fs, &file->draft->id);
-	if (!file->opens || !node_is_unlinked(node) || !file->body)
+	if (!(file->opens && node_is_unlinked(node)) && !file->held)
+		return;
+	if (!file->body)
 		return;
 	for (unsigned i = 0; i < file->body->part_count; i++)
 		if (file->body->parts[i].chunked)

@@ -5,6 +5,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "fs/acl.h"
+#include "fs/held.h"
 #include "fs/internal.h"
 #include "fs/leftover.h"
 
@@ -511,6 +512,8 @@ int fs_setattr(struct fs *fs, uint64_t id, struct fs_handle *handle, const struc
 	if (fs->config.read_only)
 		return -EROFS;
 	r = node_refresh(node);
+	if (r == 0)
+		r = held_settle(node);
 	if (r < 0)
 		return r == -ENOENT ? -ESTALE : r;
 	if (change->set_size) {

@@ -3,6 +3,7 @@
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "fs/held.h"
 #include "fs/listing.h"
 #include "fs/special.h"
 
@@ -39,7 +40,7 @@ int name_to_make(struct fs *fs, uint64_t parent, struct str name, bool is_dir, s
 		r = lookup_child(*dir, buf_str(copy), &there);
 	if (r == 0)
 		return -EEXIST;
-	return r == -ENOENT ? 0 : r;
+	return r == -ENOENT ? held_settle_name(*dir, buf_str(copy)) : r;
 }
 
 int layout_ensure(struct fs *fs)
@@ -267,9 +268,15 @@ static co_fn int unlink_locked(struct node *node)
 	CLEANUP(buf_free) struct buf record = BUF_INIT;
 	CLEANUP(buf_free) struct buf before = BUF_INIT;
 	struct fs *fs = node->fs;
-	struct store_expect expect = value_expect(node);
-	int r = node_keys(node, &key, &record), gone = 0;
+	struct store_expect expect;
+	int r = 0, gone = 0;
 
+	/* who has it open may read it when the last that names its chunks is gone: as for any file, its key tells */
+	if (node->file->held)
+		r = node->file->opens ? held_settle_locked(node) : held_unlink(node);
+	if (r == 0)
+		r = node_keys(node, &key, &record);
+	expect = value_expect(node);
 	if (r == 0)
 		r = buf_set(&before, expect.value);
 	if (r < 0)

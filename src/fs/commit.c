@@ -8,6 +8,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "fs/base64.h"
+#include "fs/held.h"
 #include "fs/ids.h"
 #include "fs/internal.h"
 #include "fs/removal.h"
@@ -436,7 +437,7 @@ void forget_ids(struct fs *fs, const struct file *file, struct str before, struc
 	for (unsigned i = 0; i < body->part_count; i++) {
 		const struct body_part *part = &body->parts[i];
 
-		if (part->chunked && !(file && names_id(file->body, &part->id)))
+		if (part->chunked && !(file && names_id(file->body, &part->id)) && !held_keeps(fs, &part->id))
 			removal_later(fs, &part->id, (uint32_t)((part->size - 1) / part->chunk_size + 1), key);
 	}
 	body_unref(body);

@@ -9,6 +9,7 @@
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "fs/held.h"
 #include "fs/listing.h"
 
 /* --- what waits --- */
@@ -243,16 +244,35 @@ static void commit_ended(struct node *node, bool appends, bool later, int err)
 	}
 }
 
+/* A renaming that waits: it stays as it is here, and is tried again. */
+static co_fn int commit_held(struct node *node)
+{
+	bool tried = node->file->waiting.retry_us != 0;
+	int r = held_settle_locked(node);
+
+	if (r == 0)
+		return 0;
+	if (node->fs->ending)
+		log_error("the renaming of a file to %s was lost: %s", node->name.p, strerror(-r));
+	else if (!tried)
+		log_warning("the renaming of a file to %s cannot be stored now, and is tried again: %s", node->name.p,
+			    strerror(-r));
+	waiting_retry(node);
+	return r;
+}
+
 static co_fn int commit(struct node *node, bool later)
 {
 	struct fs *fs = node->fs;
 	int r = 0;
 
-	if (!node->file->dirty)
+	if (!node->file->dirty && !node->file->held)
 		return 0;
 	node_ref(node);
 	tree_shared(fs);
 	node_lock(node);
+	if (node->file->held)
+		r = commit_held(node);
 	/* what has no name any more ends with its last close */
 	while (r == 0 && node->file->dirty && !node_is_unlinked(node)) {
 		bool in_place = false, appends = append_waits(node);
@@ -400,6 +420,8 @@ int fs_open(struct fs *fs, uint64_t id, int flags, pid_t pid, struct fs_handle *
 	if (fs->config.read_only && (flags & O_ACCMODE) != O_RDONLY)
 		return -EROFS;
 	r = refresh_for(node, flags);
+	if (r == 0 && (flags & O_ACCMODE) != O_RDONLY)
+		r = held_settle(node);
 	if (r < 0)
 		return r == -ENOENT ? -ESTALE : r; /* the kernel then looks the name up again */
 	handle = handle_new(node, flags, pid);
@@ -430,6 +452,8 @@ static int new_file(struct node *dir, struct str name, mode_t mode, int flags, c
 		return r;
 	r = node_keys(node, &key, NULL);
 	if (r == 0)
+		r = held_replace(node);
+	if (r == 0)
 		r = file_make_empty(node);
 	if (r == 0)
 		r = attr_new_file(node, dir, mode, maker);
@@ -442,11 +466,22 @@ static int new_file(struct node *dir, struct str name, mode_t mode, int flags, c
 	node_changed_here(node);
 	node_touch_dir(dir);
 	/* elsewhere it may be there, and appended to, by now */
-	node->file->append_only = !(flags & (O_EXCL | O_TRUNC));
+	node->file->append_only = !(flags & (O_EXCL | O_TRUNC)) && !node->file->stored;
 	if (flags & O_EXCL)
 		local_begin(node);
 	*out = STEAL(node);
 	return 0;
+}
+
+/* -ENOENT: a file can be made of that name. */
+static co_fn int find_or_free(struct node *dir, struct str name, struct node **out)
+{
+	int r;
+
+	do
+		r = lookup_child(dir, name, out);
+	while (r == -ENOENT && held_wait(dir, name));
+	return r;
 }
 
 int fs_create(struct fs *fs, uint64_t parent, struct str name, mode_t mode, int flags, const struct fs_maker *maker,
@@ -464,13 +499,15 @@ int fs_create(struct fs *fs, uint64_t parent, struct str name, mode_t mode, int 
 	if (r == 0)
 		r = name_may_be_made(dir, buf_str(&copy), false);
 	if (r == 0)
-		r = lookup_child(dir, buf_str(&copy), &node);
+		r = find_or_free(dir, buf_str(&copy), &node);
 	if (r == 0 && (flags & O_EXCL))
 		return -EEXIST;
 	if (r == 0 && node->dir)
 		return -EISDIR;
 	if (r == 0 && node->special)
 		return -ESTALE; /* the kernel then looks the name up again */
+	if (r == 0 && (flags & O_ACCMODE) != O_RDONLY)
+		r = held_settle(node);
 	if (r == 0)
 		r = truncate_on_open(node, flags);
 	else if (r == -ENOENT)

@@ -7,6 +7,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "fs/announce.h"
+#include "fs/held.h"
 #include "fs/listing.h"
 #include "fs/recovery.h"
 #include "fs/removal.h"
@@ -120,6 +121,7 @@ void fs_free(struct fs *fs)
 		loop_timer_cancel(&handle->copy_expiry);
 		free(handle);
 	}
+	held_free(fs);
 	nodes_free(fs);
 	chunks_free(fs);
 	buf_free(&fs->reserved);

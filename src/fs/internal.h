@@ -89,6 +89,7 @@ struct file {
 	struct content_id
 		tail_id; /* of the last part, where this mount made it and nothing has gone wrong with it; else "" */
 
+	struct held *held; /* its renaming waits: held.h */
 	struct waiting waiting;
 	bool closed_once; /* by some process, since it was opened first */
 	int lost;         /* how a commit ended that no call waited for; told by the next fsync or close */
@@ -107,6 +108,7 @@ struct directory {
 	uint64_t keys_generation;
 
 	struct leftover *leftovers; /* leftover.h */
+	struct held *held;          /* held.h */
 
 	bool recorded; /* the store has its record */
 	bool implied;  /* keys below it were seen; without a record it then stays until rmdir or unmount */
@@ -235,6 +237,10 @@ struct fs {
 	struct loop_timer waiting_timer;
 	uint64_t waiting_next_us; /* that it is set to; 0: it is not */
 	bool local_full;          /* and the log says so */
+
+	struct held *held; /* held.h */
+	unsigned held_count;
+	size_t held_bytes;
 };
 
 struct fs_handle {
@@ -278,6 +284,8 @@ void node_detach(struct node *node);
 /* The same where an answer says so that was asked for at `seq`: a younger one may bring the name back. */
 void node_detach_since(struct node *node, uint64_t seq);
 struct node *node_child(struct node *parent, struct str name);
+/* A name that was not in the tree was removed from the store. */
+void node_note_removed(struct node *parent, struct str name);
 bool node_removed_since(struct node *parent, struct str name, uint64_t seq);
 /* While answers are awaited that name children of `dir`, removals are remembered. */
 void node_readers_add(struct node *dir);

@@ -8,6 +8,7 @@
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "fs/held.h"
 #include "fs/leftover.h"
 #include "fs/special.h"
 
@@ -48,6 +49,8 @@ static int apply_file(struct node *dir, struct str name, struct str value, uint6
 		child = new_child(dir, name, false);
 	if (!child)
 		return -ENOMEM;
+	if (child->file->held)
+		return 0; /* what it will replace */
 	child->seen = seen;
 	return value_apply(child, value, seq);
 }
@@ -57,6 +60,8 @@ int apply_value(struct node *dir, struct str name, struct str value, uint64_t se
 {
 	struct node *child = node_child(dir, name);
 
+	if (!child && held_hides(dir, name, value))
+		return 0;
 	if (!child || !child->dir)
 		return apply_file(dir, name, value, seq, seen);
 	child->dir->value_known_us = clock_now_us();
@@ -126,7 +131,7 @@ bool dirty_below(const struct node *node)
 	struct node *child, *next;
 
 	if (!node->dir)
-		return (node->file && node->file->dirty) || node->lock.held;
+		return (node->file && (node->file->dirty || node->file->held)) || node->lock.held;
 	HASH_ITER(by_name, node->dir->children, child, next)
 		if (dirty_below(child))
 			return true;
@@ -313,7 +318,7 @@ static int apply_records(struct listing *listing)
 			leftover_add(listing->dir, buf_str(&record->name), buf_str(&record->value));
 		if (child && child->dir)
 			child = node_child(child, VALUE_NAME);
-		if (!child || child->special || child->change_seq > listing->seq)
+		if (!child || child->special || child->change_seq > listing->seq || (child->file && child->file->held))
 			continue;
 		node_apply_record(child, buf_str(&record->value));
 		child->record_seen = listing->seq;

@@ -131,7 +131,7 @@ static int single_apply(struct single *single)
 	if (r == 0 && probes[VALUE].err == 0) {
 		r = apply_value(single->dir, single->name, buf_str(&probes[VALUE].value), single->seq, single->seq);
 		child = node_child(single->dir, single->name);
-		if (r == 0 && child && child->file && child->change_seq <= single->seq)
+		if (r == 0 && child && child->file && !child->file->held && child->change_seq <= single->seq)
 			node_apply_record(child, buf_str(&probes[RECORD].value));
 	}
 	if (r == 0 && !is_dir && probes[VALUE].err == -ENOENT && probes[RECORD].err == 0)

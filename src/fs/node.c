@@ -222,10 +222,20 @@ void fs_forget(struct fs *fs, uint64_t id, uint64_t count)
 
 /* --- place in the tree --- */
 
+static void tomb_take(struct directory *dir, struct str name)
+{
+	struct tomb *tomb;
+
+	HASH_FIND(hh, dir->tombs, name.p, name.len, tomb);
+	if (!tomb)
+		return;
+	HASH_DEL(dir->tombs, tomb);
+	free(tomb);
+}
+
 int node_attach(struct node *parent, struct node *node, struct str name)
 {
 	struct directory *dir = parent->dir;
-	struct tomb *tomb;
 	int r = buf_set(&node->name, name);
 
 	if (r < 0)
@@ -239,19 +249,17 @@ int node_attach(struct node *parent, struct node *node, struct str name)
 	node->parent = parent;
 	if (node->dir)
 		dir->subdirectories++;
-	HASH_FIND(hh, dir->tombs, name.p, name.len, tomb);
-	if (tomb) {
-		HASH_DEL(dir->tombs, tomb);
-		free(tomb);
-	}
+	tomb_take(dir, name);
 	return 0;
 }
 
 /* Lack of memory here lets an old answer bring a removed name back until the next listing: harmless. */
 static void tomb_add(struct directory *dir, struct str name, uint64_t seq)
 {
-	struct tomb *tomb = malloc(sizeof(*tomb) + name.len);
+	struct tomb *tomb;
 
+	tomb_take(dir, name);
+	tomb = malloc(sizeof(*tomb) + name.len);
 	if (!tomb)
 		return;
 	tomb->seq = seq;
@@ -302,6 +310,12 @@ bool node_removed_since(struct node *parent, struct str name, uint64_t seq)
 
 	HASH_FIND(hh, parent->dir->tombs, name.p, name.len, tomb);
 	return tomb && tomb->seq > seq;
+}
+
+void node_note_removed(struct node *parent, struct str name)
+{
+	if (parent->dir->readers)
+		tomb_add(parent->dir, name, fs_tick(parent->fs));
 }
 
 void node_readers_add(struct node *dir)
@@ -424,7 +438,7 @@ bool node_stays(const struct node *node)
 
 bool node_fresh(const struct node *node)
 {
-	if (node->file && (node->file->dirty || node_is_unlinked(node)))
+	if (node->file && (node->file->dirty || node->file->held || node_is_unlinked(node)))
 		return true;
 	if (node == node->fs->root || node_stays(node))
 		return true;

@@ -5,9 +5,11 @@
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "fs/held.h"
 #include "fs/leftover.h"
 #include "fs/listing.h"
 #include "fs/move.h"
+#include "fs/rename.h"
 #include "fs/special.h"
 
 static struct store_expect expect_value(struct str value)
@@ -17,17 +19,7 @@ static struct store_expect expect_value(struct str value)
 
 /* --- a file --- */
 
-struct move {
-	struct buf key, record, new_key, new_record;
-	struct buf value;      /* as it will stand at the new key */
-	struct buf old;        /* as it stands at the old one */
-	struct buf attributes; /* the record as it will stand; empty: none */
-	uint64_t attr_changes;
-	struct commit commit; /* where it is dirty */
-	bool dirty;
-};
-
-static void move_deinit(struct move *move)
+void file_move_deinit(struct file_move *move)
 {
 	buf_free(&move->key);
 	buf_free(&move->record);
@@ -39,7 +31,7 @@ static void move_deinit(struct move *move)
 	commit_deinit(&move->commit);
 }
 
-static int prepare_record(struct move *move, struct node *node)
+int file_move_prepare_record(struct file_move *move, struct node *node)
 {
 	char hash[CONTENT_HASH_LEN + 1];
 	int r = content_hash(buf_str(&move->value), hash);
@@ -54,7 +46,7 @@ static int prepare_record(struct move *move, struct node *node)
 	return r;
 }
 
-static co_fn int move_prepare(struct move *move, struct node *node, struct node *target, struct node *new_parent,
+static co_fn int move_prepare(struct file_move *move, struct node *node, struct node *target, struct node *new_parent,
 			      struct str new_name)
 {
 	struct fs *fs = node->fs;
@@ -84,15 +76,11 @@ static co_fn int move_prepare(struct move *move, struct node *node, struct node 
 	} else {
 		r = buf_set(&move->value, buf_str(&file->value));
 	}
-	return r < 0 ? r : prepare_record(move, node);
+	return r < 0 ? r : file_move_prepare_record(move, node);
 }
 
-/* Attributes go before the value, so that nothing is readable at the new name that was not at the old. */
-static co_fn int move_record(struct move *move, struct node *node, const struct node *target, struct node *new_parent,
-			     struct str new_name)
+int file_move_new_record(struct file_move *move, struct fs *fs, bool replaces)
 {
-	CLEANUP(buf_free) struct buf leftover = BUF_INIT;
-	struct fs *fs = node->fs;
 	struct store_expect any = { .what = STORE_EXPECT_ANY };
 	int r = 0;
 
@@ -100,13 +88,12 @@ static co_fn int move_record(struct move *move, struct node *node, const struct 
 		r = layout_ensure(fs);
 	if (move->attributes.len && r == 0)
 		r = store_set(fs->store, buf_str(&move->new_record), buf_str(&move->attributes), any);
-	else if ((target && target->record_value.len) || leftover_take(new_parent, new_name, &leftover))
+	else if (replaces)
 		r = store_delete(fs->store, buf_str(&move->new_record), any);
 	return r == -ENOENT ? 0 : r;
 }
 
-/* What another mount has changed in it since it was read goes along. */
-static co_fn int delete_record(struct move *move, struct node *node)
+int file_move_old_record(struct file_move *move, struct node *node)
 {
 	CLEANUP(buf_free) struct buf now = BUF_INIT;
 	struct store *store = node->fs->store;
@@ -115,7 +102,7 @@ static co_fn int delete_record(struct move *move, struct node *node)
 
 	if (r == 0 && !str_equal(buf_str(&now), buf_str(&node->record_value))) {
 		node_apply_record(node, buf_str(&now));
-		r = prepare_record(move, node);
+		r = file_move_prepare_record(move, node);
 		if (r == 0 && move->attributes.len)
 			r = store_set(store, buf_str(&move->new_record), buf_str(&move->attributes), any);
 	}
@@ -124,16 +111,20 @@ static co_fn int delete_record(struct move *move, struct node *node)
 	return r == -ENOENT ? 0 : r;
 }
 
-static co_fn int move_in_store(struct move *move, struct node *node, struct node *target, struct node *new_parent,
-			       struct str new_name)
+static co_fn int move_in_store(struct file_move *move, struct node *node, struct node *target, struct node *new_parent,
+			       struct str new_name, const struct held *held)
 {
 	CLEANUP(buf_free) struct buf before = BUF_INIT;
+	CLEANUP(buf_free) struct buf leftover = BUF_INIT;
 	struct fs *fs = node->fs;
 	struct store_expect expect = { .what = STORE_EXPECT_ABSENT };
-	int r = move_record(move, node, target, new_parent, new_name);
+	bool replaces = leftover_take(new_parent, new_name, &leftover) || (target && target->record_value.len);
+	int r = file_move_new_record(move, fs, replaces);
 
 	if (target && target->file)
 		expect = value_expect(target);
+	else if (held)
+		expect = expect_value(buf_str(&held->value));
 	if (r == 0)
 		r = buf_set(&before, expect.value);
 	if (r < 0)
@@ -154,7 +145,7 @@ static co_fn int move_in_store(struct move *move, struct node *node, struct node
 	if (r == -ENOENT)
 		r = 0;
 	if (r == 0 && node->record_value.len)
-		r = delete_record(move, node);
+		r = file_move_old_record(move, node);
 	return r;
 }
 
@@ -189,21 +180,10 @@ int rename_place(struct node *node, struct node *new_parent, struct str new_name
 	return r;
 }
 
-static int move_here(struct move *move, struct node *node, struct node *target, struct node *new_parent,
-		     struct str new_name)
+void file_moved(struct file_move *move, struct node *node)
 {
-	struct fs *fs = node->fs;
 	int64_t mtime = node->mtime_ns;
-	int r;
 
-	if (fs->config.state)
-		state_rename(fs->config.state, buf_str(&move->key), buf_str(&move->new_key));
-	if (target)
-		rename_retire(target, buf_str(&move->new_key));
-	r = rename_place(node, new_parent, new_name, true);
-	if (r < 0)
-		return r;
-	node_keep_ino(node, buf_str(&move->new_key));
 	node->file->stored = true;
 	node->file->own_id = false; /* `i/` names another key now */
 	node->file->tail_id = (struct content_id){ 0 };
@@ -221,6 +201,23 @@ static int move_here(struct move *move, struct node *node, struct node *target, 
 	node->wait.bind = false;
 	node_apply_attributes(node);
 	value_remember_time(node);
+}
+
+static co_fn int move_here(struct file_move *move, struct node *node, struct node *target, struct node *new_parent,
+			   struct str new_name)
+{
+	struct fs *fs = node->fs;
+	int r;
+
+	if (fs->config.state)
+		state_rename(fs->config.state, buf_str(&move->key), buf_str(&move->new_key));
+	if (target)
+		rename_retire(target, buf_str(&move->new_key));
+	r = rename_place(node, new_parent, new_name, true);
+	if (r < 0)
+		return r;
+	node_keep_ino(node, buf_str(&move->new_key));
+	file_moved(move, node);
 	return 0;
 }
 
@@ -239,25 +236,39 @@ static int rename_swap(struct node *node, struct node *target, struct node *new_
 	return r;
 }
 
-int rename_file(struct node *node, struct node *target, struct node *new_parent, struct str new_name)
+static co_fn int rename_now(struct node *node, struct node *target, struct node *new_parent, struct str new_name)
 {
-	struct move move = { 0 };
-	int r;
+	struct file_move move = { 0 };
+	struct held *held = target ? NULL : held_claim(new_parent, new_name);
+	int r = move_prepare(&move, node, target, new_parent, new_name);
 
-	if (local_stays(node) && (!target || (target->file && local_waits(target))) &&
-	    local_class(node->fs, new_name) == LOCAL_NEVER)
-		return rename_swap(node, target, new_parent, new_name);
-	r = move_prepare(&move, node, target, new_parent, new_name);
 	if (r == 0)
-		r = move_in_store(&move, node, target, new_parent, new_name);
+		r = move_in_store(&move, node, target, new_parent, new_name, held);
 	if (r == 0)
 		r = move_here(&move, node, target, new_parent, new_name);
 	else if (target)
 		target->checked_us = 0; /* what is there now is to be asked */
 	if (r < 0)
 		new_parent->dir->complete = false;
-	move_deinit(&move);
+	held_unclaim(held);
+	file_move_deinit(&move);
 	return r;
+}
+
+int rename_file(struct node *node, struct node *target, struct node *new_parent, struct str new_name)
+{
+	int r = 1;
+
+	if (local_stays(node) && (!target || (target->file && local_waits(target))) &&
+	    local_class(node->fs, new_name) == LOCAL_NEVER)
+		return rename_swap(node, target, new_parent, new_name);
+	if (!target && held_is_home(node, new_parent, new_name))
+		return held_take_back(node);
+	if (node->file->held || (target && target->file && target->file->held))
+		return -EAGAIN; /* it has become so since it was settled */
+	if (held_suits(node, target, new_parent, new_name))
+		r = held_begin(node, target, new_parent, new_name);
+	return r == 1 ? rename_now(node, target, new_parent, new_name) : r;
 }
 
 /* --- both --- */
@@ -286,6 +297,26 @@ static co_fn int rename_file_locked(struct node *dir, struct str name, struct no
 	return r;
 }
 
+/* What waits for its renaming is renamed, unless it only goes back. */
+static co_fn int settle_both(struct node *node, struct node *new_dir, struct str new_name, struct node *target)
+{
+	int r;
+
+	if (node->dir)
+		return held_settle_below(node, new_dir, new_name);
+	if (!target && held_is_home(node, new_dir, new_name))
+		return 0;
+	r = held_settle(node);
+	if (r == 0 && target)
+		r = held_settle(target);
+	/* only one can be held of a name */
+	if (r == 0 && node->parent && local_class(node->fs, new_name) == LOCAL_LATER)
+		r = held_settle_name(node->parent, buf_str(&node->name));
+	if (r == 0 && node->special)
+		r = held_settle_name(new_dir, new_name);
+	return r;
+}
+
 static co_fn int rename_once(struct node *dir, struct str name, struct node *new_dir, struct str new_name,
 			     unsigned flags)
 {
@@ -303,6 +334,9 @@ static co_fn int rename_once(struct node *dir, struct str name, struct node *new
 		return r;
 	if (target && (flags & RENAME_NOREPLACE))
 		return -EEXIST;
+	r = settle_both(node, new_dir, new_name, target);
+	if (r < 0)
+		return r;
 	if (flags & RENAME_EXCHANGE)
 		return target ? rename_exchange(dir, name, node, new_dir, new_name, target) : -ENOENT;
 	if (target == node)
@@ -316,7 +350,8 @@ static co_fn int rename_once(struct node *dir, struct str name, struct node *new
 	}
 	if (node->dir) {
 		tree_exclusive(fs);
-		if (node_child(dir, name) != node || node_child(new_dir, new_name) != target)
+		if (node_child(dir, name) != node || node_child(new_dir, new_name) != target ||
+		    held_is_below(fs, node, new_dir, new_name))
 			r = -EAGAIN;
 		else
 			r = rename_dir_locked(node, target, new_dir, new_name);

@@ -74,7 +74,7 @@ static void commit_some(void *arg)
 		node->file->waiting.local = LOCAL_NOT;
 		if (file_commit_later(node) < 0)
 			log_debug("the commit of a file that waited failed");
-		if (!node->file->dirty)
+		if (!node->file->dirty && !node->file->held)
 			waiting_end(node);
 		node_unref(node);
 	}
@@ -130,7 +130,7 @@ static void list(struct node *node)
 	DL_APPEND2(node->fs->waiting, node, file->waiting.prev, file->waiting.next);
 }
 
-static void wait_for(struct node *node, uint64_t delay_us)
+void waiting_due_in(struct node *node, uint64_t delay_us)
 {
 	list(node);
 	node->file->waiting.due_us = clock_now_us() + delay_us;
@@ -143,7 +143,7 @@ void waiting_retry(struct node *node)
 	uint64_t delay = waiting->retry_us ? 2 * waiting->retry_us : node->fs->config.retry_us;
 
 	waiting->retry_us = delay < FS_RETRY_MOST_US ? delay : FS_RETRY_MOST_US;
-	wait_for(node, waiting->retry_us);
+	waiting_due_in(node, waiting->retry_us);
 }
 
 void waiting_end(struct node *node)
@@ -166,7 +166,7 @@ void waiting_changed(struct node *node)
 
 	if (file->closed_once && file->dirty && !file->waiting.due_us && !local_waits(node) &&
 	    node->fs->config.commit_us)
-		wait_for(node, node->fs->config.commit_us);
+		waiting_due_in(node, node->fs->config.commit_us);
 }
 
 /* --- local names --- */
@@ -182,7 +182,7 @@ bool local_waits(const struct node *node)
 {
 	const struct file *file = node->file;
 
-	return file && file->waiting.local != LOCAL_NOT && file->dirty && !file->stored;
+	return file && (file->held || (file->waiting.local != LOCAL_NOT && file->dirty && !file->stored));
 }
 
 static uint64_t swap_bytes(const struct fs *fs)
@@ -215,5 +215,5 @@ bool local_stays(struct node *node)
 void local_closed(struct node *node)
 {
 	if (local_waits(node) && node->file->waiting.local == LOCAL_LATER)
-		wait_for(node, node->fs->config.local_ttl_us);
+		waiting_due_in(node, node->fs->config.local_ttl_us);
 }

@@ -48,6 +48,8 @@ void local_closed(struct node *node);
 
 /* The change of an open file that was closed before is to be committed in a while. */
 void waiting_changed(struct node *node);
+/* It is committed in so long. */
+void waiting_due_in(struct node *node, uint64_t delay_us);
 /* Its commit failed, and may yet succeed. */
 void waiting_retry(struct node *node);
 /* The file waits for nothing any more: it was committed, or is freed. */

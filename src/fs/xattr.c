@@ -4,6 +4,7 @@
 
 #include "base/log.h"
 #include "fs/acl.h"
+#include "fs/held.h"
 #include "fs/internal.h"
 #include "fs/verbs.h"
 
@@ -188,6 +189,8 @@ int fs_setxattr(struct fs *fs, uint64_t id, struct str name, struct str value, i
 		r = buf_set(&value_copy, value);
 	if (r == 0)
 		r = node_refresh(node);
+	if (r == 0)
+		r = held_settle(node);
 	if (r < 0)
 		return r == -ENOENT ? -ESTALE : r;
 	if (verb_is(buf_str(&name_copy)))
@@ -210,6 +213,8 @@ int fs_removexattr(struct fs *fs, uint64_t id, struct str name)
 		r = buf_set(&copy, name);
 	if (r == 0)
 		r = node_refresh(node);
+	if (r == 0)
+		r = held_settle(node);
 	if (r < 0)
 		return r == -ENOENT ? -ESTALE : r;
 	r = change(node, buf_str(&copy), NULL);

@@ -489,3 +489,22 @@ int rig_teardown(void **state)
 	alarm(0);
 	return 0;
 }
+
+struct alarm {
+	struct loop_timer timer;
+	bool fired;
+};
+
+static void fired(struct loop_timer *timer)
+{
+	lws_container_of(timer, struct alarm, timer)->fired = true;
+}
+
+void serve(struct rig *rig, uint64_t us)
+{
+	struct alarm alarm = { 0 };
+
+	loop_timer_set(rig->loop, &alarm.timer, us, fired);
+	while (!alarm.fired)
+		loop_once(rig->loop);
+}

@@ -176,6 +176,8 @@ void put_numbered(struct rig *rig, const char *format, int count);
 unsigned words(const char *text);
 /* So much time passes. */
 void rig_pass(uint64_t us);
+/* Serves the loop for so long, by the real clock. */
+void serve(struct rig *rig, uint64_t us);
 
 /* --- the kernel's notifications --- */
 

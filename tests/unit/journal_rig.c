@@ -18,25 +18,6 @@ int journal_setup(void **state)
 	return 0;
 }
 
-struct alarm {
-	struct loop_timer timer;
-	bool fired;
-};
-
-static void fired(struct loop_timer *timer)
-{
-	lws_container_of(timer, struct alarm, timer)->fired = true;
-}
-
-void serve(struct rig *rig, uint64_t us)
-{
-	struct alarm alarm = { 0 };
-
-	loop_timer_set(rig->loop, &alarm.timer, us, fired);
-	while (!alarm.fired)
-		loop_once(rig->loop);
-}
-
 int rename_in_root(struct rig *rig, const char *from, const char *to, unsigned flags)
 {
 	return run(rig, op_rename, .parent = FS_ROOT_ID, .name = from, .new_parent = FS_ROOT_ID, .new_name = to,

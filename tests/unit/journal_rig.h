@@ -22,8 +22,6 @@
 /* cmocka's fixture: as rig_setup, with these times. */
 int journal_setup(void **state);
 
-/* Serves the loop for so long. */
-void serve(struct rig *rig, uint64_t us);
 int rename_in_root(struct rig *rig, const char *from, const char *to, unsigned flags);
 
 /* Another client writes; as `arrived` of a fault, with one of these as `arg`. */

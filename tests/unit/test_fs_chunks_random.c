@@ -121,7 +121,7 @@ static void nothing(struct loop_timer *timer)
 }
 
 /* Serves the loop for some rounds, whether anything goes on or not. */
-static void serve(struct rig *rig, unsigned rounds)
+static void serve_rounds(struct rig *rig, unsigned rounds)
 {
 	struct loop_timer timer = { 0 };
 
@@ -157,7 +157,7 @@ static void random_changes_during_commits(void **state)
 						   .hold = below(2) ? MEMSTORE_HOLD_REPLY : MEMSTORE_HOLD_REQUEST,
 					   });
 			fsync = begin(rig, op_fsync, .handle = model->handle);
-			serve(rig, below(20));
+			serve_rounds(rig, below(20));
 			for (unsigned i = 1 + below(4); i > 0; i--)
 				change(model);
 			check(model);

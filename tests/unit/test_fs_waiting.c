@@ -1,67 +1,9 @@
 /* Content that waits: local names, and the timer of open files. */
-#include "attr_rig.h"
-
-#include <linux/fs.h>
-
-#include "base/clock.h"
-
-#define PATTERNS "*.swp:*.swx:4913:.*.??????:sed??????:*~"
-#define SOON_US 1000
-#define LATE_US (3600 * CLOCK_US_PER_S)
-
-static void use_with(struct rig *rig, const char *names, uint64_t local_ttl_us, uint64_t commit_us)
-{
-	rig->config.local = STR(PATTERNS);
-	rig->config.local_ttl_us = local_ttl_us;
-	rig->config.commit_us = commit_us;
-	rig_restart(rig);
-	assert_int_equal(run(rig, op_start), 0);
-	assert_lists(rig, "", names);
-	memstore_log_clear(rig->ms);
-}
+#include "waiting_rig.h"
 
 static void use(struct rig *rig, uint64_t local_ttl_us, uint64_t commit_us)
 {
 	use_with(rig, "", local_ttl_us, commit_us);
-}
-
-static int waiting_setup(void **state)
-{
-	int r = attr_setup(state);
-
-	use(*state, LATE_US, LATE_US);
-	return r;
-}
-
-#define waiting_test(name) cmocka_unit_test_setup_teardown(name, waiting_setup, rig_teardown)
-
-static struct fs_handle *make_temporary(struct rig *rig, const char *name, const char *text, mode_t mode)
-{
-	struct fs_handle *handle;
-
-	assert_int_equal(run(rig, op_create, .parent = FS_ROOT_ID, .name = name, .mode = mode,
-			     .flags = O_CREAT | O_EXCL | O_RDWR),
-			 0);
-	handle = rig->handle;
-	assert_int_equal(write_at(rig, handle, 0, text), 0);
-	return handle;
-}
-
-static void temporary(struct rig *rig, const char *name, const char *text)
-{
-	assert_int_equal(close_file(rig, make_temporary(rig, name, text, 0644)), 0);
-}
-
-static int rename_to(struct rig *rig, const char *from, const char *to)
-{
-	return run(rig, op_rename, .parent = FS_ROOT_ID, .name = from, .new_parent = FS_ROOT_ID, .new_name = to);
-}
-
-/* Serves the loop until the key is there; the watchdog ends a test in which it never is. */
-static void until_stored(struct rig *rig, const char *key)
-{
-	while (!memstore_value(rig->ms, key))
-		loop_once(rig->loop);
 }
 
 /* What rsync makes of a small file: a temporary, its attributes, its name. */
