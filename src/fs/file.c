@@ -623,7 +623,7 @@ int fs_flush(struct fs_handle *handle, pid_t pid)
 int fs_fsync(struct fs_handle *handle)
 {
 	struct file *file = handle->node->file;
-	int r = file && !local_stays(handle->node) ? file_commit(handle->node) : 0;
+	int r = file && !local_is_scratch(handle->node) ? file_commit(handle->node) : 0;
 
 	if (r == 0 && file && file->lost)
 		r = take_lost(file);

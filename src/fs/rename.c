@@ -1,5 +1,7 @@
 /* Renaming. The store has no rename: the new key is set, then the old one deleted, so that nobody ever finds the
  * content under neither name. What another client wrote to the old key meanwhile is taken along. */
+#include "fs/rename.h"
+
 #include <errno.h>
 #include <linux/fs.h>
 
@@ -9,7 +11,6 @@
 #include "fs/leftover.h"
 #include "fs/listing.h"
 #include "fs/move.h"
-#include "fs/rename.h"
 #include "fs/special.h"
 
 static struct store_expect expect_value(struct str value)
@@ -221,8 +222,8 @@ static co_fn int move_here(struct file_move *move, struct node *node, struct nod
 	return 0;
 }
 
-/* A swap file that gets another swap file's name: nothing of it leaves this machine. */
-static int rename_swap(struct node *node, struct node *target, struct node *new_parent, struct str new_name)
+/* From one local name to another: nothing of it leaves this machine. */
+static int rename_local(struct node *node, struct node *target, struct node *new_parent, struct str new_name)
 {
 	int r;
 
@@ -233,6 +234,8 @@ static int rename_swap(struct node *node, struct node *target, struct node *new_
 	}
 	r = rename_place(node, new_parent, new_name, true);
 	node_changed_here(node);
+	if (r == 0)
+		local_moved(node);
 	return r;
 }
 
@@ -259,9 +262,8 @@ int rename_file(struct node *node, struct node *target, struct node *new_parent,
 {
 	int r = 1;
 
-	if (local_stays(node) && (!target || (target->file && local_waits(target))) &&
-	    local_class(node->fs, new_name) == LOCAL_NEVER)
-		return rename_swap(node, target, new_parent, new_name);
+	if (local_may_move(node, target, new_name))
+		return rename_local(node, target, new_parent, new_name);
 	if (!target && held_is_home(node, new_parent, new_name))
 		return held_take_back(node);
 	if (node->file->held || (target && target->file && target->file->held))

@@ -18,7 +18,18 @@
 /* Of these the present content is of use to nobody else, nor after the end of this mount. */
 static bool is_never(const char *pattern)
 {
-	return strcmp(pattern, "*.swp") == 0 || strcmp(pattern, "*.swx") == 0 || strcmp(pattern, "4913") == 0;
+	static const char *const never[] = { "*.swp", "*.swx", "*.swpx", "4913" };
+
+	for (size_t i = 0; i < sizeof(never) / sizeof(*never); i++)
+		if (strcmp(pattern, never[i]) == 0)
+			return true;
+	return false;
+}
+
+/* These are synced before they are renamed to a name that counts. */
+static bool is_scratch(const char *pattern)
+{
+	return strcmp(pattern, "tmp_*_??????") == 0 || strcmp(pattern, ".tmp-*-pack-*") == 0;
 }
 
 enum local local_class(const struct fs *fs, struct str name)
@@ -36,7 +47,7 @@ enum local local_class(const struct fs *fs, struct str name)
 		if (buf_set(&word, str_of(patterns.p, len)) < 0)
 			return LOCAL_NOT;
 		if (len && fnmatch(word.p, text.p, 0) == 0)
-			return is_never(word.p) ? LOCAL_NEVER : LOCAL_LATER;
+			return is_never(word.p) ? LOCAL_NEVER : is_scratch(word.p) ? LOCAL_SCRATCH : LOCAL_LATER;
 		patterns = str_skip(patterns, colon ? len + 1 : len);
 	}
 	return LOCAL_NOT;
@@ -212,8 +223,34 @@ bool local_stays(struct node *node)
 	return false;
 }
 
+bool local_is_scratch(struct node *node)
+{
+	return local_stays(node) || (local_waits(node) && node->file->waiting.local == LOCAL_SCRATCH);
+}
+
+bool local_may_move(struct node *node, const struct node *target, struct str new_name)
+{
+	enum local class = local_class(node->fs, new_name);
+
+	/* under the others what was put there by renaming is content that counts */
+	if (!local_waits(node) || node->file->held || (class != LOCAL_SCRATCH && class != LOCAL_NEVER))
+		return false;
+	if (target && (!target->file || !local_waits(target) || target->file->held))
+		return false;
+	return class != LOCAL_NEVER || local_stays(node);
+}
+
+void local_moved(struct node *node)
+{
+	node->file->waiting.local = local_class(node->fs, buf_str(&node->name));
+	node->file->waiting.due_us = 0;
+	if (!node->file->opens)
+		local_closed(node);
+}
+
 void local_closed(struct node *node)
 {
-	if (local_waits(node) && node->file->waiting.local == LOCAL_LATER)
+	if (local_waits(node) &&
+	    (node->file->waiting.local == LOCAL_LATER || node->file->waiting.local == LOCAL_SCRATCH))
 		waiting_due_in(node, node->fs->config.local_ttl_us);
 }

@@ -2,7 +2,7 @@
  *
  * Local names (`local=`) are those of temporary files that a program makes with O_EXCL and renames or removes in a
  * moment: nobody else need see them. Swap files never leave this machine; others are committed by fsync, syncfs,
- * unmount, rename to another name, or some time after their last close. What is in the store is not local.
+ * unmount, rename to a name that is not of scratch or swap files, or some time after their last close. What is in the store is not local.
  *
  * Open files that were closed once are committed some time after a change (`commit=`). */
 #ifndef HPKVFS_FS_WAITING_H
@@ -19,8 +19,9 @@ struct node;
 
 enum local {
 	LOCAL_NOT,
-	LOCAL_LATER, /* committed after a while */
-	LOCAL_NEVER, /* stays here, fsync included, and ends with the mount */
+	LOCAL_LATER,   /* committed after a while */
+	LOCAL_SCRATCH, /* the same, but fsync does not: it is to be renamed, and only that makes it count */
+	LOCAL_NEVER,   /* stays here, fsync included, and ends with the mount */
 };
 
 /* In a file. */
@@ -43,6 +44,12 @@ bool local_waits(const struct node *node);
 /* True while nothing but another name commits it. Where swap files take too much memory in all, one that would wait for ever
  * becomes one that is committed after a while. */
 bool local_stays(struct node *node);
+/* True while fsync does not commit it. */
+bool local_is_scratch(struct node *node);
+/* True if the renaming commits nothing: the new name, where `target` is (NULL: nothing), is one of scratch or swap files. */
+bool local_may_move(struct node *node, const struct node *target, struct str new_name);
+/* It has that name now. */
+void local_moved(struct node *node);
 /* The last close. */
 void local_closed(struct node *node);
 

@@ -26,7 +26,7 @@
 #define MAX_VALUE_LOCAL MIB
 
 /* Names by which vim, rsync and sed -i make files that they rename or remove in a moment. */
-#define LOCAL_DEFAULT "*.swp:*.swx:4913:.*.??????:sed??????:*~"
+#define LOCAL_DEFAULT "*.swp:*.swx:*.swpx:4913:.*.??????:sed??????:*~:*.lock:tmp_*_??????:.tmp-*-pack-*"
 
 enum kind {
 	KIND_STRING,

@@ -18,7 +18,7 @@ pytestmark = [pytest.mark.timeout(240), pytest.mark.hpkvd_options("--sync", "nor
 WORKERS = 5
 STEPS = int(os.environ.get("HPKVFS_CROWD_STEPS", "400"))
 
-NAMES = ["a", "b", "c", "a/a", "a/b", "b/a", "b/b", "a/b/a", "b/a/b"]
+NAMES = ["a", "b", "a~", "c", "a/a", "a/b", "b/a", "b/b", "a/b/a", "b/a/b"]
 SIZES = [0, 1, 700, 3072, 3073, 9000, 20000]
 
 # What a call may answer because of what another worker has just done.

@@ -32,8 +32,9 @@ STEPS_OF_MOST_PROGRAMS = 55
 # Shrinking a failure takes hypothesis up to five minutes.
 pytestmark = pytest.mark.timeout(480 + STEPS // 20)
 
-NAMES = ["a", "b", "c", "ü 100%"]
-PATHS = [*NAMES, *(f"{folder}/{name}" for folder in "ab" for name in NAMES[:3]), "a/b/a", "a/b/c", "b/a/c"]
+# Two of them are local.
+NAMES = ["a", "b", "c", "ü 100%", "a~", "tmp_a_123456"]
+PATHS = [*NAMES, *(f"{folder}/{name}" for folder in "ab" for name in NAMES[:3]), "a/b/a", "a/b/c", "b/a/c", "b/a~"]
 
 # What nothing names any more is removed while a program runs, not after a minute.
 TIMES = {"HPKVFS_TEST_TIMES": "200:100"}

@@ -97,6 +97,51 @@ static void test_others_are_stored_by_fsync_and_sync(void **state)
 	assert_stored(rig, "h~", "text");
 }
 
+/* What git makes of a pack: a temporary that is synced, another name for it, and the one that counts. */
+static void test_scratch_files_are_stored_under_the_name_that_counts(void **state)
+{
+	struct rig *rig = *state;
+	struct fs_handle *handle = make_temporary(rig, "tmp_pack_a1B2c3", "text", 0644);
+
+	assert_int_equal(run(rig, op_fsync, .handle = handle), 0);
+	assert_int_equal(close_file(rig, handle), 0);
+	assert_int_equal(rename_to(rig, "tmp_pack_a1B2c3", ".tmp-17-pack-abc"), 0);
+	assert_no_requests(rig);
+	assert_reads(rig, ".tmp-17-pack-abc", "text");
+	assert_int_equal(rename_to(rig, ".tmp-17-pack-abc", "pack-abc"), 0);
+	assert_requests(rig, 0, 1, 0, 0, 0);
+	assert_stored(rig, "pack-abc", "text");
+	assert_lists(rig, "", "pack-abc ");
+}
+
+static void test_scratch_files_that_stay_are_stored(void **state)
+{
+	struct rig *rig = *state;
+
+	use(rig, SOON_US, 0);
+	temporary(rig, "tmp_pack_a1B2c3", "one");
+	temporary(rig, "tmp_idx_a1B2c3", "two");
+	assert_int_equal(rename_to(rig, "tmp_idx_a1B2c3", ".tmp-17-pack-abc"), 0);
+	until_stored(rig, "tmp_pack_a1B2c3");
+	until_stored(rig, ".tmp-17-pack-abc");
+	temporary(rig, "tmp_obj_a1B2c3", "three");
+	assert_int_equal(run(rig, op_end), 0);
+	assert_stored(rig, "tmp_obj_a1B2c3", "three");
+}
+
+/* Content that counts has got a name that happens to be local. */
+static void test_a_renaming_to_other_local_names_stores_it(void **state)
+{
+	struct rig *rig = *state;
+
+	temporary(rig, ".Cargo.lock.a1B2c3", "text");
+	assert_int_equal(rename_to(rig, ".Cargo.lock.a1B2c3", "Cargo.lock"), 0);
+	assert_stored(rig, "Cargo.lock", "text");
+	temporary(rig, "x~", "text");
+	assert_int_equal(rename_to(rig, "x~", "x.swp"), 0);
+	assert_stored(rig, "x.swp", "text");
+}
+
 static void test_others_are_stored_some_time_after_the_last_close(void **state)
 {
 	struct rig *rig = *state;
@@ -267,6 +312,9 @@ int main(void)
 		waiting_test(test_swap_files_never_leave),
 		waiting_test(test_swap_file_under_another_name_is_stored),
 		waiting_test(test_others_are_stored_by_fsync_and_sync),
+		waiting_test(test_scratch_files_are_stored_under_the_name_that_counts),
+		waiting_test(test_scratch_files_that_stay_are_stored),
+		waiting_test(test_a_renaming_to_other_local_names_stores_it),
 		waiting_test(test_others_are_stored_some_time_after_the_last_close),
 		waiting_test(test_local_only_where_made_alone),
 		waiting_test(test_local_file_that_another_client_makes_too),

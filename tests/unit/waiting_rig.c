@@ -1,6 +1,6 @@
 #include "waiting_rig.h"
 
-#define PATTERNS "*.swp:*.swx:4913:.*.??????:sed??????:*~"
+#define PATTERNS "*.swp:*.swx:*.swpx:4913:.*.??????:sed??????:*~:*.lock:tmp_*_??????:.tmp-*-pack-*"
 
 void use_with(struct rig *rig, const char *names, uint64_t local_ttl_us, uint64_t commit_us)
 {
