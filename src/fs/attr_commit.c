@@ -4,6 +4,7 @@
 #include <errno.h>
 
 #include "base/log.h"
+#include "fs/held.h"
 #include "fs/internal.h"
 
 /* Records sent side by side. */
@@ -168,11 +169,15 @@ int attr_commit(struct node *node)
 	return r;
 }
 
-int fs_sync_attributes(struct fs *fs, uint64_t id)
+int fs_fsyncdir(struct fs *fs, uint64_t id)
 {
 	CLEANUP_NODE struct node *node = node_get(fs, id);
+	int r;
 
-	return node ? attr_commit(node) : -ESTALE;
+	if (!node)
+		return -ESTALE;
+	r = node->dir ? held_settle_in(node) : -ENOTDIR;
+	return r < 0 ? r : attr_commit(node);
 }
 
 /* --- all --- */

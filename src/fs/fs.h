@@ -114,8 +114,8 @@ struct fs_attr_change {
 co_fn CHECKED int fs_setattr(struct fs *fs, uint64_t id, struct fs_handle *handle, const struct fs_attr_change *change,
 			     struct fs_entry *out);
 
-/* Attribute changes wait up to attr_delay_us: sends those of this one now. */
-co_fn CHECKED int fs_sync_attributes(struct fs *fs, uint64_t id);
+/* Sends what waits of a directory: its attributes, and files in it that were renamed. */
+co_fn CHECKED int fs_fsyncdir(struct fs *fs, uint64_t id);
 /* Content is replaced by who may not keep set-id bits: takes them off, where there are any. */
 void fs_drop_set_id(struct fs_handle *handle);
 

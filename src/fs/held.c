@@ -409,15 +409,28 @@ int held_settle(struct node *node)
 	return node->file && node->file->held ? file_commit(node) : 0;
 }
 
-int held_settle_name(const struct node *dir, struct str name)
+static co_fn int settle(const struct held *held)
 {
-	struct held *held = held_find(dir, name);
-	CLEANUP_NODE struct node *node = held ? held->node : NULL;
+	CLEANUP_NODE struct node *node = held->node;
 
-	if (!held)
-		return 0;
 	node_ref(node);
 	return file_commit(node);
+}
+
+int held_settle_name(const struct node *dir, struct str name)
+{
+	const struct held *held = held_find(dir, name);
+
+	return held ? settle(held) : 0;
+}
+
+int held_settle_in(const struct node *dir)
+{
+	int r = 0;
+
+	while (r == 0 && dir->dir->held)
+		r = settle(dir->dir->held);
+	return r;
 }
 
 static bool is_in(const struct node *dir, const struct node *node)
@@ -446,15 +459,11 @@ bool held_is_below(const struct fs *fs, const struct node *node, const struct no
 
 int held_settle_below(const struct node *node, const struct node *new_parent, struct str new_name)
 {
-	struct held *held;
+	const struct held *held;
 	int r = 0;
 
-	while (r == 0 && (held = find_below(node->fs, node, new_parent, new_name))) {
-		CLEANUP_NODE struct node *file = held->node;
-
-		node_ref(file);
-		r = file_commit(file);
-	}
+	while (r == 0 && (held = find_below(node->fs, node, new_parent, new_name)))
+		r = settle(held);
 	return r;
 }
 

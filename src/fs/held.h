@@ -56,6 +56,8 @@ co_fn CHECKED int held_settle_locked(struct node *node);
 /* The same; not held: nothing. */
 co_fn CHECKED int held_settle(struct node *node);
 co_fn CHECKED int held_settle_name(const struct node *dir, struct str name);
+/* All of a directory. */
+co_fn CHECKED int held_settle_in(const struct node *dir);
 /* Whatever a directory's renaming would move, or find at its new name. */
 co_fn CHECKED int held_settle_below(const struct node *node, const struct node *new_parent, struct str new_name);
 bool held_is_below(const struct fs *fs, const struct node *node, const struct node *new_parent, struct str new_name);

@@ -558,7 +558,7 @@ static void op_opendir(fuse_req_t req, fuse_ino_t id, struct fuse_file_info *fil
 
 static void run_fsyncdir(struct request *request)
 {
-	answer_error(request, fs_sync_attributes(request->context->fs, request->id));
+	answer_error(request, fs_fsyncdir(request->context->fs, request->id));
 }
 
 static void op_fsyncdir(fuse_req_t req, fuse_ino_t id, int data_only, struct fuse_file_info *file)

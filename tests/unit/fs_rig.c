@@ -179,6 +179,11 @@ int op_flush(struct call *call)
 	return fs_flush(call->args.handle, pid_of(call));
 }
 
+int op_fsyncdir(struct call *call)
+{
+	return fs_fsyncdir(call->rig->fs, call->args.id);
+}
+
 int op_fsync(struct call *call)
 {
 	return fs_fsync(call->args.handle);

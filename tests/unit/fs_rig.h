@@ -95,6 +95,7 @@ int op_fallocate(struct call *call); /* args.flags: the mode */
 int op_lseek(struct call *call);     /* args.flags: whence; leaves the place in rig->offset */
 int op_flush(struct call *call);
 int op_fsync(struct call *call);
+int op_fsyncdir(struct call *call);
 int op_release(struct call *call);
 int op_readdir(struct call *call);
 int op_sync(struct call *call);

@@ -107,6 +107,11 @@ static void settle_by_fsync(struct rig *rig)
 	assert_int_equal(close_file(rig, handle), 0);
 }
 
+static void settle_by_fsync_of_the_folder(struct rig *rig)
+{
+	assert_int_equal(run(rig, op_fsyncdir, .id = FS_ROOT_ID), 0);
+}
+
 static void settle_by_the_end(struct rig *rig)
 {
 	assert_int_equal(run(rig, op_end), 0);
@@ -139,9 +144,10 @@ static void settle_by_symlink(struct rig *rig)
 
 static void test_what_settles_it(void **state)
 {
-	static void (*const acts[])(struct rig *) = { settle_by_fsync,   settle_by_mode,  settle_by_xattr,
-						      settle_by_opening, settle_by_mkdir, settle_by_symlink,
-						      settle_by_the_end };
+	static void (*const acts[])(struct rig *) = { settle_by_fsync,   settle_by_fsync_of_the_folder,
+						      settle_by_mode,    settle_by_xattr,
+						      settle_by_opening, settle_by_mkdir,
+						      settle_by_symlink, settle_by_the_end };
 	struct rig *rig = *state;
 
 	for (size_t i = 0; i < sizeof(acts) / sizeof(*acts); i++) {
