@@ -267,7 +267,7 @@ int held_begin(struct node *node, struct node *target, struct node *new_parent, 
 {
 	CLEANUP(buf_free) struct buf new_key = BUF_INIT;
 	CLEANUP(buf_free) struct buf new_record = BUF_INIT;
-	int r = value_load(node);
+	int r = value_reload(node); /* what another has written by now is what is renamed */
 
 	if (r == 0 && target && target->file->stored)
 		r = value_load(target);

@@ -33,7 +33,7 @@ struct held {
 
 /* True if the renaming of `node` can wait; both are locked, `target` may be NULL. */
 bool held_suits(const struct node *node, const struct node *target, const struct node *new_parent, struct str new_name);
-/* Begins it: nothing is sent but attributes that wait. 1: it does not suit after all. -EAGAIN: others were faster. */
+/* Begins it: nothing is sent but a GET and attributes that wait. 1: it does not suit after all. -EAGAIN: others were faster. */
 co_fn CHECKED int held_begin(struct node *node, struct node *target, struct node *new_parent, struct str new_name);
 
 /* True if it is `node` that was renamed from there. */

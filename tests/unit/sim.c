@@ -307,6 +307,8 @@ struct party *party_new(struct sim *sim, enum sim_who who, unsigned number)
 		.uid = 1000,
 		.gid = 1000,
 		.umask = 022,
+		.local = STR("*~"),
+		.local_ttl_us = 500000,
 	};
 	struct fs_notify notify = { .expire_entry = expire_entry, .inval_inode = inval_inode };
 

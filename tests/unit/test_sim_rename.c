@@ -158,6 +158,42 @@ static const struct sim_case cases[] = {
 		.crash = true,
 	},
 	{
+		.name = "a file renamed to its backup and made anew against whole content",
+		.rule = "mv f f~ keeps f in the store until the new f is set",
+		.before = PLAIN_F,
+		.ops = {
+			{ .by = SIM_A, .verb = SIM_RENAME, .stale = true, .path = "f", .to = "f~" },
+			{ .by = SIM_A, .verb = SIM_WRITE, .path = "f", .text = "a" },
+			{ .by = SIM_B, .verb = SIM_WRITE, .path = "f", .text = "b" },
+			{ .by = SIM_FOREIGN, .verb = SIM_SET, .path = "f", .text = "x" },
+		},
+		.present = { "f" },
+	},
+	{
+		.name = "a file renamed to its backup for good against a foreign set",
+		.rule = "a foreign change of f ends the keeping of f",
+		.before = PLAIN_F,
+		.ops = {
+			{ .by = SIM_A, .verb = SIM_RENAME, .stale = true, .path = "f", .to = "f~" },
+			{ .by = SIM_A, .verb = SIM_WAIT, .offset = 1 },
+			{ .by = SIM_FOREIGN, .verb = SIM_SET, .path = "f", .text = "x", .stays = true },
+		},
+		.present = { "f", "f~" },
+	},
+	{
+		.name = "a file in chunks renamed to its backup and made anew",
+		.rule = "chunks go only if no file that is held needs them",
+		.before = { { .by = SIM_A, .verb = SIM_WRITE, .path = "f", .fill = 'o', .count = 1000 } },
+		.ops = {
+			{ .by = SIM_A, .verb = SIM_RENAME, .path = "f", .to = "f~" },
+			{ .by = SIM_A, .verb = SIM_WRITE, .path = "f", .text = "a" },
+			{ .by = SIM_B, .verb = SIM_READ, .path = "f", .may_fail = { -ESTALE } },
+			{ .by = SIM_FSCK, .verb = SIM_CHECK },
+		},
+		.present = { "f" },
+		.tidy = true,
+	},
+	{
 		.name = "two files exchanged against whole content",
 		.before = PLAIN_F_AND_G,
 		.ops = {
