@@ -182,7 +182,6 @@ static const struct sim_case cases[] = {
 	},
 	{
 		.name = "a file in chunks renamed to its backup and made anew",
-		.rule = "chunks go only if no file that is held needs them",
 		.before = { { .by = SIM_A, .verb = SIM_WRITE, .path = "f", .fill = 'o', .count = 1000 } },
 		.ops = {
 			{ .by = SIM_A, .verb = SIM_RENAME, .path = "f", .to = "f~" },
