@@ -39,7 +39,11 @@ static co_fn int send_records(struct node *node, const char *hash, struct record
 {
 	CLEANUP(buf_free) struct buf value = BUF_INIT;
 	uint64_t changes = node->wait.changes;
-	int r = attr_records(node, hash, from, to);
+	int r;
+
+	if (node->file && !(hash && hash[0]) && attr_binds(node))
+		changes = ATTR_SOME; /* what belongs to a value waits for it */
+	r = attr_records(node, hash, from, to);
 
 	if (r == 0)
 		r = record_encode(to, &value);
