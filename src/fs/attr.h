@@ -78,6 +78,8 @@ void attr_start_timer(struct fs *fs);
 /* Sends what waits, for a file whose content is being changed only what belongs to no value. Where the store cannot be
  * reached it goes on waiting; what can never be stored is dropped. */
 co_fn CHECKED int attr_commit(struct node *node);
+/* Deletes the record at `key`, which is the node's. -ENOENT: there was none. */
+co_fn CHECKED int attr_remove(const struct node *node, struct str key);
 /* What waits in the whole filesystem. The first error. */
 co_fn CHECKED int attr_commit_all(struct fs *fs);
 /* With the node locked, around the SET that makes `value` its content. */

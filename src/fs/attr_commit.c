@@ -9,6 +9,11 @@
 /* Records sent side by side. */
 #define SEND_WINDOW 16
 
+static struct store_expect expect_value(struct str value)
+{
+	return (struct store_expect){ .what = STORE_EXPECT_VALUE, .value = value };
+}
+
 /* --- one record --- */
 
 /* A record that says nothing, or nothing that can be read, is written whole: a PATCH of what is no JSON would append. */
@@ -16,6 +21,7 @@ static co_fn int store_record(struct node *node, const struct record *from, cons
 {
 	CLEANUP(buf_free) struct buf key = BUF_INIT;
 	CLEANUP(buf_free) struct buf patch = BUF_INIT;
+	CLEANUP(buf_free) struct buf before = BUF_INIT;
 	struct fs *fs = node->fs;
 	int r = record_encode_patch(from, to, 0, &patch);
 
@@ -27,11 +33,12 @@ static co_fn int store_record(struct node *node, const struct record *from, cons
 		r = layout_ensure(fs);
 	if (r == 0)
 		r = node_keys(node, NULL, &key);
+	if (r == 0)
+		r = buf_set(&before, buf_str(&node->record_value));
 	if (r < 0)
 		return r;
 	if (node->record_value.len && from->has == 0)
-		return store_set(fs->store, buf_str(&key), value,
-				 (struct store_expect){ .what = STORE_EXPECT_UNKNOWN });
+		return store_set(fs->store, buf_str(&key), value, expect_value(buf_str(&before)));
 	return store_merge(fs->store, buf_str(&key), buf_str(&patch));
 }
 
@@ -177,6 +184,14 @@ int fs_sync_attributes(struct fs *fs, uint64_t id)
 	CLEANUP_NODE struct node *node = node_get(fs, id);
 
 	return node ? attr_commit(node) : -ESTALE;
+}
+
+int attr_remove(const struct node *node, struct str key)
+{
+	CLEANUP(buf_free) struct buf before = BUF_INIT;
+	int r = buf_set(&before, buf_str(&node->record_value));
+
+	return r < 0 ? r : store_delete(node->fs->store, key, expect_value(buf_str(&before)));
 }
 
 /* --- all --- */

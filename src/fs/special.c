@@ -6,6 +6,7 @@
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "fs/leftover.h"
 #include "fs/listing.h"
 
 /* --- what an answer says --- */
@@ -114,6 +115,8 @@ bool special_is_record(struct str value)
 static co_fn int store_new(struct node *dir, struct str name, struct str value)
 {
 	CLEANUP(buf_free) struct buf record = BUF_INIT;
+	CLEANUP(buf_free) struct buf leftover = BUF_INIT;
+	struct store_expect before = { .what = STORE_EXPECT_ABSENT };
 	struct fs *fs = dir->fs;
 	int r = value.len > fs->config.max_value ? -ENOSPC : node_dir_keys(dir);
 
@@ -122,9 +125,9 @@ static co_fn int store_new(struct node *dir, struct str name, struct str value)
 				&record);
 	if (r == 0)
 		r = layout_ensure(fs);
-	return r < 0 ? r
-		     : store_set(fs->store, buf_str(&record), value,
-				 (struct store_expect){ .what = STORE_EXPECT_UNKNOWN });
+	if (leftover_take(dir, name, &leftover))
+		before = (struct store_expect){ .what = STORE_EXPECT_VALUE, .value = buf_str(&leftover) };
+	return r < 0 ? r : store_set(fs->store, buf_str(&record), value, before);
 }
 
 static co_fn int make_special(struct node *dir, struct str name, struct record *made, struct node **out)
@@ -225,7 +228,7 @@ int special_unlink(struct node *node)
 
 	if (r < 0)
 		return r;
-	r = store_delete(fs->store, buf_str(&record), (struct store_expect){ .what = STORE_EXPECT_UNKNOWN });
+	r = attr_remove(node, buf_str(&record));
 	if (r < 0 && r != -ENOENT) {
 		node->checked_us = 0;
 		return r;
