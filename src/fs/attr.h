@@ -42,6 +42,9 @@ void node_apply_record(struct node *node, struct str value);
 /* Again, where the value has become another. */
 void node_apply_attributes(struct node *node);
 
+/* Type and permissions of a regular file with this record. */
+mode_t attr_file_mode(const struct fs *fs, const struct record *record);
+
 /* The record of something that is made in `dir`: mode (with type) and owner by the rules of set-id directories, umask and
  * default ACLs. Start with an empty one. -ENOMEM. */
 CHECKED int attr_make(const struct node *dir, mode_t mode, const struct fs_maker *maker, struct record *made);
@@ -85,6 +88,11 @@ co_fn CHECKED int attr_commit_all(struct fs *fs);
 /* With the node locked, around the SET that makes `value` its content. */
 co_fn CHECKED int attr_before_value(struct node *node, struct str value);
 co_fn CHECKED int attr_after_value(struct node *node);
+/* With the node locked, before chunks of it are changed in place. */
+co_fn CHECKED int attr_before_chunks(struct node *node);
+/* With the node locked: its record in the store gets these permissions and no ACL (rights_common), until what is right for it
+ * follows, which waits from now on. */
+co_fn CHECKED int attr_guard(struct node *node, mode_t mode);
 /* With the node locked: content was changed behind an unchanged value, which only the record can tell others. */
 co_fn CHECKED int attr_after_chunks(struct node *node);
 

@@ -8,6 +8,7 @@
 #include "fs/leftover.h"
 #include "fs/listing.h"
 #include "fs/move.h"
+#include "fs/rights.h"
 #include "fs/special.h"
 
 static struct store_expect expect_value(struct str value)
@@ -23,6 +24,7 @@ struct move {
 	struct buf old;        /* as it stands at the old one */
 	struct buf attributes; /* the record as it will stand; empty: none */
 	uint64_t attr_changes;
+	bool record_last;
 	struct commit commit; /* where it is dirty */
 	bool dirty;
 };
@@ -87,7 +89,32 @@ static co_fn int move_prepare(struct move *move, struct node *node, struct node 
 	return r < 0 ? r : prepare_record(move, node);
 }
 
-/* Attributes go before the value, so that nothing is readable at the new name that was not at the old. */
+/* Decides whether the record goes before the value: not where it lets anybody do more with the file that is replaced, and not where
+ * that is none and ends with its record. If what comes may not be seen with that record either, that first becomes a guard. */
+static co_fn int order_record(struct move *move, struct node *target)
+{
+	CLEANUP(record_deinit) struct record old = { 0 };
+	CLEANUP(record_deinit) struct record new = { 0 };
+	struct rights before, after;
+	int r = 0;
+
+	if (!target || !(target->special || target->file->stored))
+		return 0;
+	/* one that cannot be read is as good as none */
+	if (target->record_value.len)
+		r = record_decode(buf_str(&target->record_value), &old);
+	if (r != -ENOMEM && move->attributes.len)
+		r = record_decode(buf_str(&move->attributes), &new);
+	if (r == -ENOMEM)
+		return r;
+	before = rights_of_record(target, &old);
+	after = rights_of_record(target, &new);
+	move->record_last = target->special || !rights_within(&after, &before);
+	if (!move->record_last || rights_within(&before, &after))
+		return 0;
+	return attr_guard(target, rights_common(&before, &after));
+}
+
 static co_fn int move_record(struct move *move, struct node *node, const struct node *target, struct node *new_parent,
 			     struct str new_name)
 {
@@ -130,8 +157,10 @@ static co_fn int move_in_store(struct move *move, struct node *node, struct node
 	CLEANUP(buf_free) struct buf before = BUF_INIT;
 	struct fs *fs = node->fs;
 	struct store_expect expect = { .what = STORE_EXPECT_ABSENT };
-	int r = move_record(move, node, target, new_parent, new_name);
+	int r = order_record(move, target);
 
+	if (r == 0 && !move->record_last)
+		r = move_record(move, node, target, new_parent, new_name);
 	if (target && target->file)
 		expect = value_expect(target);
 	if (r == 0)
@@ -143,6 +172,8 @@ static co_fn int move_in_store(struct move *move, struct node *node, struct node
 		r = move_name_ids(&fs->layout, buf_str(&move->value), buf_str(&move->key), buf_str(&move->new_key));
 	if (r == 0)
 		r = store_set(fs->store, buf_str(&move->new_key), buf_str(&move->value), expect);
+	if (r == 0 && move->record_last)
+		r = move_record(move, node, target, new_parent, new_name);
 	if (r < 0)
 		return r;
 	if (node->file->stored) {
