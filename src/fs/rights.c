@@ -4,6 +4,9 @@
 
 #define PERMISSIONS ((mode_t)07777)
 
+/* To run it as its owner or group is something that may be done with it, too. */
+#define COMPARED ((mode_t)06777)
+
 /* Permissions of the owner, the group and others, in the low bits. */
 static mode_t part(mode_t mode, unsigned shift)
 {
@@ -43,7 +46,7 @@ static mode_t granted(const struct rights *a, const struct rights *b)
 	mode_t owner = a->uid == b->uid ? part(b->mode, 6) : least;
 
 	if (a->uid == b->uid && a->gid == b->gid)
-		return b->mode & 0777;
+		return b->mode & COMPARED;
 	return owner << 6 | least << 3 | least;
 }
 
@@ -51,7 +54,7 @@ bool rights_within(const struct rights *a, const struct rights *b)
 {
 	if (!str_equal(a->acl, b->acl) || (a->acl.len && (a->uid != b->uid || a->gid != b->gid)))
 		return false;
-	return !(a->mode & 0777 & ~granted(a, b));
+	return !(a->mode & COMPARED & ~granted(a, b));
 }
 
 mode_t rights_common(const struct rights *a, const struct rights *b)

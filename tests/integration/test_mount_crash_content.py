@@ -199,6 +199,7 @@ CASES = {
     "in-place-parts": Case(content(OLD), at((10, b"x"), (500, b"y"), (1300, b"z")), in_place=True),
     "in-place-dated": Case(content(OLD, mode=0o600, mtime=OLD_TIME), at((400, b"x" * 800)), in_place=True),
     "in-place-private": Case(content(OLD, mode=0o644), at((400, b"x" * 800), mode=0o600), in_place=True),
+    "in-place-set-id": Case(content(OLD, mode=0o4755), at((400, b"x" * 800), mode=0o755), in_place=True),
     "in-place-sideways": Case(content(OLD, mode=0o604), at((400, b"x" * 800), mode=0o640), in_place=True),
     "growth": Case(content(OLD), at((len(OLD), NEW))),
     "growth-inside": Case(content(OLD[:500]), at((500, b"x" * 100))),

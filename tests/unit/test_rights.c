@@ -66,12 +66,27 @@ static void of_one_owner_the_bits_alone_count(void **state)
 	(void)state;
 	for (mode_t a_mode = 0; a_mode <= 0777; a_mode++)
 		for (mode_t b_mode = 0; b_mode <= 0777; b_mode++) {
-			struct rights a = { .mode = a_mode | 04000, .acl = STR("") },
+			struct rights a = { .mode = a_mode | 01000, .acl = STR("") },
 				      b = { .mode = b_mode, .acl = STR("") };
 
 			assert_int_equal(rights_within(&a, &b), !(a_mode & ~b_mode));
 			assert_int_equal(rights_common(&a, &b), a_mode & b_mode);
 		}
+}
+
+static void set_id_bits_count(void **state)
+{
+	struct rights with = { .mode = 06755, .acl = STR("") }, without = { .mode = 0755, .acl = STR("") };
+
+	(void)state;
+	assert_true(rights_within(&without, &with));
+	assert_false(rights_within(&with, &without));
+	assert_int_equal(rights_common(&with, &without), 0755);
+	assert_int_equal(rights_common(&with, &with), 06755);
+	without.mode = 06755;
+	without.uid = 1;
+	assert_false(rights_within(&with, &without));
+	assert_int_equal(rights_common(&with, &without), 0555);
 }
 
 static void acls_are_the_same_or_nothing_is_sure(void **state)
@@ -100,6 +115,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(nobody_gains),
 		cmocka_unit_test(of_one_owner_the_bits_alone_count),
+		cmocka_unit_test(set_id_bits_count),
 		cmocka_unit_test(acls_are_the_same_or_nothing_is_sure),
 	};
 
