@@ -42,6 +42,9 @@ void node_apply_record(struct node *node, struct str value);
 /* Again, where the value has become another. */
 void node_apply_attributes(struct node *node);
 
+/* Type and permissions of a regular file with this record. */
+mode_t attr_file_mode(const struct fs *fs, const struct record *record);
+
 /* The record of something that is made in `dir`: mode (with type) and owner by the rules of set-id directories, umask and
  * default ACLs. Start with an empty one. -ENOMEM. */
 CHECKED int attr_make(const struct node *dir, mode_t mode, const struct fs_maker *maker, struct record *made);
@@ -66,7 +69,8 @@ CHECKED int attr_records(const struct node *node, const char *hash, struct recor
 CHECKED int attr_check(const struct node *node);
 /* The whole record as it is to be, for a file that is moved; empty: it needs none. */
 CHECKED int attr_record_value(const struct node *node, const char *hash, struct buf *value);
-/* The record is `value`, by our own hand; what waited when `changes` were counted is in it. */
+/* The record is `value`, by our own hand; what waited when `changes` were counted is in it (ATTR_SOME: not all of that). */
+#define ATTR_SOME UINT64_MAX
 void attr_stored(struct node *node, struct str value, uint64_t changes);
 
 /* --- attr_commit.c --- */
@@ -77,11 +81,18 @@ void attr_start_timer(struct fs *fs);
 /* Sends what waits, for a file whose content is being changed only what belongs to no value. Where the store cannot be
  * reached it goes on waiting; what can never be stored is dropped. */
 co_fn CHECKED int attr_commit(struct node *node);
+/* Deletes the record at `key`, which is the node's. -ENOENT: there was none. */
+co_fn CHECKED int attr_remove(const struct node *node, struct str key);
 /* What waits in the whole filesystem. The first error. */
 co_fn CHECKED int attr_commit_all(struct fs *fs);
 /* With the node locked, around the SET that makes `value` its content. */
 co_fn CHECKED int attr_before_value(struct node *node, struct str value);
 co_fn CHECKED int attr_after_value(struct node *node);
+/* With the node locked, before chunks of it are changed in place. */
+co_fn CHECKED int attr_before_chunks(struct node *node);
+/* With the node locked: its record in the store gets these permissions and no ACL (rights_common), until what is right for it
+ * follows, which waits from now on. */
+co_fn CHECKED int attr_guard(struct node *node, mode_t mode);
 /* With the node locked: content was changed behind an unchanged value, which only the record can tell others. */
 co_fn CHECKED int attr_after_chunks(struct node *node);
 

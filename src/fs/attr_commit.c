@@ -6,9 +6,15 @@
 #include "base/log.h"
 #include "fs/held.h"
 #include "fs/internal.h"
+#include "fs/rights.h"
 
 /* Records sent side by side. */
 #define SEND_WINDOW 16
+
+static struct store_expect expect_value(struct str value)
+{
+	return (struct store_expect){ .what = STORE_EXPECT_VALUE, .value = value };
+}
 
 /* --- one record --- */
 
@@ -17,6 +23,7 @@ static co_fn int store_record(struct node *node, const struct record *from, cons
 {
 	CLEANUP(buf_free) struct buf key = BUF_INIT;
 	CLEANUP(buf_free) struct buf patch = BUF_INIT;
+	CLEANUP(buf_free) struct buf before = BUF_INIT;
 	struct fs *fs = node->fs;
 	int r = record_encode_patch(from, to, 0, &patch);
 
@@ -28,11 +35,12 @@ static co_fn int store_record(struct node *node, const struct record *from, cons
 		r = layout_ensure(fs);
 	if (r == 0)
 		r = node_keys(node, NULL, &key);
+	if (r == 0)
+		r = buf_set(&before, buf_str(&node->record_value));
 	if (r < 0)
 		return r;
 	if (node->record_value.len && from->has == 0)
-		return store_set(fs->store, buf_str(&key), value,
-				 (struct store_expect){ .what = STORE_EXPECT_UNKNOWN });
+		return store_set(fs->store, buf_str(&key), value, expect_value(buf_str(&before)));
 	return store_merge(fs->store, buf_str(&key), buf_str(&patch));
 }
 
@@ -40,7 +48,11 @@ static co_fn int send_records(struct node *node, const char *hash, struct record
 {
 	CLEANUP(buf_free) struct buf value = BUF_INIT;
 	uint64_t changes = node->wait.changes;
-	int r = attr_records(node, hash, from, to);
+	int r;
+
+	if (node->file && !(hash && hash[0]) && attr_binds(node))
+		changes = ATTR_SOME; /* what belongs to a value waits for it */
+	r = attr_records(node, hash, from, to);
 
 	if (r == 0)
 		r = record_encode(to, &value);
@@ -87,32 +99,113 @@ static co_fn int send_record(struct node *node, const char *hash)
 
 /* --- with a value --- */
 
-/* Could others read or change more of what comes, if they saw it with what the store has now, than they may? */
-static bool is_stricter(const struct node *node)
-{
-	unsigned members = node->wait.members;
-	mode_t shown = node->record_mode ? node->record_mode : 0666 & ~node->fs->config.umask;
+#define RIGHTS (RECORD_MODE | RECORD_UID | RECORD_GID | RECORD_XATTR)
 
-	if (members & RECORD_MODE && shown & ~node->mode & 0777)
-		return true;
-	if (members & RECORD_XATTR && node->xattrs && record_xattr_find(&node->xattrs->set, STR(XATTR_ACL_ACCESS)))
-		return true;
-	return members & (RECORD_UID | RECORD_GID) && !(node->mode & S_IROTH);
+/* What the store has of it. One that cannot be read is as good as none; -EPROTONOSUPPORT, -ENOMEM. */
+static int stored_record(const struct node *node, struct record *record)
+{
+	int r = node->record_value.len ? record_decode(buf_str(&node->record_value), record) : 0;
+
+	return r == -EINVAL ? 0 : r;
+}
+
+static int make_guard(struct node *node, mode_t mode, struct record *from, struct record *to)
+{
+	const struct buf *acl = xattr_find(node, STR(XATTR_ACL_ACCESS));
+	int r = stored_record(node, from);
+
+	if (r == 0)
+		r = record_copy(from, to);
+	if (r == 0 && acl)
+		r = xattr_put(node, STR(XATTR_ACL_ACCESS), buf_str(acl));
+	if (r < 0)
+		return r;
+	record_xattr_remove(to, STR(XATTR_ACL_ACCESS));
+	to->mode = ((to->has & RECORD_MODE ? to->mode : node->mode) & S_IFMT) | mode;
+	to->has |= RECORD_MODE;
+	return 0;
+}
+
+int attr_guard(struct node *node, mode_t mode)
+{
+	CLEANUP(record_deinit) struct record from = { 0 };
+	CLEANUP(record_deinit) struct record to = { 0 };
+	CLEANUP(buf_free) struct buf value = BUF_INIT;
+	int r = make_guard(node, mode, &from, &to);
+
+	if (r == 0)
+		r = record_encode(&to, &value);
+	if (r == 0)
+		r = store_record(node, &from, &to, buf_str(&value));
+	if (r < 0)
+		return r == -EPROTONOSUPPORT ? -EPERM : r;
+	attr_changed(node, RECORD_MODE);
+	node->record_known = true;
+	if (buf_set(&node->record_value, buf_str(&value)) < 0)
+		node->checked_us = 0; /* it is read again */
+	node->change_seq = fs_tick(node->fs);
+	node_apply_attributes(node);
+	return 0;
+}
+
+/* How the record in the store and the one that waits are to follow each other. */
+enum turn {
+	TURN_LATER,   /* the one that waits comes last: whatever comes may be seen with the present one */
+	TURN_FIRST,   /* it comes first: what is there may be seen with it */
+	TURN_GUARDED, /* neither: it comes last, and a guard first */
+};
+
+static enum turn choose_turn(const struct node *node, mode_t *common)
+{
+	CLEANUP(record_deinit) struct record record = { 0 };
+	struct rights before, after = rights_of_node(node);
+
+	if (!(node->wait.members & RIGHTS))
+		return TURN_LATER;
+	if (stored_record(node, &record) < 0)
+		return TURN_FIRST; /* and fails */
+	before = rights_of_record(node, &record);
+	if (rights_within(&before, &after))
+		return TURN_LATER;
+	*common = rights_common(&before, &after);
+	return node->file->stored && !rights_within(&after, &before) ? TURN_GUARDED : TURN_FIRST;
 }
 
 int attr_before_value(struct node *node, struct str value)
 {
 	char hash[CONTENT_HASH_LEN + 1];
+	mode_t common;
 	int r;
 
 	/* until the record follows, it is not taken for one of another's value */
 	if (node->record_has & RECORD_HASH)
 		node->wait.bind = true;
-	if (!is_stricter(node))
+	switch (choose_turn(node, &common)) {
+	case TURN_LATER:
 		return 0;
+	case TURN_GUARDED:
+		return attr_guard(node, common);
+	case TURN_FIRST:
+		break;
+	}
 	r = content_hash(value, hash);
 	node->wait.bind |= attr_binds(node);
 	return r < 0 ? r : send_record(node, hash);
+}
+
+int attr_before_chunks(struct node *node)
+{
+	mode_t common;
+
+	switch (choose_turn(node, &common)) {
+	case TURN_LATER:
+		return 0;
+	case TURN_GUARDED:
+		return attr_guard(node, common);
+	case TURN_FIRST:
+		break;
+	}
+	return send_record(node, NULL);
 }
 
 int attr_after_value(struct node *node)
@@ -178,6 +271,14 @@ int fs_fsyncdir(struct fs *fs, uint64_t id)
 		return -ESTALE;
 	r = node->dir ? held_settle_in(node) : -ENOTDIR;
 	return r < 0 ? r : attr_commit(node);
+}
+
+int attr_remove(const struct node *node, struct str key)
+{
+	CLEANUP(buf_free) struct buf before = BUF_INIT;
+	int r = buf_set(&before, buf_str(&node->record_value));
+
+	return r < 0 ? r : store_delete(node->fs->store, key, expect_value(buf_str(&before)));
 }
 
 /* --- all --- */

@@ -21,6 +21,16 @@ static mode_t default_mode(const struct node *node)
 	return node->file ? S_IFREG | (0666 & ~umask) : node->mode;
 }
 
+mode_t attr_file_mode(const struct fs *fs, const struct record *record)
+{
+	mode_t mode = S_IFREG | (0666 & ~fs->config.umask);
+
+	if (!(record->has & RECORD_MODE))
+		return mode;
+	/* of what is, or was, no regular file: while one is replaced by the other nobody may do more than with both */
+	return S_ISREG(record->mode) ? record->mode : mode & (S_IFREG | record->mode);
+}
+
 /* --- from the record --- */
 
 static int64_t ns_of(const struct timespec *time)
@@ -94,10 +104,9 @@ void node_apply_attributes(struct node *node)
 	if (!node->wait.bind)
 		node->own = !node->file || ((record.has & RECORD_HASH) && strcmp(record.hash, node->file->hash) == 0);
 	node->record_has = record.has;
-	node->record_mode = 0;
-	mode = default_mode(node);
-	if ((record.has & RECORD_MODE) && (record.mode & S_IFMT) == (node->mode & S_IFMT))
-		node->record_mode = mode = record.mode;
+	mode = node->file ? attr_file_mode(fs, &record) : default_mode(node);
+	if (!node->file && (record.has & RECORD_MODE) && (record.mode & S_IFMT) == (node->mode & S_IFMT))
+		mode = record.mode;
 	if (!node->own)
 		mode &= ~SET_ID;
 	if (!(waiting & RECORD_MODE))

@@ -291,7 +291,7 @@ static co_fn int unlink_locked(struct node *node)
 	if (node->file->stored && !node->file->opens)
 		forget_ids(fs, NULL, buf_str(&before), buf_str(&key));
 	if (node->record_value.len) {
-		r = store_delete(fs->store, buf_str(&record), (struct store_expect){ .what = STORE_EXPECT_UNKNOWN });
+		r = attr_remove(node, buf_str(&record));
 		if (r < 0 && r != -ENOENT)
 			log_warning("a file was removed, but not its attributes, which go with its directory: %s",
 				    strerror(-r));

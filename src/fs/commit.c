@@ -372,6 +372,8 @@ static co_fn int as_chunks(struct node *node, struct commit *commit)
 		draft_leave_place(draft);
 		r = prepare_id(node, draft);
 	}
+	if (r == 0 && draft->in_place)
+		r = attr_before_chunks(node);
 	if (r < 0)
 		return r;
 	/* from here on it is this very content, whatever was written while the store was asked */
@@ -561,6 +563,8 @@ int commit_early(struct node *node)
 
 		draft = sender.draft;
 		r = prepare_id(node, draft);
+		if (r == 0 && draft->in_place)
+			r = attr_before_chunks(node);
 		draft_capture(draft);
 		sender.size = draft->size;
 		if (r == 0)

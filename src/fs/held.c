@@ -336,6 +336,13 @@ static int find_keys(struct held *held, struct file_move *move)
 	return r;
 }
 
+static co_fn int set_record(struct held *held, struct file_move *move)
+{
+	int r = file_move_new_record(move, held->node->fs, held->replaced_record.len != 0);
+
+	return r < 0 ? r : buf_set(&held->replaced_record, buf_str(&move->attributes));
+}
+
 static co_fn int set_new(struct held *held, struct file_move *move)
 {
 	struct fs *fs = held->node->fs;
@@ -344,14 +351,16 @@ static co_fn int set_new(struct held *held, struct file_move *move)
 
 	if (held->replaced.len)
 		expect = (struct store_expect){ .what = STORE_EXPECT_VALUE, .value = buf_str(&held->replaced) };
-	if (r == 0)
-		r = file_move_new_record(move, fs, held->replaced_record.len != 0);
-	if (r == 0)
-		r = buf_set(&held->replaced_record, buf_str(&move->attributes));
+	if (r == 0 && held->replaced.len)
+		r = file_move_order(move, held->node, buf_str(&held->replaced_record));
+	if (r == 0 && !move->record_last)
+		r = set_record(held, move);
 	if (r == 0)
 		r = move_name_ids(&fs->layout, buf_str(&move->value), buf_str(&move->key), buf_str(&move->new_key));
 	if (r == 0)
 		r = store_set(fs->store, buf_str(&move->new_key), buf_str(&move->value), expect);
+	if (r == 0 && move->record_last)
+		r = set_record(held, move);
 	if (r < 0)
 		return r;
 	if (!str_equal(buf_str(&held->replaced), buf_str(&held->value)))

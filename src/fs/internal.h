@@ -171,7 +171,6 @@ struct node {
 	struct buf record_value; /* its record in the store; empty: none known */
 	bool record_known;       /* the store was asked for it */
 	unsigned record_has;     /* enum record_member, of the record that was applied last */
-	mode_t record_mode;      /* likewise; 0: it has none */
 	bool own;                /* likewise: it belongs to the present value, so its time and set-id bits hold */
 	struct attr_wait wait;   /* what the record is still to become */
 	struct xattrs *xattrs;   /* NULL: none, nor have any changed */

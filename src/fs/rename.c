@@ -11,6 +11,7 @@
 #include "fs/leftover.h"
 #include "fs/listing.h"
 #include "fs/move.h"
+#include "fs/rights.h"
 #include "fs/special.h"
 
 static struct store_expect expect_value(struct str value)
@@ -80,6 +81,73 @@ static co_fn int move_prepare(struct file_move *move, struct node *node, struct 
 	return r < 0 ? r : file_move_prepare_record(move, node);
 }
 
+/* May the new record go before the value, or behind it, so that nobody may do more in between than before or after? */
+struct turns {
+	bool first, last;
+	mode_t common; /* permissions of a guard, which goes first where the record comes last and may not */
+};
+
+/* What gives way is a file like `like` with the record `old_value` (may be empty), which is left in *old. */
+static int compare_rights(const struct file_move *move, const struct node *like, struct str old_value,
+			  struct record *old, struct turns *turns)
+{
+	CLEANUP(record_deinit) struct record new = { 0 };
+	struct rights before, after;
+	int r = 0;
+
+	/* one that cannot be read is as good as none */
+	if (old_value.len)
+		r = record_decode(old_value, old);
+	if (r != -ENOMEM && move->attributes.len)
+		r = record_decode(buf_str(&move->attributes), &new);
+	if (r == -ENOMEM)
+		return r;
+	before = rights_of_record(like, old);
+	after = rights_of_record(like, &new);
+	*turns = (struct turns){
+		.first = rights_within(&after, &before),
+		.last = rights_within(&before, &after),
+		.common = rights_common(&before, &after),
+	};
+	return 0;
+}
+
+/* What is no regular file ends with its record. */
+static co_fn int order_over(struct file_move *move, struct node *target)
+{
+	CLEANUP(record_deinit) struct record old = { 0 };
+	struct turns turns = { 0 };
+	int r;
+
+	if (!target->special && !target->file->stored)
+		return 0;
+	r = compare_rights(move, target, buf_str(&target->record_value), &old, &turns);
+	move->record_last = target->special || !turns.first;
+	return r == 0 && move->record_last && !turns.last ? attr_guard(target, turns.common) : r;
+}
+
+int file_move_order(struct file_move *move, const struct node *like, struct str old_value)
+{
+	CLEANUP(record_deinit) struct record old = { 0 };
+	CLEANUP(buf_free) struct buf guard = BUF_INIT;
+	struct fs *fs = like->fs;
+	struct turns turns = { 0 };
+	int r = compare_rights(move, like, old_value, &old, &turns);
+
+	move->record_last = !turns.first;
+	if (r < 0 || turns.first || turns.last)
+		return r;
+	record_xattr_remove(&old, STR(XATTR_ACL_ACCESS));
+	old.mode = S_IFREG | turns.common;
+	old.has |= RECORD_MODE;
+	r = record_encode(&old, &guard);
+	if (r == 0)
+		r = layout_ensure(fs);
+	return r < 0 ? r
+		     : store_set(fs->store, buf_str(&move->new_record), buf_str(&guard),
+				 (struct store_expect){ .what = STORE_EXPECT_ANY });
+}
+
 int file_move_new_record(struct file_move *move, struct fs *fs, bool replaces)
 {
 	struct store_expect any = { .what = STORE_EXPECT_ANY };
@@ -112,16 +180,29 @@ int file_move_old_record(struct file_move *move, struct node *node)
 	return r == -ENOENT ? 0 : r;
 }
 
+static co_fn int set_record(struct file_move *move, struct node *node, const struct node *target,
+			    struct node *new_parent, struct str new_name)
+{
+	CLEANUP(buf_free) struct buf leftover = BUF_INIT;
+	bool replaces = leftover_take(new_parent, new_name, &leftover) || (target && target->record_value.len);
+
+	return file_move_new_record(move, node->fs, replaces);
+}
+
 static co_fn int move_in_store(struct file_move *move, struct node *node, struct node *target, struct node *new_parent,
 			       struct str new_name, const struct held *held)
 {
 	CLEANUP(buf_free) struct buf before = BUF_INIT;
-	CLEANUP(buf_free) struct buf leftover = BUF_INIT;
 	struct fs *fs = node->fs;
 	struct store_expect expect = { .what = STORE_EXPECT_ABSENT };
-	bool replaces = leftover_take(new_parent, new_name, &leftover) || (target && target->record_value.len);
-	int r = file_move_new_record(move, fs, replaces);
+	int r = 0;
 
+	if (target)
+		r = order_over(move, target);
+	else if (held)
+		r = file_move_order(move, held->node, buf_str(&held->node->record_value));
+	if (r == 0 && !move->record_last)
+		r = set_record(move, node, target, new_parent, new_name);
 	if (target && target->file)
 		expect = value_expect(target);
 	else if (held)
@@ -135,6 +216,8 @@ static co_fn int move_in_store(struct file_move *move, struct node *node, struct
 		r = move_name_ids(&fs->layout, buf_str(&move->value), buf_str(&move->key), buf_str(&move->new_key));
 	if (r == 0)
 		r = store_set(fs->store, buf_str(&move->new_key), buf_str(&move->value), expect);
+	if (r == 0 && move->record_last)
+		r = set_record(move, node, target, new_parent, new_name);
 	if (r < 0)
 		return r;
 	if (node->file->stored) {

@@ -6,7 +6,9 @@
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "fs/leftover.h"
 #include "fs/listing.h"
+#include "fs/rights.h"
 
 /* --- what an answer says --- */
 
@@ -114,6 +116,8 @@ bool special_is_record(struct str value)
 static co_fn int store_new(struct node *dir, struct str name, struct str value)
 {
 	CLEANUP(buf_free) struct buf record = BUF_INIT;
+	CLEANUP(buf_free) struct buf leftover = BUF_INIT;
+	struct store_expect before = { .what = STORE_EXPECT_ABSENT };
 	struct fs *fs = dir->fs;
 	int r = value.len > fs->config.max_value ? -ENOSPC : node_dir_keys(dir);
 
@@ -122,9 +126,9 @@ static co_fn int store_new(struct node *dir, struct str name, struct str value)
 				&record);
 	if (r == 0)
 		r = layout_ensure(fs);
-	return r < 0 ? r
-		     : store_set(fs->store, buf_str(&record), value,
-				 (struct store_expect){ .what = STORE_EXPECT_UNKNOWN });
+	if (leftover_take(dir, name, &leftover))
+		before = (struct store_expect){ .what = STORE_EXPECT_VALUE, .value = buf_str(&leftover) };
+	return r < 0 ? r : store_set(fs->store, buf_str(&record), value, before);
 }
 
 static co_fn int make_special(struct node *dir, struct str name, struct record *made, struct node **out)
@@ -225,7 +229,7 @@ int special_unlink(struct node *node)
 
 	if (r < 0)
 		return r;
-	r = store_delete(fs->store, buf_str(&record), (struct store_expect){ .what = STORE_EXPECT_UNKNOWN });
+	r = attr_remove(node, buf_str(&record));
 	if (r < 0 && r != -ENOENT) {
 		node->checked_us = 0;
 		return r;
@@ -242,33 +246,91 @@ int special_unlink(struct node *node)
 }
 
 struct special_move {
-	struct buf key, record, new_key, new_record, value;
+	struct buf key, record, new_key, new_record, old, value;
+	struct buf guard; /* empty, or what stands there until the file that is replaced has lost its key */
+	struct buf patch; /* makes `value` of it */
 };
 
-/* The new record first: the file that has its key there goes on until the key is deleted. */
-static co_fn int move_in_store(struct special_move *move, struct node *node, struct node *target,
-			       struct node *new_parent, struct str new_name)
+static int make_guard(struct special_move *move, const struct node *target)
 {
-	struct fs *fs = node->fs;
-	struct store_expect unknown = { .what = STORE_EXPECT_UNKNOWN };
-	uint64_t changes = node->wait.changes;
+	CLEANUP(record_deinit) struct record old = { 0 };
+	CLEANUP(record_deinit) struct record new = { 0 };
+	CLEANUP(record_deinit) struct record guard = { 0 };
+	struct rights before, after;
+	int r = 0;
+
+	/* one that cannot be read is as good as none */
+	if (target->record_value.len && record_decode(buf_str(&target->record_value), &old) == -ENOMEM)
+		return -ENOMEM;
+	r = record_decode(buf_str(&move->value), &new);
+	if (r == 0)
+		r = record_copy(&new, &guard);
+	if (r < 0)
+		return r;
+	before = rights_of_record(target, &old);
+	after = rights_of_record(target, &new);
+	if (rights_within(&after, &before))
+		return 0;
+	guard.mode = (new.mode &S_IFMT) | rights_common(&after, &before);
+	r = record_encode(&guard, &move->guard);
+	return r < 0 ? r : record_encode_patch(&guard, &new, 0, &move->patch);
+}
+
+static co_fn int prepare(struct special_move *move, struct node *node, struct node *target, struct node *new_parent,
+			 struct str new_name)
+{
 	int r = node_keys(node, &move->key, &move->record);
 
 	if (r == 0)
 		r = node_dir_keys(new_parent);
 	if (r == 0)
-		r = names_child(&fs->rules, buf_str(&new_parent->dir->key), buf_str(&new_parent->dir->record), new_name,
-				false, &move->new_key, &move->new_record);
+		r = names_child(&node->fs->rules, buf_str(&new_parent->dir->key), buf_str(&new_parent->dir->record),
+				new_name, false, &move->new_key, &move->new_record);
+	if (r == 0)
+		r = buf_set(&move->old, buf_str(&node->record_value));
 	if (r == 0)
 		r = attr_record_value(node, NULL, &move->value);
+	if (r == 0 && target && target->file && target->file->stored)
+		r = make_guard(move, target);
+	return r;
+}
+
+/* The file that has its key there goes on until the key is deleted. */
+static co_fn int replace_file(const struct special_move *move, struct node *target)
+{
+	CLEANUP(buf_free) struct buf before = BUF_INIT;
+	struct store_expect expect = value_expect(target);
+	struct store *store = target->fs->store;
+	int r = buf_set(&before, expect.value);
+
+	expect.value = buf_str(&before);
 	if (r == 0)
-		r = store_set(fs->store, buf_str(&move->new_record), buf_str(&move->value), unknown);
+		r = store_delete(store, buf_str(&move->new_key), expect);
+	if ((r == 0 || r == -ENOENT) && move->patch.len)
+		r = store_merge(store, buf_str(&move->new_record), buf_str(&move->patch));
+	return r == -ENOENT ? 0 : r;
+}
+
+/* The new record first, so that it is never under neither name. */
+static co_fn int move_in_store(struct special_move *move, struct node *node, struct node *target,
+			       struct node *new_parent, struct str new_name)
+{
+	struct store *store = node->fs->store;
+	struct store_expect any = { .what = STORE_EXPECT_ANY };
+	struct store_expect before = { .what = STORE_EXPECT_VALUE };
+	uint64_t changes = node->wait.changes;
+	int r = prepare(move, node, target, new_parent, new_name);
+
+	if (r == 0)
+		r = store_set(store, buf_str(&move->new_record), buf_str(move->guard.len ? &move->guard : &move->value),
+			      any);
 	if (r == 0)
 		attr_stored(node, buf_str(&move->value), changes);
 	if (r == 0 && target && target->file && target->file->stored)
-		r = store_delete(fs->store, buf_str(&move->new_key), unknown);
-	if (r == 0 || r == -ENOENT)
-		r = store_delete(fs->store, buf_str(&move->record), unknown);
+		r = replace_file(move, target);
+	before.value = buf_str(&move->old);
+	if (r == 0)
+		r = store_delete(store, buf_str(&move->record), before);
 	return r == -ENOENT ? 0 : r;
 }
 
@@ -305,6 +367,9 @@ int special_rename(struct node *node, struct node *target, struct node *new_pare
 	buf_free(&move.record);
 	buf_free(&move.new_key);
 	buf_free(&move.new_record);
+	buf_free(&move.old);
 	buf_free(&move.value);
+	buf_free(&move.guard);
+	buf_free(&move.patch);
 	return r;
 }

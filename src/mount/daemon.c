@@ -351,8 +351,11 @@ static int make_fs(struct daemon *daemon)
 		.commit_us = options->commit_us,
 	};
 	const struct fs_notify notify = { .expire_entry = notify_expire, .inval_inode = notify_inval, .arg = daemon };
+	struct test_times times;
 
-	test_times(&config.grace_us, &config.beat_us);
+	test_times_init(&times);
+	config.grace_us = times.grace_us;
+	config.beat_us = times.beat_us;
 	return fs_new(daemon->loop, store_hpkv_store(daemon->store), &config, &notify, &daemon->context.fs);
 }
 

@@ -275,15 +275,17 @@ static int make_check(struct fsck *fsck)
 		.note = note,
 		.progress = progress,
 	};
-	uint64_t ignored = 0;
+	struct test_times times;
 
 	fsck->rules = (struct names_rules){
 		.delimiter = options->delimiter ? options->delimiter[0] : '/',
 		.prefix = options->prefix ? str_c(options->prefix) : STR(""),
 		.max_key = (size_t)options->max_key,
 	};
-	test_times(&config.grace_us, &ignored);
-	config.announce_us = config.grace_us * ANNOUNCE_GRACES;
+	test_times_init(&times);
+	config.grace_us = times.grace_us;
+	config.announce_us = times.grace_us * ANNOUNCE_GRACES;
+	config.orphan_us = times.orphan_us;
 	return check_new(&config, &fsck->check);
 }
 

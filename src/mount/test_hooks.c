@@ -32,18 +32,24 @@ void test_stop_written(struct test_stop *stop)
 		raise(stop->signal);
 }
 
-void test_times(uint64_t *grace_us, uint64_t *beat_us)
+/* The number at *text, and *text behind it and the colon that follows it. */
+static uint64_t take_ms(char **text)
 {
-	const char *text = secure_getenv("HPKVFS_TEST_TIMES");
-	unsigned long grace_ms, beat_ms;
-	char *end;
+	uint64_t ms = strtoul(*text, text, 10);
 
+	if (**text == ':')
+		(*text)++;
+	return ms * CLOCK_US_PER_MS;
+}
+
+void test_times_init(struct test_times *times)
+{
+	char *text = secure_getenv("HPKVFS_TEST_TIMES");
+
+	*times = (struct test_times){ 0 };
 	if (!text)
 		return;
-	grace_ms = strtoul(text, &end, 10);
-	beat_ms = *end == ':' ? strtoul(end + 1, NULL, 10) : 0;
-	if (grace_ms)
-		*grace_us = grace_ms * CLOCK_US_PER_MS;
-	if (beat_ms)
-		*beat_us = beat_ms * CLOCK_US_PER_MS;
+	times->grace_us = take_ms(&text);
+	times->beat_us = take_ms(&text);
+	times->orphan_us = take_ms(&text);
 }

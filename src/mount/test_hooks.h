@@ -16,7 +16,12 @@ void test_stop_init(struct test_stop *stop);
 /* A write was answered. At the last one the process gets its signal here. */
 void test_stop_written(struct test_stop *stop);
 
-/* Reads HPKVFS_TEST_TIMES into both; without it they stay as they are. */
-void test_times(uint64_t *grace_us, uint64_t *beat_us);
+/* 0: as ever. */
+struct test_times {
+	uint64_t grace_us, beat_us, orphan_us;
+};
+
+/* Reads HPKVFS_TEST_TIMES. */
+void test_times_init(struct test_times *times);
 
 #endif

@@ -12,10 +12,9 @@ import subprocess
 
 import pytest
 
-from lib.processes import program, sanitizer_env, sanitizer_reports, wait_for
+from lib.fsck import CANCELLED, CORRECTED, FAILURE, LEFT, OK, USAGE, run_fsck
+from lib.processes import program, sanitizer_env, wait_for
 from lib.pyserver import PyServer
-
-OK, CORRECTED, LEFT, FAILURE, USAGE, CANCELLED = 0, 1, 4, 8, 16, 32
 
 # Ids of 1970, and a stub of 10000 bytes in five chunks.
 ID = "000000000020123456789abcdef0123456789abcdef"
@@ -35,18 +34,7 @@ def run(tmp_path):
     reports = tmp_path / "reports"
     reports.mkdir()
 
-    def go(*words, key=None, env=FAST, **keywords):
-        whole = {name: value for name, value in os.environ.items() if name != "HPKV_API_KEY"}
-        whole.update(sanitizer_env(str(reports)), **env)
-        if key is not None:
-            whole["HPKV_API_KEY"] = key
-        return subprocess.run(
-            [program("src/mount/fsck.hpkvfs"), *map(str, words)], env=whole, stdin=subprocess.DEVNULL,
-            capture_output=True, text=True, timeout=100, check=False, **keywords,
-        )  # fmt: skip
-
-    yield go
-    assert not sanitizer_reports(str(reports)), sanitizer_reports(str(reports))
+    return lambda *words, key=None, env=FAST, **keywords: run_fsck(reports, *words, key=key, env=env, **keywords)
 
 
 @pytest.fixture

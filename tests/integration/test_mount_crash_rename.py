@@ -1,18 +1,15 @@
 """A mount, and separately its server, that is killed between any two writes of a renaming: afterwards the next mount finishes it,
 and everything is whole and under one name."""
 
-import errno
 import os
 import stat
-from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from lib.crash import contents_of, dies, mount_with, outlives, put_back
 from lib.hpkvd import Hpkvd
-from lib.mount import Mount
 from lib.processes import wait_for
 from lib.shell import RENAME_EXCHANGE, rename2, tree
-from lib.wsclient import Client
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -20,9 +17,6 @@ pytestmark = pytest.mark.timeout(300)
 TIMES = "100:20"
 
 BIG = bytes(range(256)) * 40
-
-# What a renaming may be told when the mount dies under it.
-DEATH = {errno.ENOTCONN, errno.ECONNABORTED, errno.EIO}
 
 
 def fill(path):
@@ -79,13 +73,6 @@ def settled(contents):
     return not any(key.startswith(".hpkvfs/j/") for key in contents)
 
 
-def mount_with(server, stop=None):
-    env = {"HPKVFS_TEST_TIMES": TIMES}
-    if stop:
-        env["HPKVFS_TEST_STOP"] = stop
-    return Mount(server.url, options="ttl=0", key=server.key, env=env)
-
-
 def look_around(mount):
     """The tree, as somebody sees it who was there before: what is renamed is known."""
     return found(mount.path)
@@ -94,32 +81,17 @@ def look_around(mount):
 @pytest.fixture
 def filled(pyserver):
     """The store's contents, and how a mount shows them."""
-    with mount_with(pyserver) as mount:
+    with mount_with(pyserver, TIMES) as mount:
         fill(mount.path)
         rows = found(mount.path)
     return pyserver.contents(), rows
 
 
-def put_back(pyserver, contents):
-    for key in pyserver.contents():
-        pyserver.delete(key)
-    pyserver.set_all(contents)
-
-
-def dies(server, number, act):
+def dies_in(server, number, act):
     """Kills a mount after its N-th write in `act`; False where there were fewer."""
-    with mount_with(server, f"{number}:kill") as mount:
+    with mount_with(server, TIMES, f"{number}:kill") as mount:
         look_around(mount)
-        try:
-            act(mount.path)
-        except OSError as error:
-            assert error.errno in DEATH
-        else:
-            if mount.running():
-                return False
-        wait_for(lambda: not mount.running(), "the mount's end")
-        mount.close()
-    return True
+        return dies(mount, act)
 
 
 # Where the last write is the deletion of the journal's entry, or of the old key, all is done at the last point.
@@ -137,9 +109,9 @@ def test_the_next_mount_finishes_what_a_killed_one_has_begun(pyserver, filled, a
     number, seen = 1, []
     while True:
         put_back(pyserver, contents)
-        if not dies(pyserver, number, act):
+        if not dies_in(pyserver, number, act):
             break
-        with mount_with(pyserver) as mount:
+        with mount_with(pyserver, TIMES) as mount:
             wait_for(lambda: settled(pyserver.contents()), "the journal to be empty")
             now = found(mount.path)
         assert now in (before, after), f"killed after write {number}"
@@ -147,7 +119,7 @@ def test_the_next_mount_finishes_what_a_killed_one_has_begun(pyserver, filled, a
         number += 1
     assert number > 8
     assert seen[-1] and seen == sorted(seen), "what was done at one point was not at a later one"
-    with mount_with(pyserver) as mount:
+    with mount_with(pyserver, TIMES) as mount:
         assert found(mount.path) == after
 
 
@@ -159,9 +131,9 @@ def test_a_file_is_never_under_neither_name(pyserver, filled):
     number = 1
     while True:
         put_back(pyserver, contents)
-        if not dies(pyserver, number, rename_over):
+        if not dies_in(pyserver, number, rename_over):
             break
-        with mount_with(pyserver) as mount:
+        with mount_with(pyserver, TIMES) as mount:
             now = found(mount.path)
         contents_of = {name: row[1] for name, row in now.items()}
         assert contents_of in [{name: row[1] for name, row in state.items()} for state in (rows, between, after)]
@@ -174,43 +146,26 @@ def test_a_file_is_never_under_neither_name(pyserver, filled):
 def test_a_server_that_is_killed_at_any_point_is_waited_for(tmp_path, act):
     """The mount stops after each of its writes in turn; its server dies then, with answers on the way, and comes back."""
     with Hpkvd(tmp_path / "store") as server:
-        with mount_with(server) as mount:
+        with mount_with(server, TIMES) as mount:
             fill(mount.path)
             before = found(mount.path)
         after = moved(before, "d", "e") if act is rename_directory else exchanged(before, "one", "two")
-        with Client(server.url, server.key) as client:
-            contents = dict(client.range_all())
+        contents = contents_of(server)
         number = 1
         while survives(server, number, act, after):
-            with Client(server.url, server.key) as client:
-                left = dict(client.range_all())
-                assert settled(left)
-                for key in left.keys() - contents.keys():
-                    client.delete(key)
-                for key, value in contents.items():
-                    client.set(key, value)
+            assert settled(contents_of(server))
+            put_back(server, contents)
             number += 1
         assert number > 8
 
 
-def is_stopped(pid):
-    with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as file:
-        return file.read().rpartition(")")[2].split()[0] == "T"
-
-
 def survives(server, number, act, after):
     """False where the mount made fewer writes."""
-    with mount_with(server, f"{number}:stop") as mount, ThreadPoolExecutor(1) as pool:
+
+    def act_and_look(path):
+        act(path)
+        assert found(path) == after, f"killed after write {number}"
+
+    with mount_with(server, TIMES, f"{number}:stop") as mount:
         look_around(mount)
-        going = pool.submit(act, mount.path)
-        try:
-            wait_for(lambda: going.done() or is_stopped(mount.pid), "the end of the renaming, or the stop")
-            stopped = is_stopped(mount.pid)
-            if stopped:
-                server.kill9()
-                server.start()
-        finally:
-            os.kill(mount.pid, 18)
-        going.result(timeout=100)
-        assert found(mount.path) == after, f"killed after write {number}"
-    return stopped
+        return outlives(mount, server, act_and_look)

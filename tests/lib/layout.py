@@ -2,6 +2,8 @@
 
 import base64
 import hashlib
+import json
+import stat
 
 MAGIC = "hpkvfs1 "
 
@@ -67,3 +69,31 @@ def content_of(get, key, prefix=""):
         return value.encode()
     parts, text = found
     return b"".join(_read_part(get, part, prefix) for part in parts) + text.encode()
+
+
+def ids_of(value):
+    """Those whose chunks the value names."""
+    parts, _text = parts_of(value) or ([], "")
+    return {part.split(":")[0] for part in parts if not part.startswith("=")}
+
+
+def _belongs(contents, kind, rest, used):
+    if kind == "m":
+        record = json.loads(contents[f".hpkvfs/m/{rest}"])
+        regular = not rest.endswith("/") and rest and stat.S_IFMT(record.get("mode", 0)) in (0, stat.S_IFREG)
+        return not regular or rest in contents
+    if kind in ("c", "i"):
+        return rest.split("/")[0] in used
+    return kind == "fs"
+
+
+def unneeded(contents):
+    """Reserved keys of a store at rest that no file needs. For names without escapes."""
+    used = {ident for key, value in contents.items() if not key.startswith(".hpkvfs/") for ident in ids_of(value)}
+    found = []
+    for key in contents:
+        if key.startswith(".hpkvfs/"):
+            kind, _, rest = key.removeprefix(".hpkvfs/").partition("/")
+            if not _belongs(contents, kind, rest, used):
+                found.append(key)
+    return found

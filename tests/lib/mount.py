@@ -185,6 +185,11 @@ class Mount:
 
     def unmount(self):
         """umount, then waits for the program's end: exit code 0 and no sanitizer report, else AssertionError."""
+        self.umount()
+        self.wait_end()
+
+    def umount(self):
+        """The command alone."""
         if self.user is None:
             command = ["umount", "-i", str(self.path)]
             as_user = {}
@@ -201,23 +206,26 @@ class Mount:
                 break
             time.sleep(0.1)
         assert done.returncode == 0, f"{command} answered {done.returncode}: {done.stderr}"
-        self.wait_end()
 
     def wait_end(self):
         """Waits for the end of a program whose mount was ended by somebody else; checks as unmount() does."""
         if self.background:
             wait_for(lambda: not alive(self.pid), f"the end of hpkvfs {self.pid}", self.limit)
         else:
-            try:
-                code = self._process.wait(self.limit)
-            except subprocess.TimeoutExpired:
-                raise TimeoutError(
-                    f"hpkvfs still runs {self.limit:.0f} s after the unmount:\n{self.log()}\n{where(self.pid)}"
-                ) from None
+            code = self.exit_code()
             assert code == 0, f"hpkvfs ended with {code}:\n{self.log()}\n{self.reports()}"
         assert not self.mounted(), f"hpkvfs ended and left {self.path} mounted"
         reports = self.reports()
         assert not reports, reports
+
+    def exit_code(self):
+        """That of a program in the foreground whose mount was ended, once it has ended too; negative: the signal."""
+        try:
+            return self._process.wait(self.limit)
+        except subprocess.TimeoutExpired:
+            raise TimeoutError(
+                f"hpkvfs still runs {self.limit:.0f} s after the unmount:\n{self.log()}\n{where(self.pid)}"
+            ) from None
 
     def kill9(self):
         """Kills the program as a crash would, and clears the dead mount away."""

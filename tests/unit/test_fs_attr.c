@@ -44,6 +44,30 @@ static void changes_go_by_themselves_after_the_delay(void **state)
 	assert_int_equal(run(rig, op_sync), 0);
 }
 
+/* The delay ends while the content is still being written: what holds only for the new one comes behind that. */
+static void what_belongs_to_a_value_waits_for_it(void **state)
+{
+	struct rig *rig = *state;
+	struct fs_handle *handle;
+	struct stat st;
+
+	rig->config.attr_delay_us = 1000;
+	memstore_put(rig->ms, "f", "x");
+	rig_restart(rig);
+	assert_int_equal(run(rig, op_start), 0);
+	handle = open_file(rig, "f", O_WRONLY);
+	assert_int_equal(run(rig, op_write, .handle = handle, .data = STR("y")), 0);
+	assert_int_equal(change_mode(rig, "f", 04700), 0);
+	assert_int_equal(change_mtime(rig, "f", T1), 0);
+	while (!memstore_value(rig->ms, ".hpkvfs/m/f"))
+		loop_once(rig->loop);
+	assert_int_equal(close_file(rig, handle), 0);
+	assert_int_equal(run(rig, op_sync), 0);
+	st = fresh_stat(rig, "f");
+	assert_int_equal(st.st_mode, S_IFREG | 04700);
+	assert_int_equal(mtime_of(&st), T1);
+}
+
 static void fsync_sends_them(void **state)
 {
 	struct rig *rig = *state;
@@ -616,6 +640,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		attr_test(several_changes_become_one_patch),
 		attr_test(changes_go_by_themselves_after_the_delay),
+		attr_test(what_belongs_to_a_value_waits_for_it),
 		attr_test(fsync_sends_them),
 		attr_test(touch_of_a_new_file_is_one_set),
 		attr_test(what_is_so_already_is_not_sent),
