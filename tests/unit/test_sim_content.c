@@ -164,6 +164,17 @@ static const struct sim_case cases[] = {
 		.crash = true,
 	},
 	{
+		.name = "growth against a truncation",
+		.rule = "no chunk is removed whose id is in use: another's stub may come to name it",
+		.before = LONG_F,
+		.ops = {
+			{ .by = SIM_A, .verb = SIM_WRITE_AT, .stale = true, .path = "f", .text = "aaaa", .offset = 1200 },
+			{ .by = SIM_B, .verb = SIM_RESIZE, .stale = true, .path = "f", .offset = 600 },
+		},
+		.present = { "f" },
+		.crash = true,
+	},
+	{
 		.name = "a truncation against a write in place",
 		.rule = "a record that changes tells of chunks, whatever value its time is for",
 		.before = LONG_F,
