@@ -45,7 +45,8 @@ static uint64_t chunk_length(uint64_t chunk_size, uint64_t size, uint64_t start)
 	return size - start < chunk_size ? size - start : chunk_size;
 }
 
-/* As long as the stub says, also where programs have made the file shorter by now. */
+/* In place as long as any can be, with zeros at its end: another mount may be making the file longer at this moment, and its stub
+ * may be the one that stays. */
 static co_fn int send_chunk(struct sender *sender, uint32_t index)
 {
 	CLEANUP(buf_free) struct buf bytes = BUF_INIT;
@@ -57,9 +58,8 @@ static co_fn int send_chunk(struct sender *sender, uint32_t index)
 	uint64_t len = chunk_length(draft->chunk_size, sender->size, start);
 	int r;
 
-	/* never shorter than the stub that still stands says */
-	if (draft->in_place && chunk_length(draft->chunk_size, draft->base->parts[0].size, start) > len)
-		len = chunk_length(draft->chunk_size, draft->base->parts[0].size, start);
+	if (draft->in_place)
+		len = draft->chunk_size;
 	r = content_read(sender->node, draft, start, len, &bytes);
 	if (r == 0)
 		r = buf_resize(&bytes, len);

@@ -175,6 +175,16 @@ static const struct sim_case cases[] = {
 		.crash = true,
 	},
 	{
+		.name = "growth against a write in place to the last chunk",
+		.rule = "a chunk in place is sent as long as any: another's stub may say that it is",
+		.before = LONG_F,
+		.ops = {
+			{ .by = SIM_A, .verb = SIM_WRITE_AT, .stale = true, .path = "f", .text = "aaaa", .offset = 1200 },
+			{ .by = SIM_B, .verb = SIM_WRITE_AT, .behind = true, .stale = true, .path = "f", .text = "bbbb", .offset = 900 },
+		},
+		.present = { "f" },
+	},
+	{
 		.name = "a truncation against a write in place",
 		.rule = "a record that changes tells of chunks, whatever value its time is for",
 		.before = LONG_F,
