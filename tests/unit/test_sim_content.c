@@ -119,6 +119,18 @@ static const struct sim_case cases[] = {
 		.aged = true,
 	},
 	{
+		.name = "long content that was opened long before it is read",
+		.rule = "where a chunk is missing the key is looked at again",
+		.before = LONG_F,
+		.ops = {
+			{ .by = SIM_A, .verb = SIM_WRITE, .path = "f", LONG('a') },
+			{ .by = SIM_A, .verb = SIM_WRITE, .path = "f", LONG('c') },
+			{ .by = SIM_B, .verb = SIM_WAIT, .offset = 2 },
+			{ .by = SIM_B, .verb = SIM_READ, .path = "f", .pause = 200 },
+		},
+		.present = { "f" },
+	},
+	{
 		.name = "writes in place to two chunks",
 		.rule = "who writes in place may have hidden another's time: chunks are then fetched again",
 		.before = LONG_F,
@@ -159,6 +171,17 @@ static const struct sim_case cases[] = {
 		.ops = {
 			{ .by = SIM_A, .verb = SIM_WRITE_AT, .stale = true, .path = "f", .text = "aaaa", .offset = 1200 },
 			{ .by = SIM_B, .verb = SIM_WRITE_AT, .stale = true, .path = "f", .text = "bbbb", .offset = 1600 },
+		},
+		.present = { "f" },
+		.crash = true,
+	},
+	{
+		.name = "growth that was begun long ago against whole content",
+		.rule = "before growth it is looked whether the key still holds what is made longer",
+		.before = LONG_F,
+		.ops = {
+			{ .by = SIM_A, .verb = SIM_WRITE_AT, .stale = true, .path = "f", .text = "aaaa", .offset = 1200, .pause = 200 },
+			{ .by = SIM_B, .verb = SIM_WRITE, .path = "f", LONG('b') },
 		},
 		.present = { "f" },
 		.crash = true,
