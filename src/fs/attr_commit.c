@@ -39,6 +39,7 @@ static co_fn int send_records(struct node *node, const char *hash, struct record
 {
 	CLEANUP(buf_free) struct buf value = BUF_INIT;
 	uint64_t changes = node->wait.changes;
+	unsigned left = attr_left(node, hash);
 	int r = attr_records(node, hash, from, to);
 
 	if (r == 0)
@@ -52,7 +53,7 @@ static co_fn int send_records(struct node *node, const char *hash, struct record
 		if (r < 0)
 			return r;
 	}
-	attr_stored(node, buf_str(&value), changes);
+	attr_stored(node, buf_str(&value), changes, left);
 	return 0;
 }
 

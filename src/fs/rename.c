@@ -217,7 +217,7 @@ static int move_here(struct move *move, struct node *node, struct node *target, 
 		value_drop(node);
 	node->mtime_ns = mtime;
 	node->ctime_ns = clock_real_ns();
-	attr_stored(node, buf_str(&move->attributes), move->attr_changes);
+	attr_stored(node, buf_str(&move->attributes), move->attr_changes, 0);
 	node->wait.bind = false;
 	node_apply_attributes(node);
 	value_remember_time(node);

@@ -264,7 +264,7 @@ static co_fn int move_in_store(struct special_move *move, struct node *node, str
 	if (r == 0)
 		r = store_set(fs->store, buf_str(&move->new_record), buf_str(&move->value), unknown);
 	if (r == 0)
-		attr_stored(node, buf_str(&move->value), changes);
+		attr_stored(node, buf_str(&move->value), changes, 0);
 	if (r == 0 && target && target->file && target->file->stored)
 		r = store_delete(fs->store, buf_str(&move->new_key), unknown);
 	if (r == 0 || r == -ENOENT)
