@@ -69,9 +69,10 @@ CHECKED int attr_records(const struct node *node, const char *hash, struct recor
 CHECKED int attr_check(const struct node *node);
 /* The whole record as it is to be, for a file that is moved; empty: it needs none. */
 CHECKED int attr_record_value(const struct node *node, const char *hash, struct buf *value);
-/* The record is `value`, by our own hand; what waited when `changes` were counted is in it (ATTR_SOME: not all of that). */
-#define ATTR_SOME UINT64_MAX
-void attr_stored(struct node *node, struct str value, uint64_t changes);
+/* What goes on waiting when that is stored: it belongs to a value that is not there yet. */
+unsigned attr_left(const struct node *node, const char *hash);
+/* The record is `value`, by our own hand; what waited when `changes` were counted is in it, but for the members `left`. */
+void attr_stored(struct node *node, struct str value, uint64_t changes, unsigned left);
 
 /* --- attr_commit.c --- */
 

@@ -48,11 +48,8 @@ static co_fn int send_records(struct node *node, const char *hash, struct record
 {
 	CLEANUP(buf_free) struct buf value = BUF_INIT;
 	uint64_t changes = node->wait.changes;
-	int r;
-
-	if (node->file && !(hash && hash[0]) && attr_binds(node))
-		changes = ATTR_SOME; /* what belongs to a value waits for it */
-	r = attr_records(node, hash, from, to);
+	unsigned left = attr_left(node, hash);
+	int r = attr_records(node, hash, from, to);
 
 	if (r == 0)
 		r = record_encode(to, &value);
@@ -65,7 +62,7 @@ static co_fn int send_records(struct node *node, const char *hash, struct record
 		if (r < 0)
 			return r;
 	}
-	attr_stored(node, buf_str(&value), changes);
+	attr_stored(node, buf_str(&value), changes, left);
 	return 0;
 }
 

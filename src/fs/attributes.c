@@ -258,13 +258,20 @@ static bool sets_security(const struct node *node)
 	return false;
 }
 
+/* Which of these members belong to the value that a program sees. */
+static unsigned of_value(const struct node *node, unsigned members)
+{
+	unsigned found = members & RECORD_MTIME;
+
+	if (members & RECORD_MODE && node->mode & SET_ID)
+		found |= RECORD_MODE;
+	return sets_security(node) ? found | RECORD_XATTR : found;
+}
+
 /* Does what is to be stored belong to the present value? */
 static bool binds(const struct node *node, unsigned members)
 {
-	if (!node->file)
-		return false;
-	return node->wait.bind || members & RECORD_MTIME || (members & RECORD_MODE && node->mode & SET_ID) ||
-	       sets_security(node);
+	return node->file && (node->wait.bind || of_value(node, members));
 }
 
 bool attr_binds(const struct node *node)
@@ -272,24 +279,31 @@ bool attr_binds(const struct node *node)
 	return binds(node, node->wait.members);
 }
 
-static int add_xattrs(const struct node *node, struct record *to)
+static int add_xattrs(const struct node *node, bool valued, struct record *to)
 {
 	const struct xattrs *xattrs = node->xattrs;
 	int r = 0;
 
 	if (!xattrs)
 		return 0;
-	for (size_t i = 0; r == 0 && i < xattrs->set.xattr_count; i++)
-		r = record_xattr_set(to, buf_str(&xattrs->set.xattrs[i].name), buf_str(&xattrs->set.xattrs[i].value));
+	for (size_t i = 0; r == 0 && i < xattrs->set.xattr_count; i++) {
+		const struct record_xattr *xattr = &xattrs->set.xattrs[i];
+
+		if (valued || !xattr_is_security(buf_str(&xattr->name)))
+			r = record_xattr_set(to, buf_str(&xattr->name), buf_str(&xattr->value));
+	}
 	for (size_t i = 0; r == 0 && i < xattrs->gone.xattr_count; i++)
 		record_xattr_remove(to, buf_str(&xattrs->gone.xattrs[i].name));
 	return r;
 }
 
-static int add_waiting(const struct node *node, unsigned members, struct record *to)
+/* While the value is not there that they are for (not `valued`) set-id bits may be taken away, but not given. */
+static int add_waiting(const struct node *node, unsigned members, bool valued, struct record *to)
 {
+	mode_t set_id = valued ? SET_ID : to->has & RECORD_MODE ? to->mode & SET_ID : 0;
+
 	if (members & RECORD_MODE)
-		to->mode = node->mode;
+		to->mode = node->mode & (~SET_ID | set_id);
 	if (members & RECORD_UID)
 		to->uid = node->uid;
 	if (members & RECORD_GID)
@@ -297,7 +311,7 @@ static int add_waiting(const struct node *node, unsigned members, struct record 
 	if (members & RECORD_MTIME)
 		to->mtime = time_of(node->mtime_ns);
 	to->has |= members & (RECORD_MODE | RECORD_UID | RECORD_GID | RECORD_MTIME);
-	return members & RECORD_XATTR ? add_xattrs(node, to) : 0;
+	return members & RECORD_XATTR ? add_xattrs(node, valued, to) : 0;
 }
 
 /* A member that no record had and that is as it would be without. */
@@ -331,13 +345,18 @@ static int build(const struct node *node, const char *hash, const struct record 
 		members |= RECORD_MTIME;
 	if (node->file)
 		to->has &= ~(unsigned)(RECORD_TARGET | RECORD_RDEV);
-	r = add_waiting(node, members, to);
+	r = add_waiting(node, members, valued, to);
 	if (r == 0 && bind) {
 		memcpy(to->hash, hash, sizeof(to->hash));
 		to->has |= RECORD_HASH;
 	}
 	drop_defaults(node, from, to);
 	return r;
+}
+
+unsigned attr_left(const struct node *node, const char *hash)
+{
+	return node->file && !(hash && hash[0]) ? of_value(node, node->wait.members) : 0;
 }
 
 int attr_records(const struct node *node, const char *hash, struct record *from, struct record *to)
@@ -419,14 +438,15 @@ void attr_drop(struct node *node)
 	node->wait.bind = node->wait.replace = false;
 }
 
-void attr_stored(struct node *node, struct str value, uint64_t changes)
+void attr_stored(struct node *node, struct str value, uint64_t changes, unsigned left)
 {
 	int64_t mtime = node->mtime_ns;
 
 	if (node->wait.changes == changes) {
-		node->wait.members = 0;
+		node->wait.members = left;
 		node->wait.replace = false;
-		xattrs_forget_changes(node);
+		if (!(left & RECORD_XATTR))
+			xattrs_forget_changes(node);
 	}
 	node->record_known = true;
 	if (buf_set(&node->record_value, value) < 0)

@@ -220,10 +220,3 @@ const struct body_part *body_first_chunks(const struct body *body)
 {
 	return body && body->part_count && body->parts[0].chunked ? &body->parts[0] : NULL;
 }
-
-uint32_t body_chunks(const struct body *body)
-{
-	const struct body_part *part = body_first_chunks(body);
-
-	return part ? (uint32_t)((part->size - 1) / part->chunk_size + 1) : 0;
-}

@@ -67,7 +67,5 @@ uint64_t body_next_hole(const struct body *body, uint64_t offset);
 
 /* The first part where it is chunked: what a change in place keeps. NULL: it is not. */
 const struct body_part *body_first_chunks(const struct body *body);
-/* How many chunks, holes counted, that one has; 0 where it is not chunked. */
-uint32_t body_chunks(const struct body *body);
 
 #endif

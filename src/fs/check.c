@@ -478,6 +478,8 @@ int check_examine(struct check *check, struct buf *why)
 		check->collect = true;
 		r = check_list_files(check);
 		if (r == 0)
+			r = check_list_names(check);
+		if (r == 0)
 			r = check_holders_again(check);
 	}
 	return r < 0 ? r : judge_ids(check);

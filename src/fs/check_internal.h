@@ -112,6 +112,8 @@ bool check_needs_names(const struct check_id *id);
 co_fn CHECKED int check_list_reserved(struct check *check);
 /* Every file: the first time everything about it, then only which ids it holds. */
 co_fn CHECKED int check_list_files(struct check *check);
+/* Only the lists of names: who has carried a file past both listings of files has noted it before. */
+co_fn CHECKED int check_list_names(struct check *check);
 co_fn CHECKED int check_list_records(struct check *check);
 /* After the second listing of files: the wanted ids, their holders and their lists as they are now. */
 co_fn CHECKED int check_holders_again(struct check *check);

@@ -286,6 +286,28 @@ static int visit_reserved(void *arg, struct str key, struct str value)
 	return add_foreign(check, key, "is a reserved key that hpkvfs has not written");
 }
 
+static int visit_names_again(void *arg, struct str key, struct str value)
+{
+	struct check *check = arg;
+	struct content_id id;
+	struct check_id *entry;
+	int64_t created_ms;
+	int r = check_go_on(check);
+
+	if (r < 0 || !content_id_parse(str_skip(key, check->reserved.len + 2), &id, &created_ms))
+		return r;
+	entry = check_find_id(check, &id);
+	return entry ? read_names(check, entry, value) : 0;
+}
+
+int check_list_names(struct check *check)
+{
+	CLEANUP(buf_free) struct buf lists = BUF_INIT;
+	int r = layout_key(&check->layout, &lists, "i/");
+
+	return r < 0 ? r : walk_all(&check->layout, buf_str(&lists), visit_names_again, check);
+}
+
 int check_list_reserved(struct check *check)
 {
 	check_stage(check, "reserved keys");

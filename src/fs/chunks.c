@@ -266,14 +266,3 @@ int chunk_send(struct fs *fs, const struct content_id *id, uint32_t index, struc
 	chunk_drop(fs, id, index); /* asked for meanwhile */
 	return r == -ENOENT ? -EIO : r;
 }
-
-int chunk_remove(struct fs *fs, const struct content_id *id, uint32_t index)
-{
-	CLEANUP(buf_free) struct buf key = BUF_INIT;
-	int r = chunk_key_text(fs, id->hex, index, &key);
-
-	chunk_drop(fs, id, index);
-	if (r == 0)
-		r = store_delete(fs->store, buf_str(&key), (struct store_expect){ .what = STORE_EXPECT_ANY });
-	return r == -ENOENT ? 0 : r;
-}

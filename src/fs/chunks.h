@@ -49,8 +49,6 @@ void chunk_drop_all(struct fs *fs, const struct content_id *id);
 /* Sets a chunk, whatever stands there. */
 co_fn CHECKED int chunk_send(struct fs *fs, const struct content_id *id, uint32_t index, struct str bytes);
 
-co_fn CHECKED int chunk_remove(struct fs *fs, const struct content_id *id, uint32_t index);
-
 /* Frees what has not been used for longest until all that is cached fits. */
 void chunks_trim(struct fs *fs);
 void chunks_free(struct fs *fs);

@@ -2,19 +2,19 @@
  *
  * Whole new content: chunks under a new id, then one SET of the key. In place, where the first part of what is stored is
  * chunks: those that were touched, and a SET of the stub where that has become another. Small content is a value alone. All
- * with the node locked; programs go on writing meanwhile, and what they write stays for the next commit. */
+ * with the node locked; programs go on writing meanwhile, and what they write stays for the next commit.
+ *
+ * In place no chunk is removed, neither behind a new end nor in a hole: another mount may be about to set a stub that names it.
+ * What no stub names is not read, whoever makes the file longer names as holes what he has not sent, and all goes with the
+ * id. */
 #include <errno.h>
 
 #include "base/clock.h"
-#include "base/log.h"
 #include "fs/base64.h"
 #include "fs/held.h"
 #include "fs/ids.h"
 #include "fs/internal.h"
 #include "fs/removal.h"
-
-/* Behind the former end of a file that was written in place and made shorter again, so many chunks are looked for. */
-#define CUT_MOST 4096
 
 void commit_deinit(struct commit *commit)
 {
@@ -46,7 +46,8 @@ static uint64_t chunk_length(uint64_t chunk_size, uint64_t size, uint64_t start)
 	return size - start < chunk_size ? size - start : chunk_size;
 }
 
-/* As long as the stub says, also where programs have made the file shorter by now. */
+/* In place as long as any can be, with zeros at its end: another mount may be making the file longer at this moment, and its stub
+ * may be the one that stays. */
 static co_fn int send_chunk(struct sender *sender, uint32_t index)
 {
 	CLEANUP(buf_free) struct buf bytes = BUF_INIT;
@@ -58,9 +59,8 @@ static co_fn int send_chunk(struct sender *sender, uint32_t index)
 	uint64_t len = chunk_length(draft->chunk_size, sender->size, start);
 	int r;
 
-	/* never shorter than the stub that still stands says */
-	if (draft->in_place && chunk_length(draft->chunk_size, draft->base->parts[0].size, start) > len)
-		len = chunk_length(draft->chunk_size, draft->base->parts[0].size, start);
+	if (draft->in_place)
+		len = draft->chunk_size;
 	r = content_read(sender->node, draft, start, len, &bytes);
 	if (r == 0)
 		r = buf_resize(&bytes, len);
@@ -288,10 +288,30 @@ static co_fn int leave_shared_place(struct node *node, struct draft *draft)
 	return 0;
 }
 
-/* Less is left than would have to be removed: what is left goes under a new id, and all of the old one later. */
+static uint64_t data_of_base(const struct draft *draft)
+{
+	const struct body_part *part = body_first_chunks(draft->base);
+	uint64_t count = (part->size - 1) / part->chunk_size + 1;
+
+	for (size_t i = 0; i < part->hole_count; i++)
+		count -= part->holes[i].count;
+	return count;
+}
+
+static uint64_t data_of_draft(const struct draft *draft)
+{
+	uint32_t chunks = draft_chunks(draft);
+	uint64_t count = 0;
+
+	for (uint32_t i = draft_next_data(draft, 0); i < chunks; i = draft_next_data(draft, i + 1))
+		count++;
+	return count;
+}
+
+/* More would stay in the store than is needed: what is left goes under a new id, and all of the old one later. */
 static bool mostly_cut(const struct draft *draft)
 {
-	return draft->size < draft->base->parts[0].size / 2;
+	return 2 * data_of_draft(draft) < data_of_base(draft);
 }
 
 static co_fn int prepare_id(struct node *node, struct draft *draft)
@@ -364,10 +384,10 @@ static co_fn int as_chunks(struct node *node, struct commit *commit)
 	int r = prepare_id(node, draft);
 
 	/* between several writers the last one wins, with its whole content under an id of its own */
-	if (r == 0 && draft->in_place && !draft_keeps_stub(draft))
+	if (r == 0 && draft->in_place && !draft_keeps_stub(draft)) {
 		r = base_still_stands(node, draft, &stands);
-	if (r == 0 && draft->in_place && mostly_cut(draft))
-		stands = false;
+		stands = stands && !mostly_cut(draft);
+	}
 	if (r == 0 && !stands) {
 		draft_leave_place(draft);
 		r = prepare_id(node, draft);
@@ -468,50 +488,6 @@ static bool rebase(struct node *node, const struct commit *commit)
 	return more;
 }
 
-static bool is_stored(const struct body *body, uint64_t start)
-{
-	const struct body_part *part = body_first_chunks(body);
-
-	return part && start < part->size && body_next_data(body, start) == start;
-}
-
-static co_fn int remove_unnamed(struct node *node, const struct commit *commit, const struct body *former,
-				const struct body *present)
-{
-	const struct draft *draft = commit->draft;
-	uint64_t chunk_size = draft->chunk_size, end = former->parts[0].size, at;
-	int r = 0;
-
-	for (at = body_next_data(former, 0); r == 0 && at < end; at = body_next_data(former, at + chunk_size))
-		if (!is_stored(present, at))
-			r = chunk_remove(node->fs, &draft->id, (uint32_t)(at / chunk_size));
-	/* Not within the new end: a hole for this mount may be a chunk that another, who makes the file longer at the same time, has
-	 * just stored, and whose stub comes last. */
-	at = (body_chunks(former) > body_chunks(present) ? body_chunks(former) : body_chunks(present)) * chunk_size;
-	end = draft->sent_chunks * chunk_size;
-	/* of a sparse file it is not known which were sent */
-	for (; r == 0 && at < end && end - at <= CUT_MOST * chunk_size; at += chunk_size)
-		r = chunk_remove(node->fs, &draft->id, (uint32_t)(at / chunk_size));
-	return r;
-}
-
-/* In place: chunks that the former stub named, or that were sent since, and that the new one does not. Who still reads by the
- * former one looks at the key again. */
-static co_fn void remove_cut(struct node *node, const struct commit *commit, struct str before)
-{
-	const struct draft *draft = commit->draft;
-	struct body *former = NULL, *present = node->file->body;
-
-	if (!draft->in_place || !names_id(present, &draft->id) || body_new(before, &former) < 0)
-		return;
-	body_ref(present);
-	if (body_first_chunks(former) && names_id(former, &draft->id) &&
-	    remove_unnamed(node, commit, former, present) < 0)
-		log_debug("chunks that were cut off are left to fsck.hpkvfs");
-	body_unref(present);
-	body_unref(former);
-}
-
 void commit_done(struct node *node, struct commit *commit, struct str before)
 {
 	struct file *file = node->file;
@@ -525,8 +501,6 @@ void commit_done(struct node *node, struct commit *commit, struct str before)
 	if (!same)
 		file->own_id = commit->draft->has_id && names_id(file->body, &commit->draft->id) &&
 			       (file->own_id || !commit->draft->in_place);
-	if (!same)
-		remove_cut(node, commit, before);
 	forget_ids(node->fs, file, before, buf_str(&commit->key));
 	forget_draft(node, commit->draft, buf_str(&commit->key));
 	if (file->draft != commit->draft)

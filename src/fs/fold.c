@@ -138,6 +138,8 @@ static co_fn int send_one(struct folding *folding, uint32_t index)
 	uint64_t len = new_size(folding) - at < chunk_size ? new_size(folding) - at : chunk_size;
 	int r = content_read(fold->node, folding->draft, folding->start + at, len, &bytes);
 
+	if (r == 0 && folding->longer) /* another mount may be making it longer in place */
+		r = buf_resize(&bytes, chunk_size);
 	if (r == 0)
 		r = chunk_send(fold->node->fs, &fold->id, index, buf_str(&bytes));
 	if (r == 0)

@@ -215,8 +215,8 @@ static int chunk_key(const struct layout *layout, const struct content_id *id, u
 	return layout_key(layout, key, "c/%s/%0*" PRIx32, id->hex, INDEX_DIGITS, index);
 }
 
-/* Deletes up to REMOVE_WINDOW chunks from *next on, and counts in *absent how many in a row were not there. */
-static co_fn int delete_some(const struct layout *layout, const struct content_id *id, uint32_t count, uint32_t *next,
+/* Deletes up to REMOVE_WINDOW chunks from *next on, all below `end`, and counts in *absent how many in a row were not there. */
+static co_fn int delete_some(const struct layout *layout, const struct content_id *id, uint32_t end, uint32_t *next,
 			     uint32_t *absent)
 {
 	struct chunk_delete some[REMOVE_WINDOW] = { 0 };
@@ -224,7 +224,7 @@ static co_fn int delete_some(const struct layout *layout, const struct content_i
 	unsigned started = 0;
 	int r = 0;
 
-	for (; started < REMOVE_WINDOW && *next < count; started++, ++*next) {
+	for (; started < REMOVE_WINDOW && *next < end; started++, ++*next) {
 		some[started] = (struct chunk_delete){ .layout = layout, .group = &group };
 		r = chunk_key(layout, id, *next, &some[started].key);
 		if (r < 0)
@@ -244,46 +244,62 @@ static co_fn int delete_some(const struct layout *layout, const struct content_i
 	return r;
 }
 
-/* The first chunk from *next on that is there; `count` if there is none. */
-static co_fn int skip_absent(const struct layout *layout, const struct content_id *id, uint32_t count, uint32_t *next)
+/* The first chunk from *next on that is there; CONTENT_MAX_CHUNKS if there is none. */
+static co_fn int skip_absent(const struct layout *layout, const struct content_id *id, uint32_t *next)
 {
 	CLEANUP(store_page_deinit) struct store_page page = { 0 };
 	CLEANUP(buf_free) struct buf start = BUF_INIT;
 	CLEANUP(buf_free) struct buf end = BUF_INIT;
+	uint32_t found = CONTENT_MAX_CHUNKS;
 	int r = chunk_key(layout, id, *next, &start);
 
 	if (r == 0)
-		r = chunk_key(layout, id, count - 1, &end);
+		r = chunk_key(layout, id, CONTENT_MAX_CHUNKS - 1, &end);
 	if (r == 0)
 		r = store_range(layout->store, buf_str(&start), buf_str(&end), 1, &page);
 	if (r < 0)
 		return r;
-	*next = count;
 	if (page.count && page.records[0].key.len == start.len) {
 		char digits[INDEX_DIGITS + 1] = "";
 
 		memcpy(digits, page.records[0].key.p + start.len - INDEX_DIGITS, INDEX_DIGITS);
-		*next = (uint32_t)strtoul(digits, NULL, 16);
+		found = (uint32_t)strtoul(digits, NULL, 16);
 	}
+	*next = found < *next ? CONTENT_MAX_CHUNKS : found; /* a key that is no chunk's */
 	return 0;
+}
+
+/* Behind `count` there are those of a time when the file was longer, and nobody knows how many. */
+static co_fn int delete_all(const struct layout *layout, const struct content_id *id, uint32_t count, const bool *stop)
+{
+	uint32_t next = 0, absent = 0;
+	bool ask = count == 0;
+	int r = 0;
+
+	while (r == 0 && next < CONTENT_MAX_CHUNKS) {
+		bool known = next < count;
+
+		if (stop && *stop)
+			return -ECANCELED;
+		if (ask) {
+			absent = 0;
+			r = skip_absent(layout, id, &next);
+		} else {
+			r = delete_some(layout, id, known ? count : CONTENT_MAX_CHUNKS, &next, &absent);
+		}
+		ask = !ask && (absent >= (known ? ABSENT_IN_A_ROW : 1) || (known && next == count));
+	}
+	return r;
 }
 
 int id_remove(const struct layout *layout, const struct content_id *id, uint32_t chunk_count, bool listed,
 	      const bool *stop)
 {
 	CLEANUP(buf_free) struct buf list = BUF_INIT;
-	uint32_t next = 0, absent = 0;
 	int r = layout_key(layout, &list, "i/%s", id->hex);
 
-	while (r == 0 && next < chunk_count) {
-		if (stop && *stop)
-			return -ECANCELED;
-		r = delete_some(layout, id, chunk_count, &next, &absent);
-		if (r == 0 && absent >= ABSENT_IN_A_ROW && next < chunk_count) {
-			r = skip_absent(layout, id, chunk_count, &next);
-			absent = 0;
-		}
-	}
+	if (r == 0)
+		r = delete_all(layout, id, chunk_count, stop);
 	if (r == 0 && listed)
 		r = store_delete(layout->store, buf_str(&list), (struct store_expect){ .what = STORE_EXPECT_ANY });
 	return r == -ENOENT ? 0 : r;

@@ -30,8 +30,8 @@ struct id_holders {
 co_fn CHECKED int id_find_holders(const struct layout *layout, const struct content_id *id, struct str key,
 				  struct str except, struct id_holders *out);
 
-/* Deletes the chunks from 0 to chunk_count - 1, then `i/<id>` where it is `listed`. The caller is sure that no key holds
- * the id. `stop` may be NULL: as soon as it is true, -ECANCELED. */
+/* Deletes all chunks, of which there are about `chunk_count`, then `i/<id>` where it is `listed`. The caller is sure that no key
+ * holds the id. `stop` may be NULL: as soon as it is true, -ECANCELED. */
 co_fn CHECKED int id_remove(const struct layout *layout, const struct content_id *id, uint32_t chunk_count, bool listed,
 			    const bool *stop);
 

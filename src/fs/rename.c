@@ -281,7 +281,7 @@ void file_moved(struct file_move *move, struct node *node)
 		value_drop(node);
 	node->mtime_ns = mtime;
 	node->ctime_ns = clock_real_ns();
-	attr_stored(node, buf_str(&move->attributes), move->attr_changes);
+	attr_stored(node, buf_str(&move->attributes), move->attr_changes, 0);
 	node->wait.bind = false;
 	node_apply_attributes(node);
 	value_remember_time(node);

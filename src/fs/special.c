@@ -325,7 +325,7 @@ static co_fn int move_in_store(struct special_move *move, struct node *node, str
 		r = store_set(store, buf_str(&move->new_record), buf_str(move->guard.len ? &move->guard : &move->value),
 			      any);
 	if (r == 0)
-		attr_stored(node, buf_str(&move->value), changes);
+		attr_stored(node, buf_str(&move->value), changes, 0);
 	if (r == 0 && target && target->file && target->file->stored)
 		r = replace_file(move, target);
 	before.value = buf_str(&move->old);

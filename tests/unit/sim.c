@@ -23,6 +23,7 @@ struct key_note {
 	struct key_note *prev, *next;
 	struct buf key;
 	unsigned writers;
+	unsigned owners; /* of an entry of the journal: who has shown that he is at work on it */
 	/* those whose writes each party saw when it read the key, since its present operation began and it last wrote there */
 	bool got[SIM_PARTIES];
 	unsigned got_writers[SIM_PARTIES];
@@ -73,7 +74,7 @@ static uint64_t mix_number(uint64_t hash, uint64_t n)
 
 static uint64_t mix_note(const struct key_note *note)
 {
-	uint64_t hash = mix_number(mix_str(0, buf_str(&note->key)), note->writers);
+	uint64_t hash = mix_number(mix_number(mix_str(0, buf_str(&note->key)), note->writers), note->owners);
 
 	for (int i = 0; i < SIM_PARTIES; i++)
 		hash = mix_number(hash, note->got[i] ? note->got_writers[i] + 1u : 0);
@@ -136,6 +137,19 @@ void sim_forget_reads(struct party *party)
 
 	DL_FOREACH(party->sim->notes, note)
 		note->got[party->who] = false;
+}
+
+/* Only one takes over what a dead one has left. */
+static void account_owner(struct party *party, const struct store_request *request)
+{
+	struct key_note *note;
+
+	if (request->op != STORE_PATCH || party->who == SIM_A || !str_starts(request->key, STR(".hpkvfs/j/")))
+		return;
+	note = note_of(party->sim, request->key);
+	note->owners |= 1u << party->who;
+	if (note->owners & (note->owners - 1))
+		sim_fail(party->sim, "two have taken over %.*s", (int)request->key.len, request->key.p);
 }
 
 /* Without a subscription a mount learns by a GET what it is about to destroy. What another writes between that GET and the
@@ -250,6 +264,7 @@ void party_release(struct party *party)
 	party->history = mix_number(mix_str(party->history, request->key), request->op);
 	party->history = mix_str(mix_str(party->history, request->value), request->end);
 	account(party, request);
+	account_owner(party, request);
 	party->wrote = is_write(request);
 	memstore_do(party->sim->ms, request, answered, held);
 	if (party->wrote) {

@@ -51,6 +51,7 @@ enum sim_verb {
 	SIM_SET,
 	SIM_DELETE,
 	SIM_PATCH,
+	SIM_COPY,  /* what is at `path` is set at `to`: a stub names the chunks of another then */
 	SIM_WAIT,  /* for `offset` seconds; 0: longer than what is dead is left alone */
 	SIM_CHECK, /* by SIM_FSCK: examine and repair */
 };
@@ -63,6 +64,7 @@ struct sim_op {
 	char fill;
 	size_t count;
 	uint64_t offset;
+	uint64_t pause;  /* so many seconds a file is open before it is closed, or read */
 	mode_t mode;     /* of SIM_CHMOD; of SIM_WRITE for a file that it makes, 0: 0644 */
 	int may_fail[4]; /* errors that are documented for it here: then it has done nothing */
 	bool stale;      /* it changes the content, or moves the names, that it knows, which may be older: documented */
@@ -85,6 +87,7 @@ struct sim_case {
 	bool crash;            /* also: SIM_A dies after each of its writes */
 	bool tidy;             /* nothing is left for fsck unless one dies */
 	bool aged;             /* what is before is hours old */
+	bool no_orphans;       /* SIM_CHECK finds no chunks without a file: there are none */
 };
 
 /* Tries all orders. Ends the test where one is wrong, with what was sent in which order on standard error. */

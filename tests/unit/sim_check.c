@@ -5,8 +5,11 @@
 
 static void found(void *arg, const struct check_finding *finding)
 {
-	(void)arg;
-	(void)finding;
+	struct party *party = arg;
+	struct sim *sim = party->sim;
+
+	if (sim->c->no_orphans && !sim->ops[party->op].ended && finding->kind == CHECK_ORPHAN)
+		sim_fail(sim, "fsck takes %.*s for what no file has", (int)finding->key.len, finding->key.p);
 }
 
 static void note(void *arg, struct str key, const char *text)
@@ -49,6 +52,7 @@ int sim_check(struct party *party, struct buf *left)
 	struct check_config config = {
 		.layout = { .loop = party->loop, .store = &party->store, .rules = &rules, .max_value = SIM_MAX_VALUE },
 		.announce_us = 60 * 1000000ull, /* no operation takes longer here */
+		.arg = party,
 		.found = found,
 		.note = note,
 		.progress = progress,

@@ -176,6 +176,9 @@ static void apply(struct search *search, struct world *world, const struct sim_o
 	case SIM_RENAME:
 		rename_all(search, world, known, path, str_c(op->to));
 		return;
+	case SIM_COPY:
+		make(world, str_c(op->to))->content = content_of(world, path);
+		return;
 	case SIM_EXCHANGE:
 		exchange(world, path, str_c(op->to));
 		return;

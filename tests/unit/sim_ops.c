@@ -58,8 +58,15 @@ static co_fn int open_path(struct fs *fs, const char *path, int flags, mode_t mo
 	return r == -ESTALE ? open_once(fs, path, flags, mode, handle) : r;
 }
 
-static co_fn int write_and_close(struct fs *fs, const struct sim_op *op, int flags)
+static co_fn void pause_open(struct party *party, const struct sim_op *op)
 {
+	if (op->pause && co_sleep(party->loop, op->pause * 1000000ull) < 0)
+		sim_must(party->dead, "a pause is interrupted");
+}
+
+static co_fn int write_and_close(struct party *party, const struct sim_op *op, int flags)
+{
+	struct fs *fs = party->fs;
 	CLEANUP(buf_free) struct buf buf = BUF_INIT;
 	struct str text = sim_op_text(op, &buf);
 	struct fs_handle *handle;
@@ -68,6 +75,7 @@ static co_fn int write_and_close(struct fs *fs, const struct sim_op *op, int fla
 	if (r < 0)
 		return r;
 	r = text.len ? fs_write(handle, op->offset, text, getpid()) : 0;
+	pause_open(party, op);
 	closed = fs_flush(handle, getpid());
 	if (r == 0 && closed == 0 && !text.len)
 		closed = fs_fsync(handle); /* what release commits tells nobody of its failure */
@@ -83,6 +91,7 @@ static co_fn int read_whole(struct party *party, const struct sim_op *op)
 
 	if (r < 0)
 		return r;
+	pause_open(party, op);
 	r = fs_read(handle, 0, 1 << 20, out);
 	fs_release(handle);
 	return r;
@@ -162,6 +171,11 @@ static co_fn int foreign(struct party *party, const struct sim_op *op)
 
 	if (op->verb == SIM_DELETE)
 		return store_delete(&party->store, key, unknown);
+	if (op->verb == SIM_COPY) {
+		int r = store_get(&party->store, key, &buf);
+
+		return r < 0 ? r : store_set(&party->store, str_c(op->to), buf_str(&buf), unknown);
+	}
 	if (op->verb == SIM_PATCH)
 		return store_patch(&party->store, key, sim_op_text(op, &buf));
 	return store_set(&party->store, key, sim_op_text(op, &buf), unknown);
@@ -174,11 +188,11 @@ int sim_op_run(struct party *party, const struct sim_op *op)
 
 	switch (op->verb) {
 	case SIM_WRITE:
-		return write_and_close(party->fs, op, O_WRONLY | O_CREAT | O_TRUNC);
+		return write_and_close(party, op, O_WRONLY | O_CREAT | O_TRUNC);
 	case SIM_APPEND:
-		return write_and_close(party->fs, op, O_WRONLY | O_APPEND);
+		return write_and_close(party, op, O_WRONLY | O_APPEND);
 	case SIM_WRITE_AT:
-		return write_and_close(party->fs, op, O_WRONLY);
+		return write_and_close(party, op, O_WRONLY);
 	case SIM_READ:
 		return read_whole(party, op);
 	case SIM_RESIZE:
@@ -196,6 +210,7 @@ int sim_op_run(struct party *party, const struct sim_op *op)
 	case SIM_SET:
 	case SIM_DELETE:
 	case SIM_PATCH:
+	case SIM_COPY:
 		return foreign(party, op);
 	case SIM_WAIT:
 		return co_sleep(party->loop, (op->offset ? op->offset : 200) * 1000000ull);

@@ -1,6 +1,8 @@
 /* Modes, owners and times: what is sent, when, and what of it holds when others write as well. */
 #include "attr_rig.h"
 
+#include "fs/internal.h"
+
 /* First 32 digits of the SHA-256 of "x" and of "y", by sha256sum. */
 #define HASH_X "2d711642b726b04401627ca9fbac32f5"
 #define HASH_Y "a1fce4363854ff888cff4b8e7875d600"
@@ -288,6 +290,44 @@ static void a_stricter_record_is_bound_to_the_value_that_comes(void **state)
 	assert_int_equal(stat_of(rig, "f").st_mode, S_IFREG | 04755);
 	assert_stored(rig, ".hpkvfs/m/f", "{\"v\":1,\"mode\":35309,\"hash\":\"" HASH_Y "\"}");
 	assert_int_equal(fresh_stat(rig, "f").st_mode, S_IFREG | 04755);
+}
+
+static int op_fsync_attributes(struct call *call)
+{
+	return attr_commit(node_find(call->rig->fs, call->args.id));
+}
+
+/* The record is sent while the file is still open: the value that these are for is not there yet. */
+static void what_belongs_to_a_value_that_is_still_to_come_waits_for_it(void **state)
+{
+	struct rig *rig = *state;
+	struct fs_handle *handle;
+	struct stat st;
+
+	memstore_put(rig->ms, "f", "x");
+	for (int recorded = 0; recorded < 2; recorded++) {
+		handle = open_file(rig, "f", O_WRONLY);
+		assert_int_equal(write_at(rig, handle, 0, "y"), 0);
+		assert_int_equal(change_mode(rig, "f", 04755), 0);
+		assert_int_equal(set_xattr(rig, "f", "security.capability", "c"), 0);
+		assert_int_equal(change_mtime(rig, "f", T1), 0);
+		assert_int_equal(run(rig, op_fsync_attributes, .id = id_of(rig, "f")), 0);
+		assert_stored(rig, ".hpkvfs/m/f", "{\"v\":1,\"mode\":33261}"); /* for "x", which others still see */
+		assert_int_equal(stat_of(rig, "f").st_mode, S_IFREG | 04755);
+		assert_xattr(rig, "f", "security.capability", "c");
+		rig_expire(rig); /* what is read again says no more */
+		assert_int_equal(stat_of(rig, "f").st_mode, S_IFREG | 04755);
+		assert_int_equal(close_file(rig, handle), 0);
+		assert_int_equal(stat_of(rig, "f").st_mode, S_IFREG | 04755);
+		assert_int_equal(run(rig, op_sync), 0);
+		st = fresh_stat(rig, "f");
+		assert_int_equal(st.st_mode, S_IFREG | 04755);
+		assert_true(mtime_of(&st) == T1);
+		assert_xattr(rig, "f", "security.capability", "c");
+		memstore_put(rig->ms, "f", "x");
+		memstore_put(rig->ms, ".hpkvfs/m/f", "{\"v\":1,\"mode\":33261}");
+		rig_restart(rig);
+	}
 }
 
 static void a_local_write_does_not_revive_what_another_s_has_ended(void **state)
@@ -655,6 +695,7 @@ int main(void)
 		attr_test(a_stricter_record_is_bound_to_the_value_that_comes),
 		attr_test(a_local_write_does_not_revive_what_another_s_has_ended),
 		attr_test(a_record_without_time_is_left_alone_by_a_write),
+		attr_test(what_belongs_to_a_value_that_is_still_to_come_waits_for_it),
 		attr_test(content_replaced_by_who_may_not_keep_set_id_bits),
 		attr_test(another_mount_s_change_of_another_member_stays),
 		attr_test(an_answer_from_before_does_not_undo_a_change),

@@ -240,7 +240,8 @@ static void holes_are_not_stored(void **state)
 	assert_int_equal(close_file(rig, handle), 0);
 }
 
-static void a_punched_chunk_is_removed(void **state)
+/* Another mount may be about to set a stub that names it. */
+static void a_punched_chunk_stays_and_is_not_read(void **state)
 {
 	struct rig *rig = *state;
 	CLEANUP(buf_free) struct buf bytes = noise(6 * CHUNK);
@@ -255,9 +256,8 @@ static void a_punched_chunk_is_removed(void **state)
 	memset(bytes.p + CHUNK + 5, 0, 3 * CHUNK);
 	assert_int_equal(run(rig, op_fsync, .handle = handle), 0);
 	assert_str(part_of(rig, "f").holes, STR("2+2"));
-	assert_null(chunk_of(rig, "f", 2));
-	assert_null(chunk_of(rig, "f", 3));
-	assert_non_null(chunk_of(rig, "f", 4));
+	assert_int_equal(memstore_count(rig->ms, STORE_DELETE), 0);
+	assert_non_null(chunk_of(rig, "f", 2));
 	assert_file(rig, "f", buf_str(&bytes));
 	/* and written again */
 	memset(bytes.p + 2 * CHUNK + 1, 'z', 1);
@@ -266,6 +266,87 @@ static void a_punched_chunk_is_removed(void **state)
 	assert_str(part_of(rig, "f").holes, STR("3+1"));
 	rig_restart(rig);
 	assert_file(rig, "f", buf_str(&bytes));
+}
+
+/* What is left of it goes under a new id, so that the room of the rest is free again. */
+static void more_than_half_that_is_punched_goes_with_the_id(void **state)
+{
+	struct rig *rig = *state;
+	CLEANUP(buf_free) struct buf bytes = noise(6 * CHUNK);
+	struct fs_handle *handle;
+
+	rig->config.grace_us = 1000;
+	rig_restart(rig);
+	prepare(rig);
+	put_file(rig, "f", buf_str(&bytes));
+	handle = open_file(rig, "f", O_RDWR);
+	memstore_log_clear(rig->ms);
+	assert_int_equal(run(rig, op_fallocate, .handle = handle, .flags = FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
+			     .offset = CHUNK, .size = 4 * CHUNK),
+			 0);
+	memset(bytes.p + CHUNK, 0, 4 * CHUNK);
+	assert_int_equal(close_file(rig, handle), 0);
+	assert_int_equal(memstore_count(rig->ms, STORE_SET), 3);
+	assert_str(part_of(rig, "f").holes, STR("1+4"));
+	while (memstore_size(rig->ms) > 2 + 2) /* the layout's version, the key, two chunks */
+		loop_once(rig->loop);
+	rig_restart(rig);
+	assert_file(rig, "f", buf_str(&bytes));
+}
+
+static void resize_file(struct rig *rig, const char *path, uint64_t size)
+{
+	struct fs_handle *handle = open_file(rig, path, O_WRONLY);
+
+	assert_int_equal(run(rig, op_setattr, .id = id_of(rig, path), .handle = handle,
+			     .change = { .set_size = true, .size = size }),
+			 0);
+	assert_int_equal(close_file(rig, handle), 0);
+}
+
+/* Nor by who makes the file longer and dies before each of his writes; and it goes with the id. */
+static void what_was_cut_off_stays_and_is_not_read_again(void **state)
+{
+	struct rig *rig = *state;
+	CLEANUP(buf_free) struct buf bytes = noise(9 * CHUNK);
+	CLEANUP(buf_free) struct buf shorter = BUF_INIT;
+	struct content_id id;
+
+	prepare(rig);
+	put_file(rig, "f", buf_str(&bytes));
+	id = part_of(rig, "f").id;
+	memstore_log_clear(rig->ms);
+	resize_file(rig, "f", 5 * CHUNK + 7);
+	assert_requests(rig, 1, 1, 0, 0, 0);
+	assert_non_null(chunk_of(rig, "f", 8));
+	assert_int_equal(buf_set(&shorter, str_of(bytes.p, 5 * CHUNK + 7)), 0);
+	for (unsigned writes = 0; writes <= 3; writes++) {
+		struct fs_handle *handle;
+
+		rig_restart(rig);
+		handle = open_file(rig, "f", O_WRONLY);
+		assert_int_equal(write_at(rig, handle, 7 * CHUNK + 1, "x"), 0);
+		memstore_add_fault(rig->ms, (struct memstore_fault){ .op = STORE_SET, .pass = writes, .err = -EACCES });
+		assert_int_equal(close_file(rig, handle), writes < 3 ? -EACCES : 0);
+		memstore_clear_faults(rig->ms);
+		rig_restart(rig);
+		if (writes == 3) {
+			assert_int_equal(buf_resize(&shorter, 7 * CHUNK + 1), 0);
+			assert_int_equal(buf_add_str(&shorter, STR("x")), 0);
+		}
+		assert_file(rig, "f", buf_str(&shorter));
+	}
+	assert_string_equal(part_of(rig, "f").id.hex, id.hex);
+	assert_str(part_of(rig, "f").holes, STR("6+1"));
+	resize_file(rig, "f", 9 * CHUNK);
+	assert_int_equal(buf_resize(&shorter, 9 * CHUNK), 0);
+	rig->config.grace_us = 1000;
+	rig_restart(rig);
+	assert_file(rig, "f", buf_str(&shorter));
+	resize_file(rig, "f", 5 * CHUNK);
+	assert_int_equal(run(rig, op_unlink, .parent = FS_ROOT_ID, .name = "f"), 0);
+	while (memstore_size(rig->ms) > 1) /* the layout's version */
+		loop_once(rig->loop);
 }
 
 /* More ranges than the line has room for: the smallest are stored as zeros. */
@@ -674,7 +755,9 @@ int main(void)
 		fs_test(growth_is_the_last_chunk_and_the_new_ones),
 		fs_test(a_plain_file_that_grows_becomes_chunks_and_plain_again),
 		fs_test(holes_are_not_stored),
-		fs_test(a_punched_chunk_is_removed),
+		fs_test(a_punched_chunk_stays_and_is_not_read),
+		fs_test(more_than_half_that_is_punched_goes_with_the_id),
+		fs_test(what_was_cut_off_stays_and_is_not_read_again),
 		fs_test(a_stub_with_too_many_holes_fits),
 		fs_test(a_missing_chunk_is_an_error_of_its_file_alone),
 		fs_test(a_chunk_that_was_too_short_is_read_again),

@@ -77,7 +77,25 @@ static void chunks_go_after_the_grace(void **state)
 	assert_no_requests(rig);
 	remove_id(rig, CHUNKS, "f");
 	until_size(rig, 0);
-	assert_requests(rig, 2, 0, 0, CHUNKS, 0);
+	assert_requests(rig, 2, 0, 0, CHUNKS, 1);
+}
+
+/* Who made the file shorter has removed none. */
+static void chunks_behind_the_end_go_with_them(void **state)
+{
+	struct rig *rig = *state;
+
+	put_chunks(rig);
+	for (uint32_t i = CHUNKS; i < CHUNKS + 9; i++)
+		put_chunk(rig, i);
+	put_chunk(rig, 3000000);
+	remove_id(rig, CHUNKS, "f");
+	until_size(rig, 0);
+	assert_requests(rig, 2, 0, 0, CHUNKS + 9 + 2 * 4 - 1, 3);
+	put_chunks(rig);
+	memstore_put(rig->ms, ".hpkvfs/c/" ID "/000000G0", "whose key is no chunk's");
+	remove_id(rig, CHUNKS, "f");
+	until_size(rig, 1);
 }
 
 static void the_list_of_names_goes_with_them(void **state)
@@ -337,6 +355,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		journal_test(chunks_go_after_the_grace),
+		journal_test(chunks_behind_the_end_go_with_them),
 		journal_test(the_list_of_names_goes_with_them),
 		journal_test(what_a_key_holds_stays),
 		journal_test(what_another_name_holds_stays),

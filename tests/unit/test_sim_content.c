@@ -119,6 +119,18 @@ static const struct sim_case cases[] = {
 		.aged = true,
 	},
 	{
+		.name = "long content that was opened long before it is read",
+		.rule = "where a chunk is missing the key is looked at again",
+		.before = LONG_F,
+		.ops = {
+			{ .by = SIM_A, .verb = SIM_WRITE, .path = "f", LONG('a') },
+			{ .by = SIM_A, .verb = SIM_WRITE, .path = "f", LONG('c') },
+			{ .by = SIM_B, .verb = SIM_WAIT, .offset = 2 },
+			{ .by = SIM_B, .verb = SIM_READ, .path = "f", .pause = 200 },
+		},
+		.present = { "f" },
+	},
+	{
 		.name = "writes in place to two chunks",
 		.rule = "who writes in place may have hidden another's time: chunks are then fetched again",
 		.before = LONG_F,
@@ -162,6 +174,38 @@ static const struct sim_case cases[] = {
 		},
 		.present = { "f" },
 		.crash = true,
+	},
+	{
+		.name = "growth that was begun long ago against whole content",
+		.rule = "before growth it is looked whether the key still holds what is made longer",
+		.before = LONG_F,
+		.ops = {
+			{ .by = SIM_A, .verb = SIM_WRITE_AT, .stale = true, .path = "f", .text = "aaaa", .offset = 1200, .pause = 200 },
+			{ .by = SIM_B, .verb = SIM_WRITE, .path = "f", LONG('b') },
+		},
+		.present = { "f" },
+		.crash = true,
+	},
+	{
+		.name = "growth against a truncation",
+		.rule = "no chunk is removed whose id is in use: another's stub may come to name it",
+		.before = LONG_F,
+		.ops = {
+			{ .by = SIM_A, .verb = SIM_WRITE_AT, .stale = true, .path = "f", .text = "aaaa", .offset = 1200 },
+			{ .by = SIM_B, .verb = SIM_RESIZE, .stale = true, .path = "f", .offset = 600 },
+		},
+		.present = { "f" },
+		.crash = true,
+	},
+	{
+		.name = "growth against a write in place to the last chunk",
+		.rule = "a chunk in place is sent as long as any: another's stub may say that it is",
+		.before = LONG_F,
+		.ops = {
+			{ .by = SIM_A, .verb = SIM_WRITE_AT, .stale = true, .path = "f", .text = "aaaa", .offset = 1200 },
+			{ .by = SIM_B, .verb = SIM_WRITE_AT, .behind = true, .stale = true, .path = "f", .text = "bbbb", .offset = 900 },
+		},
+		.present = { "f" },
 	},
 	{
 		.name = "a truncation against a write in place",

@@ -1,4 +1,4 @@
-/* Attributes that two mounts change at once, and fsck while they are at work. */
+/* Attributes that two mounts change at once. */
 #include "sim.h"
 
 #define PLAIN_F                                                                  \
@@ -84,69 +84,6 @@ static const struct sim_case cases[] = {
 			{ .by = SIM_B, .verb = SIM_WRITE, .path = "f", .text = "b" },
 		},
 		.crash = true,
-	},
-	{
-		.name = "fsck against long content and unlink",
-		.before = {
-			{ .by = SIM_A, .verb = SIM_WRITE, .path = "f", LONG('o') },
-			{ .by = SIM_A, .verb = SIM_WRITE, .path = "g", LONG('p') },
-		},
-		.ops = {
-			{ .by = SIM_FSCK, .verb = SIM_CHECK },
-			{ .by = SIM_A, .verb = SIM_WRITE, .path = "f", LONG('a') },
-			{ .by = SIM_B, .verb = SIM_UNLINK, .path = "g" },
-		},
-		.crash = true,
-		.aged = true,
-	},
-	{
-		.name = "fsck against a renaming of long content",
-		.before = { { .by = SIM_A, .verb = SIM_WRITE, .path = "z", LONG('o') } },
-		.ops = {
-			{ .by = SIM_FSCK, .verb = SIM_CHECK },
-			{ .by = SIM_A, .verb = SIM_RENAME, .path = "z", .to = "a" },
-		},
-		.present = { "a", "z" },
-		.page_records = 3,
-		.crash = true,
-		.aged = true,
-	},
-	{
-		.name = "fsck against mode and an append",
-		.before = RECORDED_F,
-		.ops = {
-			{ .by = SIM_FSCK, .verb = SIM_CHECK },
-			{ .by = SIM_A, .verb = SIM_CHMOD, .path = "f", .mode = 0640 },
-			{ .by = SIM_B, .verb = SIM_APPEND, .path = "f", .text = "b" },
-		},
-		.present = { "f" },
-		.crash = true,
-		.aged = true,
-	},
-	{
-		.name = "fsck against a new file that only its owner may read",
-		.before = PLAIN_F,
-		.ops = {
-			{ .by = SIM_FSCK, .verb = SIM_CHECK },
-			{ .by = SIM_A, .verb = SIM_WRITE, .path = "g", .text = "a", .mode = 0600 },
-			{ .by = SIM_A, .verb = SIM_UNLINK, .path = "g" },
-		},
-		.crash = true,
-		.aged = true,
-	},
-	{
-		.name = "fsck against a directory's renaming",
-		.before = {
-			{ .by = SIM_A, .verb = SIM_MKDIR, .path = "d" },
-			{ .by = SIM_A, .verb = SIM_WRITE, .path = "d/x", LONG('o') },
-		},
-		.ops = {
-			{ .by = SIM_FSCK, .verb = SIM_CHECK },
-			{ .by = SIM_A, .verb = SIM_RENAME, .path = "d", .to = "e" },
-		},
-		.present = { "d/x", "e/x" },
-		.crash = true,
-		.aged = true,
 	},
 	{
 		.name = "a file that only its owner may read, unlinked",

@@ -148,6 +148,7 @@ static const struct sim_case cases[] = {
 	},
 	{
 		.name = "a directory whose renaming two finish at once",
+		.rule = "who finishes what a dead one has left takes it over first, by an atomic count",
 		.before = { { .by = SIM_A, .verb = SIM_MKDIR, .path = "d" }, { .by = SIM_A, .verb = SIM_WRITE, .path = "d/x", .text = "0" } },
 		.ops = {
 			{ .by = SIM_A, .verb = SIM_RENAME, .half = true, .path = "d", .to = "e" },
