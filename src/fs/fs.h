@@ -204,6 +204,7 @@ enum fs_copy fs_copy(struct fs_handle *handle);
 typedef bool fs_add_entry(void *arg, struct str name, const struct fs_entry *entry, uint64_t next);
 co_fn CHECKED int fs_readdir(struct fs_handle *handle, uint64_t offset, bool plus, fs_add_entry *add, void *arg);
 
-CHECKED int fs_statfs(struct fs *fs, struct statvfs *out);
+/* f_namemax is the longest name that anything made in the directory `id` can have; in that of the file `id` otherwise. */
+CHECKED int fs_statfs(struct fs *fs, uint64_t id, struct statvfs *out);
 
 #endif

@@ -41,8 +41,10 @@
 #define VALUE_CACHE_BYTES (64u * 1024 * 1024)
 #define CHUNK_CACHE_BYTES (32u * 1024 * 1024)
 
-/* The longest name that every kernel takes from a FUSE filesystem. */
+/* The longest name that every kernel takes from a FUSE filesystem. Of names that are made here the longest that programs
+ * have room for: those of foreign keys may be longer, and are shown. */
 #define NAME_BYTES_MAX 1024
+#define NEW_NAME_BYTES_MAX 255
 
 /* Processes that opened or wrote a handle, and so commit when they close it. */
 #define HANDLE_MAX_PIDS 8
