@@ -377,7 +377,7 @@ static int name_room(struct node *dir, size_t *out)
 	if (r < 0)
 		return r;
 	taken = dir->dir->record.len + 1;
-	*out = taken >= max_key ? 0 : max_key - taken < NEW_NAME_BYTES_MAX ? max_key - taken : NEW_NAME_BYTES_MAX;
+	*out = taken >= max_key ? 0 : max_key - taken < NAMES_NEW_BYTES ? max_key - taken : NAMES_NEW_BYTES;
 	return 0;
 }
 

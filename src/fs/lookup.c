@@ -58,7 +58,7 @@ static int name_check(struct node *dir, struct str name)
 {
 	CLEANUP(buf_free) struct buf segment = BUF_INIT;
 	struct fs *fs = dir->fs;
-	int r = name.len > NAME_BYTES_MAX ? -ENAMETOOLONG : node_dir_keys(dir);
+	int r = name.len > NAMES_SHOWN_BYTES ? -ENAMETOOLONG : node_dir_keys(dir);
 
 	if (r < 0)
 		return r;
@@ -354,7 +354,7 @@ static int absent(struct node *dir, struct str name)
 {
 	int r;
 
-	if (name.len > NEW_NAME_BYTES_MAX)
+	if (name.len > NAMES_NEW_BYTES)
 		return -ENAMETOOLONG;
 	if (node_dir_keys(dir) < 0)
 		return -ENOENT;
