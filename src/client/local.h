@@ -23,6 +23,7 @@
 struct local_server {
 	struct unix_path socket;
 	char *key;
+	struct server_limits limits;
 };
 
 void local_server_free(struct local_server *server);

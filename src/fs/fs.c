@@ -103,6 +103,13 @@ int fs_new(struct loop *loop, struct store *store, const struct fs_config *confi
 	return 0;
 }
 
+int fs_set_limits(struct fs *fs, size_t max_key, size_t max_value)
+{
+	fs->config.max_key = fs->rules.max_key = max_key;
+	fs->config.max_value = fs->layout.max_value = max_value;
+	return names_rules_check(&fs->rules);
+}
+
 void fs_free(struct fs *fs)
 {
 	struct fs_handle *handle, *next;

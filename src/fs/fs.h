@@ -79,6 +79,9 @@ struct fs_figures {
 CHECKED int fs_new(struct loop *loop, struct store *store, const struct fs_config *config,
 		   const struct fs_notify *notify, struct fs **out);
 
+/* Other limits than those of fs_new, before fs_start. -ENAMETOOLONG: no room for names behind the prefix. */
+CHECKED int fs_set_limits(struct fs *fs, size_t max_key, size_t max_value);
+
 /* Reads the layout's version: the first request of a mount. -EPROTONOSUPPORT: a newer layout or another delimiter;
  * `why` then holds one line. Other errors: the store's. */
 co_fn CHECKED int fs_start(struct fs *fs, struct buf *why);

@@ -359,7 +359,8 @@ struct node *node_next_child(struct node *parent, uint64_t cookie)
 
 static bool has_keys(const struct node *node)
 {
-	return node->dir->record.p && (node == node->fs->root || node->dir->keys_generation == node->fs->tree_generation);
+	return node->dir->record.p &&
+	       (node == node->fs->root || node->dir->keys_generation == node->fs->tree_generation);
 }
 
 /* From those of the directory that it is in. */
