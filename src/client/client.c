@@ -563,6 +563,11 @@ enum hpkv_state hpkv_client_state(const struct hpkv_client *client)
 	return client->state;
 }
 
+struct server_limits client_server_limits(const struct hpkv_client *client)
+{
+	return client->limits;
+}
+
 const char *hpkv_state_name(enum hpkv_state state)
 {
 	switch (state) {

@@ -39,6 +39,7 @@ struct hpkv_client {
 	bool freed;     /* hpkv_client_free was called; the memory goes when no callback is on the stack */
 	unsigned depth; /* callbacks on the stack */
 	struct dial dial;
+	struct server_limits limits; /* of the server found last */
 	struct retry retry;
 	struct renewal renewal;
 	struct connection *connection; /* open, or being closed */

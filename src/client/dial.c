@@ -217,6 +217,7 @@ static void local_found(void *arg, struct local_server *server, const struct hpk
 	} else {
 		dial->socket = server->socket;
 		server->socket.dir_fd = -1;
+		client->limits = server->limits;
 		if (!dial->path)
 			r = set_path(dial, "apiKey", server->key);
 		if (r == 0)

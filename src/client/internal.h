@@ -33,6 +33,17 @@ CHECKED int hpkv_loop_wrap(struct loop *base, struct hpkv_loop **out);
 
 struct loop *hpkv_loop_base(struct hpkv_loop *loop);
 
+/* --- clients --- */
+
+/* The most bytes that a server takes. */
+struct server_limits {
+	size_t max_key, max_value;
+};
+
+/* Those that the server of local:DIR named when it was connected to: it may have been started by hand, or by another version.
+ * 0: not known, as with every other server. */
+struct server_limits client_server_limits(const struct hpkv_client *client);
+
 /* --- errors --- */
 
 /* Fills in `error` (NULL is allowed) and answers `err`, a negative errno. The text becomes one line of UTF-8. */

@@ -13,6 +13,8 @@
 #include "client/local_spawn.h"
 #include "config.h"
 
+#define UNNAMED_MAX_KEY 1024
+
 #define RETRY_MS 20
 #define START_PAUSE_US (100 * CLOCK_US_PER_MS) /* between two starts */
 
@@ -51,11 +53,26 @@ static bool same_version(const char *a, const char *b)
 	       major[0] == major[1] && minor[0] == minor[1];
 }
 
-static int check_version(const char *dir, const struct http_response *response, struct hpkv_error *error)
+/* A server from before they were named had the default of its keys. */
+static struct server_limits read_limits(const json_t *root)
+{
+	json_int_t max_key = json_integer_value(json_object_get(root, "maxKey"));
+	json_int_t max_value = json_integer_value(json_object_get(root, "maxValue"));
+
+	return (struct server_limits){
+		.max_key = max_key > 0 ? (size_t)max_key : UNNAMED_MAX_KEY,
+		.max_value = max_value > 0 ? (size_t)max_value : LOCAL_MAX_VALUE,
+	};
+}
+
+static int check_health_reply(const char *dir, const struct http_response *response, struct server_limits *limits,
+			      struct hpkv_error *error)
 {
 	json_t *root = json_loadb(buf_str(&response->body).p, response->body.len, 0, NULL);
 	const char *version = json_string_value(json_object_get(root, "version"));
 	int r = 0;
+
+	*limits = read_limits(root);
 
 	if (response->status != 200 || !version)
 		r = error_set(error, -EPROTO, response->status, "what answers at %s/socket is no hpkvd", dir);
@@ -68,7 +85,7 @@ static int check_version(const char *dir, const struct http_response *response, 
 }
 
 /* -EAGAIN: not there (yet, or any more). */
-static int check_health(const struct search *search, struct hpkv_error *error)
+static int check_health(struct search *search, struct hpkv_error *error)
 {
 	const struct http_request request = {
 		.url = "http://localhost/health",
@@ -81,7 +98,7 @@ static int check_health(const struct search *search, struct hpkv_error *error)
 
 	body = response.body;
 	if (r == 0)
-		return check_version(search->dir, &response, error);
+		return check_health_reply(search->dir, &response, &search->server.limits, error);
 	if (r == -ECONNREFUSED || r == -ENOENT || r == -ECONNRESET || r == -EAGAIN)
 		return -EAGAIN;
 	return r;

@@ -15,9 +15,15 @@
 #include "client/unixpath.h"
 #include "client/worker.h"
 
+/* What a server that is started here takes, in bytes. Keys: of a path of 4,095 bytes, and of the record's that goes with it,
+ * with room for the folder that the path begins in and for escapes. */
+#define LOCAL_MAX_VALUE 1048576
+#define LOCAL_MAX_KEY 8192
+
 struct local_server {
 	struct unix_path socket;
 	char *key;
+	struct server_limits limits;
 };
 
 void local_server_free(struct local_server *server);

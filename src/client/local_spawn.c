@@ -16,9 +16,13 @@
 
 #include "base/buf.h"
 #include "client/internal.h"
+#include "client/local.h"
 #include "config.h"
 
 #define LOG_MAX (1024 * 1024) /* a larger log begins anew */
+
+#define QUOTED(text) #text
+#define DIGITS(number) QUOTED(number)
 
 /* All that the child needs, made before the fork: between fork and exec only async-signal-safe calls are allowed,
  * since another thread may have held malloc's lock. */
@@ -133,7 +137,9 @@ static int set_arguments(struct spawn *spawn, const char *dir)
 		strdup("--api-key-file"),
 		format("", dir, "/key"),
 		strdup("--max-value"),
-		strdup("1048576"),
+		strdup(DIGITS(LOCAL_MAX_VALUE)),
+		strdup("--max-key"),
+		strdup(DIGITS(LOCAL_MAX_KEY)),
 		strdup("--idle-exit"),
 		strdup("10"),
 	};

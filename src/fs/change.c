@@ -15,7 +15,7 @@ int name_may_be_made(struct node *dir, struct str name, bool is_dir)
 
 	if (fs->config.read_only)
 		return -EROFS;
-	r = name.len > NAME_BYTES_MAX ? -ENAMETOOLONG : node_dir_keys(dir); /* longer ones are not listed either */
+	r = name.len > NAMES_SHOWN_BYTES ? -ENAMETOOLONG : node_dir_keys(dir); /* longer ones are not listed either */
 	if (r == 0)
 		r = names_child(&fs->rules, buf_str(&dir->dir->key), buf_str(&dir->dir->record), name, is_dir, NULL,
 				NULL);

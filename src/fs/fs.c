@@ -104,6 +104,13 @@ int fs_new(struct loop *loop, struct store *store, const struct fs_config *confi
 	return 0;
 }
 
+int fs_set_limits(struct fs *fs, size_t max_key, size_t max_value)
+{
+	fs->config.max_key = fs->rules.max_key = max_key;
+	fs->config.max_value = fs->layout.max_value = max_value;
+	return names_rules_check(&fs->rules);
+}
+
 void fs_free(struct fs *fs)
 {
 	struct fs_handle *handle, *next;
@@ -370,9 +377,31 @@ struct fs_figures fs_figures(const struct fs *fs)
 	return figures;
 }
 
-/* A store has no known size: what df shows is room without end, and the longest name. */
-int fs_statfs(struct fs *fs, struct statvfs *out)
+/* What its record's key, the longer one, leaves for a directory's name. */
+static int name_room(struct node *dir, size_t *out)
 {
+	size_t taken, max_key = dir->fs->config.max_key;
+	int r = node_dir_keys(dir);
+
+	if (r < 0)
+		return r;
+	taken = dir->dir->record.len + 1;
+	*out = taken >= max_key ? 0 : max_key - taken < NAMES_NEW_BYTES ? max_key - taken : NAMES_NEW_BYTES;
+	return 0;
+}
+
+/* A store has no known size: what df shows is room without end, and the longest name. */
+int fs_statfs(struct fs *fs, uint64_t id, struct statvfs *out)
+{
+	struct node *node = node_find(fs, id);
+	struct node *dir = node && !node->dir ? node->parent : node;
+	size_t room = 0;
+	int r = dir ? name_room(dir, &room) : -ESTALE;
+
+	if (r == -ESTALE) /* removed */
+		r = name_room(fs->root, &room);
+	if (r < 0)
+		return r;
 	*out = (struct statvfs){
 		.f_bsize = 4096,
 		.f_frsize = 4096,
@@ -382,7 +411,7 @@ int fs_statfs(struct fs *fs, struct statvfs *out)
 		.f_files = (fsfilcnt_t)1 << 32,
 		.f_ffree = (fsfilcnt_t)1 << 32,
 		.f_favail = (fsfilcnt_t)1 << 32,
-		.f_namemax = fs->config.max_key < NAME_BYTES_MAX ? fs->config.max_key : NAME_BYTES_MAX,
+		.f_namemax = room,
 	};
 	return 0;
 }

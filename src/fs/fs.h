@@ -79,6 +79,9 @@ struct fs_figures {
 CHECKED int fs_new(struct loop *loop, struct store *store, const struct fs_config *config,
 		   const struct fs_notify *notify, struct fs **out);
 
+/* Other limits than those of fs_new, before fs_start. -ENAMETOOLONG: no room for names behind the prefix. */
+CHECKED int fs_set_limits(struct fs *fs, size_t max_key, size_t max_value);
+
 /* Reads the layout's version: the first request of a mount. -EPROTONOSUPPORT: a newer layout or another delimiter;
  * `why` then holds one line. Other errors: the store's. */
 co_fn CHECKED int fs_start(struct fs *fs, struct buf *why);
@@ -204,6 +207,7 @@ enum fs_copy fs_copy(struct fs_handle *handle);
 typedef bool fs_add_entry(void *arg, struct str name, const struct fs_entry *entry, uint64_t next);
 co_fn CHECKED int fs_readdir(struct fs_handle *handle, uint64_t offset, bool plus, fs_add_entry *add, void *arg);
 
-CHECKED int fs_statfs(struct fs *fs, struct statvfs *out);
+/* f_namemax is the longest name that anything made in the directory `id` can have; in that of the file `id` otherwise. */
+CHECKED int fs_statfs(struct fs *fs, uint64_t id, struct statvfs *out);
 
 #endif

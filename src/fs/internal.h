@@ -41,9 +41,6 @@
 #define VALUE_CACHE_BYTES (64u * 1024 * 1024)
 #define CHUNK_CACHE_BYTES (32u * 1024 * 1024)
 
-/* The longest name that every kernel takes from a FUSE filesystem. */
-#define NAME_BYTES_MAX 1024
-
 /* Processes that opened or wrote a handle, and so commit when they close it. */
 #define HANDLE_MAX_PIDS 8
 
@@ -282,6 +279,9 @@ CHECKED int node_attach(struct node *parent, struct node *node, struct str name)
 void node_detach(struct node *node);
 /* The same where an answer says so that was asked for at `seq`: a younger one may bring the name back. */
 void node_detach_since(struct node *node, uint64_t seq);
+/* The nodes below `top`, each before those below it: the one behind `node`, first `top` itself. NULL: no more. The tree must
+ * not change meanwhile. */
+struct node *node_next_below(const struct node *top, struct node *node);
 struct node *node_child(struct node *parent, struct str name);
 /* A name that was not in the tree was removed from the store. */
 void node_note_removed(struct node *parent, struct str name);
@@ -484,6 +484,6 @@ co_fn CHECKED int rename_exchange(struct node *dir, struct str name, struct node
 co_fn CHECKED int rename_dir_locked(struct node *node, struct node *target, struct node *new_parent,
 				    struct str new_name);
 /* What is known of the node and what is below it is to be asked for again. */
-void doubt_below(struct node *node);
+void doubt_below(struct node *top);
 
 #endif

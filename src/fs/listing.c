@@ -126,19 +126,15 @@ int apply_dir(struct node *dir, struct str name, uint64_t seq, uint64_t seen, st
 	return 0;
 }
 
-bool dirty_below(const struct node *node)
+bool dirty_below(struct node *top)
 {
-	struct node *child, *next;
-
-	if (!node->dir)
-		return (node->file && (node->file->dirty || node->file->held)) || node->lock.held;
-	HASH_ITER(by_name, node->dir->children, child, next)
-		if (dirty_below(child))
+	for (struct node *node = top; node; node = node_next_below(top, node))
+		if (!node->dir && ((node->file && (node->file->dirty || node->file->held)) || node->lock.held))
 			return true;
 	return false;
 }
 
-bool may_vanish(const struct node *node, uint64_t seq)
+bool may_vanish(struct node *node, uint64_t seq)
 {
 	return node->parent && node->change_seq <= seq && node->answer_seq <= seq && !node->lock.held &&
 	       !dirty_below(node);
@@ -204,7 +200,7 @@ static int visit_value(void *arg, struct str key, struct str value)
 	r = names_name_from_segment(&fs->rules, split.segment, &name);
 	if (r == -ENOMEM)
 		return r;
-	if (r < 0 || name.len > NAME_BYTES_MAX) {
+	if (r < 0 || name.len > NAMES_SHOWN_BYTES) {
 		log_warning("a key in the store cannot be shown: its name is not UTF-8 or too long");
 		return 0;
 	}

@@ -16,9 +16,9 @@ void vanish(struct node *node, uint64_t seq);
 
 /* May such an answer take the node out? Not where it was changed here or seen by a younger answer since, nor while a change
  * of it, or of what is below it, is under way or waits. */
-bool may_vanish(const struct node *node, uint64_t seq);
+bool may_vanish(struct node *node, uint64_t seq);
 
 /* True if a change of the file, or of one below the directory, waits or is under way. */
-bool dirty_below(const struct node *node);
+bool dirty_below(struct node *top);
 
 #endif

@@ -58,7 +58,7 @@ static int name_check(struct node *dir, struct str name)
 {
 	CLEANUP(buf_free) struct buf segment = BUF_INIT;
 	struct fs *fs = dir->fs;
-	int r = name.len > NAME_BYTES_MAX ? -ENAMETOOLONG : node_dir_keys(dir);
+	int r = name.len > NAMES_SHOWN_BYTES ? -ENAMETOOLONG : node_dir_keys(dir);
 
 	if (r < 0)
 		return r;
@@ -349,11 +349,23 @@ static int take_child(struct node *dir, struct str name, struct node **out)
 	return 0;
 }
 
+/* What is said of a name that is not there: -ENAMETOOLONG where it could not be made either. */
+static int absent(struct node *dir, struct str name)
+{
+	int r;
+
+	if (name.len > NAMES_NEW_BYTES)
+		return -ENAMETOOLONG;
+	if (node_dir_keys(dir) < 0)
+		return -ENOENT;
+	r = names_child(&dir->fs->rules, buf_str(&dir->dir->key), buf_str(&dir->dir->record), name, false, NULL, NULL);
+	return r == -ENAMETOOLONG ? r : -ENOENT;
+}
+
 /* `name` is a copy of the caller's, and the caller holds `dir`. */
 int lookup_child(struct node *dir, struct str name, struct node **out)
 {
 	CLEANUP_NODE struct node *child = NULL;
-	struct fs *fs = dir->fs;
 	int r = name_check(dir, name);
 
 	if (r < 0)
@@ -371,23 +383,18 @@ int lookup_child(struct node *dir, struct str name, struct node **out)
 			dir->dir->complete = false;
 		}
 	} else if (node_has_absent(dir, name)) {
-		return -ENOENT;
+		return absent(dir, name);
 	}
 	r = dir_list(dir, false);
 	if (r == 0 && dir->dir->large)
 		r = lookup_single(dir, name);
 	if (r < 0)
 		return r;
-	r = take_child(dir, name, out);
-	if (r == 0 || node_dir_keys(dir) < 0)
-		return r;
+	if (take_child(dir, name, out) == 0)
+		return 0;
 	if (dir->dir->large)
 		node_add_absent(dir, name);
-	/* not there, and could not be */
-	if (names_child(&fs->rules, buf_str(&dir->dir->key), buf_str(&dir->dir->record), name, false, NULL, NULL) ==
-	    -ENAMETOOLONG)
-		return -ENAMETOOLONG;
-	return r;
+	return absent(dir, name);
 }
 
 int lookup_path(struct fs *fs, uint64_t parent, struct str name, struct node **dir, struct node **out)

@@ -341,9 +341,12 @@ int names_last(struct str prefix, size_t max_key, struct buf *out)
 	static const char *const greatest[] = { "\x7f", "\xdf\xbf", "\xef\xbf\xbf", "\xf4\x8f\xbf\xbf" };
 	struct buf made = BUF_INIT;
 	int rc = buf_add_str(&made, prefix);
+	size_t most = prefix.len + NAMES_SHOWN_BYTES + 4;
 
-	while (rc == 0 && made.len < max_key) {
-		size_t room = max_key - made.len;
+	if (most > max_key)
+		most = max_key;
+	while (rc == 0 && made.len < most) {
+		size_t room = most - made.len;
 
 		if (room > 4)
 			room = 4;

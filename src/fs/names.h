@@ -29,6 +29,11 @@
 /* The name of the value of a key that is also a directory. */
 #define NAMES_VALUE "%="
 
+/* The longest name that is shown: every kernel takes so many bytes from a FUSE filesystem. And the longest that is made here,
+ * for which programs have room; those of foreign keys may be longer. */
+#define NAMES_SHOWN_BYTES 1024
+#define NAMES_NEW_BYTES 255
+
 struct names_rules {
 	char delimiter;
 	struct str prefix; /* borrowed; may be empty, may end in the delimiter or not */
@@ -114,8 +119,9 @@ CHECKED int names_split(const struct names_rules *rules, struct str dir, struct 
  * cannot be). 0, -ENOMEM. */
 CHECKED int names_first(struct str prefix, struct buf *out);
 
-/* Replaces *out by the last key of at most max_key bytes that can begin with `prefix`: as many U+10FFFF behind it as
- * fit, then the last character that fits in the rest. 0, -ENOMEM. `prefix` must not point into *out. */
+/* Replaces *out by a key behind all that begin with `prefix` and whose segment there can be shown: as many U+10FFFF behind it
+ * as fit max_key, then the last character that fits in the rest; but not more than such a segment can have, since it goes
+ * with every request for a range. 0, -ENOMEM. `prefix` must not point into *out. */
 CHECKED int names_last(struct str prefix, size_t max_key, struct buf *out);
 
 /* --- whole paths --- */

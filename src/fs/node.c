@@ -148,15 +148,34 @@ void nodes_free(struct fs *fs)
 		node_free(fs->by_id);
 }
 
-static void node_free_if_unused(struct node *node)
+static bool in_use(const struct node *node)
 {
-	if (node->refs == 0 && node->lookups == 0 && !node->parent && node != node->fs->root) {
-		struct node *child;
+	return node->refs || node->lookups || node == node->fs->root;
+}
 
-		/* a directory that vanished with what was cached below it */
-		while (node->dir && (child = RB_MIN(cookie_tree, &node->dir->cookies)))
-			node_detach(child);
-		node_free(node);
+static void take_out(struct node *node, uint64_t seq);
+
+/* A directory that vanished goes with what was cached below it: from the leaves up, since a tree may be deeper than a
+ * stack. */
+static void node_free_if_unused(struct node *top)
+{
+	struct node *node = top, *child, *parent;
+
+	if (top->parent || in_use(top))
+		return;
+	while (node) {
+		child = node->dir ? RB_MIN(cookie_tree, &node->dir->cookies) : NULL;
+		if (child && in_use(child)) {
+			take_out(child, fs_tick(child->fs));
+		} else if (child) {
+			node = child;
+		} else {
+			parent = node == top ? NULL : node->parent;
+			if (parent)
+				take_out(node, fs_tick(node->fs));
+			node_free(node);
+			node = parent;
+		}
 	}
 }
 
@@ -275,14 +294,10 @@ void node_detach(struct node *node)
 	node_detach_since(node, fs_tick(node->fs));
 }
 
-void node_detach_since(struct node *node, uint64_t seq)
+static void take_out(struct node *node, uint64_t seq)
 {
-	struct node *parent = node->parent;
-	struct directory *dir;
+	struct directory *dir = node->parent->dir;
 
-	if (!parent)
-		return;
-	dir = parent->dir;
 	dir->names_version++;
 	if (dir->readers)
 		tomb_add(dir, buf_str(&node->name), seq);
@@ -293,7 +308,25 @@ void node_detach_since(struct node *node, uint64_t seq)
 	node->parent = NULL;
 	if (node->dir)
 		node->fs->tree_generation++; /* keys below it are no more */
+}
+
+void node_detach_since(struct node *node, uint64_t seq)
+{
+	if (!node->parent)
+		return;
+	take_out(node, seq);
 	node_free_if_unused(node);
+}
+
+struct node *node_next_below(const struct node *top, struct node *node)
+{
+	struct node *next = node->dir ? RB_MIN(cookie_tree, &node->dir->cookies) : NULL;
+
+	while (!next && node != top) {
+		next = RB_NEXT(cookie_tree, &node->parent->dir->cookies, node);
+		node = node->parent;
+	}
+	return next;
 }
 
 struct node *node_child(struct node *parent, struct str name)
@@ -338,29 +371,55 @@ struct node *node_next_child(struct node *parent, uint64_t cookie)
 
 /* --- keys --- */
 
-int node_dir_keys(struct node *node)
+static bool has_keys(const struct node *node)
+{
+	return node->dir->record.p &&
+	       (node == node->fs->root || node->dir->keys_generation == node->fs->tree_generation);
+}
+
+/* From those of the directory that it is in. */
+static int make_keys(struct node *node)
 {
 	struct fs *fs = node->fs;
 	struct directory *dir = node->dir;
 	int r;
 
 	if (node == fs->root) {
-		if (dir->record.p)
-			return 0;
 		r = buf_set(&dir->key, fs->rules.prefix);
 		return r < 0 ? r : names_root_record(&fs->rules, &dir->record);
 	}
-	if (!node->parent)
-		return -ESTALE;
-	if (dir->keys_generation == fs->tree_generation && dir->record.p)
-		return 0;
-	r = node_dir_keys(node->parent);
-	if (r < 0)
-		return r;
 	r = names_child(&fs->existing, buf_str(&node->parent->dir->key), buf_str(&node->parent->dir->record),
 			buf_str(&node->name), true, &dir->key, &dir->record);
 	if (r == 0)
 		dir->keys_generation = fs->tree_generation;
+	return r;
+}
+
+/* From the outermost that has none yet inwards: a tree may be deeper than a stack. */
+int node_dir_keys(struct node *node)
+{
+	CLEANUP_FREE struct node **stale = NULL;
+	struct node *dir = node;
+	size_t count = 0;
+	int r = 0;
+
+	for (; dir; dir = dir->parent) {
+		if (dir != node->fs->root && !dir->parent)
+			return -ESTALE;
+		if (has_keys(dir))
+			break;
+		count++;
+	}
+	if (count == 0)
+		return 0;
+	stale = malloc(count * sizeof(struct node *));
+	if (!stale)
+		return -ENOMEM;
+	dir = node;
+	for (size_t i = count; i > 0; i--, dir = dir->parent)
+		stale[i - 1] = dir;
+	for (size_t i = 0; i < count && r == 0; i++)
+		r = make_keys(stale[i]);
 	return r;
 }
 

@@ -28,15 +28,11 @@ static const char *kind(enum journal_op op)
 	}
 }
 
-static void forget_implied(struct node *node)
+static void forget_implied(struct node *top)
 {
-	struct node *child, *next;
-
-	if (!node->dir)
-		return;
-	node->dir->implied = false;
-	HASH_ITER(by_name, node->dir->children, child, next)
-		forget_implied(child);
+	for (struct node *node = top; node; node = node_next_below(top, node))
+		if (node->dir)
+			node->dir->implied = false;
 }
 
 /* A directory that only keys implied does not stay where it has been moved away from. */

@@ -95,17 +95,14 @@ static co_fn int move_in_store(struct fs *fs, struct dir_move *move)
 	return r == -EOWNERDEAD ? -EIO : r;
 }
 
-void doubt_below(struct node *node)
+void doubt_below(struct node *top)
 {
-	struct node *child, *next;
-
-	node->checked_us = 0;
-	node_invalidate(node);
-	if (!node->dir)
-		return;
-	node->dir->complete = false;
-	HASH_ITER(by_name, node->dir->children, child, next)
-		doubt_below(child);
+	for (struct node *node = top; node; node = node_next_below(top, node)) {
+		node->checked_us = 0;
+		node_invalidate(node);
+		if (node->dir)
+			node->dir->complete = false;
+	}
 }
 
 static int move_here(const struct dir_rename *rename, struct node *node, struct node *new_parent, struct str new_name)

@@ -268,6 +268,16 @@ static int mount_session(struct daemon *daemon)
 	return r;
 }
 
+/* The server of local:DIR need not be the one that is started here. */
+static int fit_limits(struct daemon *daemon)
+{
+	const struct options *options = daemon->config->options;
+	size_t max_key = (size_t)options->max_key, max_value = (size_t)options->max_value;
+
+	store_hpkv_lower_limits(daemon->store, &max_key, &max_value);
+	return fs_set_limits(daemon->context.fs, max_key, max_value);
+}
+
 static void start_main(void *arg)
 {
 	CLEANUP(buf_free) struct buf why = BUF_INIT;
@@ -279,7 +289,9 @@ static void start_main(void *arg)
 	if (r) {
 		fail(daemon, MOUNT_FAILURE, "%s: %s", spec, error.text);
 	} else {
-		r = fs_start(daemon->context.fs, &why);
+		r = fit_limits(daemon);
+		if (r == 0)
+			r = fs_start(daemon->context.fs, &why);
 		text = store_hpkv_last_failure(daemon->store);
 		if (r)
 			fail(daemon, MOUNT_FAILURE, "%s: %s", spec, why.len ? why.p : *text ? text : strerror(-r));

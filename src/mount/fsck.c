@@ -220,6 +220,14 @@ static co_fn void examine(struct fsck *fsck)
 	sum_up(fsck, faults, repaired);
 }
 
+/* The server of local:DIR need not be the one that is started here. */
+static void fit_limits(struct fsck *fsck)
+{
+	size_t max_value = SIZE_MAX;
+
+	store_hpkv_lower_limits(fsck->store, &fsck->rules.max_key, &max_value);
+}
+
 static void fsck_main(void *arg)
 {
 	struct fsck *fsck = arg;
@@ -229,6 +237,8 @@ static void fsck_main(void *arg)
 	if (r)
 		failed(fsck, r, error.text);
 	else
+		fit_limits(fsck);
+	if (r == 0)
 		examine(fsck);
 	if (r == 0)
 		store_hpkv_disconnect(fsck->store);

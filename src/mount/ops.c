@@ -260,9 +260,8 @@ static void op_statfs(fuse_req_t req, fuse_ino_t id)
 {
 	struct mount_context *context = fuse_req_userdata(req);
 	struct statvfs st;
-	int r = fs_statfs(context->fs, &st);
+	int r = fs_statfs(context->fs, id, &st);
 
-	(void)id;
 	if (r < 0)
 		fuse_reply_err(req, -r);
 	else

@@ -13,6 +13,7 @@
 #include <sys/stat.h>
 
 #include "base/clock.h"
+#include "client/local.h"
 #include "client/url.h"
 #include "config.h"
 #include "fs/names.h"
@@ -21,9 +22,10 @@
 #define MIB (1024ull * KIB)
 #define ID_MAX 0xfffffffeull
 
-/* max_value= where it is not given: that of the small hosted plans, and of the server that local:DIR starts. */
+/* max_value= and max_key= where they are not given: those of the small hosted plans, or of the server that local:DIR
+ * starts. */
 #define MAX_VALUE_REMOTE 3072u
-#define MAX_VALUE_LOCAL MIB
+#define MAX_KEY_REMOTE 512u
 
 /* Names by which vim, rsync and sed -i make files that they rename or remove in a moment. */
 #define LOCAL_DEFAULT "*.swp:*.swx:*.swpx:4913:.*.??????:sed??????:*~:*.lock:tmp_*_??????:.tmp-*-pack-*"
@@ -75,7 +77,7 @@ static const struct row rows[] = {
 	{ "max_value", "BYTES", KIND_SIZE, FIELD(max_value), 64, 64 * MIB,
 	  "the most bytes that the server takes in a value (default: 3072; with local:DIR 1M)", true },
 	{ "max_key", "BYTES", KIND_SIZE, FIELD(max_key), 16, 64 * KIB,
-	  "the most bytes that the server takes in a key (default: 512)", true },
+	  "the most bytes that the server takes in a key (default: 512; with local:DIR 8K)", true },
 	{ "rate", "auto|NUMBER", KIND_RATE, FIELD(rate_micro), 1000, 1000000ull * 1000000,
 	  "the most requests a second (default: auto, as many as the server takes)", true },
 	{ "inflight", "NUMBER", KIND_COUNT, FIELD(inflight), 1, 65536,
@@ -471,7 +473,6 @@ void options_init(struct options *options)
 
 	umask(mask);
 	*options = (struct options){
-		.max_key = 512,
 		.timeout_us = 30ull * CLOCK_US_PER_S,
 		.inflight = 128,
 		.ttl_us = CLOCK_US_PER_S,
@@ -483,11 +484,26 @@ void options_init(struct options *options)
 	};
 }
 
-int options_check(struct options *options)
+static int set_limits(struct options *options)
 {
-	struct names_rules rules = { .delimiter = '/', .max_key = (size_t)options->max_key };
 	struct hpkv_error error;
 	struct url url;
+	bool local;
+
+	if (url_parse(options->spec, options->insecure, &url, &error))
+		return options_fail(options, "%s", error.text);
+	local = url.kind == URL_LOCAL;
+	url_free(&url);
+	if (!options->max_value)
+		options->max_value = local ? LOCAL_MAX_VALUE : MAX_VALUE_REMOTE;
+	if (!options->max_key)
+		options->max_key = local ? LOCAL_MAX_KEY : MAX_KEY_REMOTE;
+	return MOUNT_OK;
+}
+
+static int check_names(struct options *options)
+{
+	struct names_rules rules = { .delimiter = '/', .max_key = (size_t)options->max_key };
 	int r;
 
 	if (options->delimiter && strlen(options->delimiter) != 1)
@@ -504,12 +520,17 @@ int options_check(struct options *options)
 				    (unsigned long long)options->max_key);
 	if (r)
 		return options_fail(options, "delimiter=%s cannot separate names", options->delimiter);
-	r = url_parse(options->spec, options->insecure, &url, &error);
+	return MOUNT_OK;
+}
+
+int options_check(struct options *options)
+{
+	int r = set_limits(options);
+
+	if (r == MOUNT_OK)
+		r = check_names(options);
 	if (r)
-		return options_fail(options, "%s", error.text);
-	if (!options->max_value)
-		options->max_value = url.kind == URL_LOCAL ? MAX_VALUE_LOCAL : MAX_VALUE_REMOTE;
-	url_free(&url);
+		return r;
 	if (!options->local) {
 		options->local = strdup(LOCAL_DEFAULT);
 		if (!options->local)

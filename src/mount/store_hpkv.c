@@ -417,6 +417,16 @@ int store_hpkv_connect(struct store_hpkv *store, struct hpkv_error *error)
 	return 0;
 }
 
+void store_hpkv_lower_limits(const struct store_hpkv *store, size_t *max_key, size_t *max_value)
+{
+	struct server_limits limits = client_server_limits(store->client);
+
+	if (limits.max_key && limits.max_key < *max_key)
+		*max_key = limits.max_key;
+	if (limits.max_value && limits.max_value < *max_value)
+		*max_value = limits.max_value;
+}
+
 static void let_go(struct store_hpkv *store)
 {
 	store->keep_up = false;

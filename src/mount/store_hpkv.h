@@ -31,6 +31,9 @@ CHECKED int store_hpkv_new(struct loop *loop, const struct store_hpkv_config *co
 /* Connects for the first time, once: later connections are renewed without end. On failure `error` has the reason. */
 co_fn CHECKED int store_hpkv_connect(struct store_hpkv *store, struct hpkv_error *error);
 
+/* Of a server whose limits are known, once connected, and that takes less than `max_key` or `max_value`: lowers them. */
+void store_hpkv_lower_limits(const struct store_hpkv *store, size_t *max_key, size_t *max_value);
+
 /* From now on failures are logged. Before, the last one is kept for the one line that says why there is no mount. */
 void store_hpkv_start_logging(struct store_hpkv *store);
 

@@ -99,7 +99,14 @@ static void route_ws(struct conn *conn, const struct http_head *head)
 
 static void route_health(struct conn *conn)
 {
-	reply(conn, 200, json_content, STR("{\"status\":\"ok\",\"version\":\"" HPKVFS_VERSION "\"}"));
+	const struct protocol_limits *limits = &conn->server->limits;
+	CLEANUP(buf_free) struct buf body = BUF_INIT;
+
+	if (buf_printf(&body, "{\"status\":\"ok\",\"version\":\"%s\",\"maxKey\":%zu,\"maxValue\":%zu}", HPKVFS_VERSION,
+		       limits->max_key, limits->max_value))
+		conn_abort(conn);
+	else
+		reply(conn, 200, json_content, buf_str(&body));
 }
 
 static void route_metrics(struct conn *conn)

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from lib.hpkvd import KEY, Hpkvd
 from lib.mount import MountFailed
 from lib.mountcall import FAILURE, INTERRUPTED, USAGE, call, pid_of, point, refused  # noqa: F401 (fixtures)
 from lib.processes import alive, mounted, program, wait_for
@@ -147,6 +148,27 @@ def test_a_killed_local_server_heals(make_mount, tmp_path):
         assert (mount.path / "a").read_text() == f"value {number}"
         (mount.path / f"b{number}").write_text("x")
     assert sorted(os.listdir(mount.path)) == ["a", "b0", "b1", "b2", "b3", "b4"]
+
+
+@pytest.mark.parametrize("limits", [[], ["--max-key", "300", "--max-value", "500"]])
+def test_a_local_server_that_was_started_by_hand_may_take_less(make_mount, tmp_path, limits):
+    max_key, max_value = map(int, limits[1::2] or (1024, 3072))
+    folder = tmp_path / "store"
+    folder.mkdir(mode=0o700)
+    (folder / "key").write_text(KEY)
+    (folder / "key").chmod(0o600)
+    with Hpkvd(folder, limits, listen=f"unix:{folder}/socket") as server:
+        mount = make_mount(spec=f"local:{folder}", options=["ttl=0"])
+        content = "x" * 10 * max_value
+        (mount.path / "f").write_text(content)
+        assert (mount.path / "f").read_text() == content
+        names = ["d" * 100] * ((max_key - len(".hpkvfs/m/")) // 101 + 1)
+        with pytest.raises(OSError, match="File name too long"):
+            (mount.path / "/".join(names)).mkdir(parents=True)
+        assert (mount.path / "/".join(names[:-1])).is_dir()
+        assert sorted(os.listdir(mount.path)) == ["d" * 100, "f"]
+        assert server.process.poll() is None
+        mount.unmount()
 
 
 def test_the_store_and_the_mount_point_must_not_lie_in_each_other(call, tmp_path, point):

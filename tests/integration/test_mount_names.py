@@ -7,6 +7,7 @@ import os
 import pytest
 
 from lib.mount import MountFailed
+from lib.posix import opened
 from lib.shell import fails_with, sh, tree, write
 
 pytestmark = pytest.mark.timeout(60)
@@ -152,16 +153,18 @@ def test_a_listing_keeps_to_the_servers_key_limit(pyserver, mount_on):
 
 
 def test_a_file_whose_record_would_fit_and_one_whose_would_not(pyserver, mount_on):
-    record = len(".hpkvfs/m/")
+    folder = "d" * 255 + "/"
+    room = 512 - len(".hpkvfs/m/") - len(folder)
     mount = mount_on(pyserver)
-    write(mount.path / ("f" * (512 - record)), b"fits")
-    assert pyserver.get("f" * (512 - record)) == "fits"
+    os.mkdir(mount.path / folder)
+    write(mount.path / (folder + "f" * room), b"fits")
+    assert pyserver.get(folder + "f" * room) == "fits"
     with fails_with("ENAMETOOLONG"):
-        write(mount.path / ("f" * (512 - record + 1)), b"does not")
+        write(mount.path / (folder + "f" * (room + 1)), b"does not")
     with fails_with("ENAMETOOLONG"):
-        os.mkdir(mount.path / ("d" * (512 - record)))
+        os.mkdir(mount.path / (folder + "d" * room))
     with fails_with("ENAMETOOLONG"):
-        os.rename(mount.path / ("f" * (512 - record)), mount.path / ("g" * (512 - record + 1)))
+        os.rename(mount.path / (folder + "f" * room), mount.path / (folder + "g" * (room + 1)))
 
 
 def test_lengths_count_bytes_and_the_whole_path(pyserver, mount_on):
@@ -180,6 +183,61 @@ def test_max_key_option(pyserver, mount_on):
     write(mount.path / ("f" * 90), b"x")
     with fails_with("ENAMETOOLONG"):
         write(mount.path / ("f" * 91), b"x")
+
+
+def test_statvfs_says_how_long_a_name_can_be_in_each_folder(pyserver, mount_on):
+    """At most 255 bytes, for which programs have room; less where the folder's own path takes too much of a key."""
+    mount = mount_on(pyserver)
+    folder = mount.path
+    for expected in (255, 512 - len(".hpkvfs/m/") - 256 - 1, 1):
+        length = os.statvfs(folder).f_namemax
+        assert length == os.pathconf(folder, "PC_NAME_MAX") == expected
+        with fails_with("ENAMETOOLONG"):
+            os.mkdir(folder / ("d" * (length + 1)))
+        write(folder / "f", b"x")
+        assert os.statvfs(folder / "f").f_namemax == length
+        os.unlink(folder / "f")
+        folder /= "d" * (length - 2 if 2 < length < 255 else length)
+        os.mkdir(folder)
+    assert os.statvfs(folder).f_namemax == 0
+    with fails_with("ENAMETOOLONG"):
+        os.mkdir(folder / "d")
+    with opened(folder, os.O_RDONLY) as removed:
+        os.rmdir(folder)
+        assert os.fstatvfs(removed).f_namemax == 255
+
+
+@pytest.mark.parametrize("count", [0, 1500])
+def test_names_of_foreign_keys_may_be_longer(pyserver, mount_on, count):
+    """They are read, written, renamed and removed; made here they are not. In large folders names are asked for singly."""
+    long, folder, absent = "f" * 300, "d" * 256, "a" * 256
+    pyserver.set_all({long: "1", f"{folder}/in": "2", **{f"x{i}": "" for i in range(count)}})
+    mount = mount_on(pyserver)
+    assert {long, folder} <= set(os.listdir(mount.path))
+    assert (mount.path / long).read_bytes() == b"1"
+    assert (mount.path / folder / "in").read_bytes() == b"2"
+    write(mount.path / long, b"3")
+    with open(mount.path / long, "ab") as file:
+        file.write(b"4")
+    os.chmod(mount.path / long, 0o600)
+    write(mount.path / folder / "new", b"5")
+    write(mount.path / "other", b"6")
+    os.rename(mount.path / "other", mount.path / long)  # as editors save
+    assert pyserver.get(long) == "6"
+    for refused in (lambda: os.stat(mount.path / absent), lambda: os.rename(mount.path / long, mount.path / absent)):
+        for _ in range(2):
+            with fails_with("ENAMETOOLONG"):
+                refused()
+    os.rename(mount.path / long, mount.path / "short")
+    os.rename(mount.path / folder, mount.path / "folder")
+    keys = {"short": "6", "folder/in": "2", "folder/new": "5"}
+    contents = pyserver.contents()
+    assert {key: contents.get(key) for key in (*keys, long)} == {**keys, long: None}
+    pyserver.set_all({long: "7", f"{folder}/in": "8"})
+    os.unlink(mount.path / long)
+    os.unlink(mount.path / folder / "in")
+    os.rmdir(mount.path / folder)
+    assert not {long, f"{folder}/in"} & set(pyserver.contents())
 
 
 def test_an_overlong_name_is_never_called_absent(pyserver, mount_on):

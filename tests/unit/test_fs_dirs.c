@@ -201,6 +201,44 @@ static void rmdir_removes_the_record(void **state)
 	assert_int_equal(run(rig, op_getattr, .id = id), -ESTALE);
 }
 
+enum {
+	DEEP = 4000
+};
+
+/* After the rename of the outermost all keys are made anew; and when another mount has removed it, all nodes go. */
+static void a_tree_may_be_deeper_than_a_stack(void **state)
+{
+	static uint64_t ids[DEEP + 1] = { FS_ROOT_ID };
+	struct rig *rig = *state;
+	const struct str records = STR(".hpkvfs/m/e/");
+	size_t at = 0;
+
+	rig->config.max_key = 3 * DEEP;
+	rig_restart(rig);
+	for (size_t i = 0; i < DEEP; i++) {
+		assert_int_equal(run(rig, op_mkdir, .parent = ids[i], .name = "d", .mode = 0755), 0);
+		ids[i + 1] = rig->entry.id;
+	}
+	assert_int_equal(
+		run(rig, op_rename, .parent = FS_ROOT_ID, .name = "d", .new_parent = FS_ROOT_ID, .new_name = "e"), 0);
+	assert_int_equal(run(rig, op_lookup, .parent = ids[DEEP], .name = "absent"), -ENOENT);
+	assert_int_equal(run(rig, op_rmdir, .parent = FS_ROOT_ID, .name = "e"), -ENOTEMPTY);
+	for (size_t i = 1; i <= DEEP; i++)
+		if (i != DEEP / 2) /* a program is in that one */
+			fs_forget(rig->fs, ids[i], 1);
+	while (memstore_key(rig->ms, at).len)
+		if (str_starts(memstore_key(rig->ms, at), records))
+			memstore_remove(rig->ms, memstore_key(rig->ms, at).p);
+		else
+			at++;
+	rig_expire(rig);
+	assert_int_equal(look(rig, "e"), -ENOENT);
+	assert_int_equal(run(rig, op_getattr, .id = ids[1]), -ESTALE);
+	assert_int_equal(run(rig, op_getattr, .id = ids[DEEP / 2]), 0);
+	fs_forget(rig->fs, ids[DEEP / 2], 1);
+	assert_int_equal(fs_figures(rig->fs).nodes, 1);
+}
+
 static void rmdir_refuses_what_is_not_empty(void **state)
 {
 	struct rig *rig = *state;
@@ -518,6 +556,7 @@ int main(void)
 		fs_test(nobody_has_forgotten_ids_of_nobody),
 		fs_test(read_only_refuses_every_change),
 		fs_test(rmdir_removes_the_record),
+		fs_test(a_tree_may_be_deeper_than_a_stack),
 		fs_test(rmdir_refuses_what_is_not_empty),
 		fs_test(removing_a_foreign_tree),
 		fs_test(unlink_of_a_plain_file_is_one_delete),

@@ -593,6 +593,11 @@ static void test_ranges(void **state)
 		assert_int_equal(names_last(STR("d/"), cases[i].max_key, &out), 0);
 		assert_str(buf_str(&out), cases[i].last);
 	}
+	/* behind the greatest name that is shown, however long keys may be */
+	assert_int_equal(names_last(STR("d/"), 1 << 20, &out), 0);
+	assert_int_equal(out.len, strlen("d/") + NAMES_SHOWN_BYTES + 4);
+	for (size_t at = strlen("d/"); at < out.len; at += 4)
+		assert_str(str_of(out.p + at, 4), STR("\xf4\x8f\xbf\xbf"));
 	assert_int_equal(names_first(STR(""), &out), 0);
 	assert_str(buf_str(&out), STR("\x01"));
 	assert_int_equal(names_first(STR("d/"), &out), 0);

@@ -87,6 +87,21 @@ static void test_defaults(void **state)
 	options_free(&options);
 }
 
+/* What the server that local: starts takes; other limits where they are given. */
+static void test_limits_of_local(void **state)
+{
+	struct options options = good("hpkvfs local:/store /mnt");
+
+	(void)state;
+	assert_int_equal(options.max_value, 1048576);
+	assert_int_equal(options.max_key, 8192);
+	options_free(&options);
+	options = good("hpkvfs local:/store /mnt -o max_value=5000,max_key=300");
+	assert_int_equal(options.max_value, 5000);
+	assert_int_equal(options.max_key, 300);
+	options_free(&options);
+}
+
 static void test_every_option(void **state)
 {
 	struct options options = good(
@@ -394,6 +409,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_defaults),
+		cmocka_unit_test(test_limits_of_local),
 		cmocka_unit_test(test_every_option),
 		cmocka_unit_test(test_rate_auto_after_a_number),
 		cmocka_unit_test(test_local_has_larger_values),
