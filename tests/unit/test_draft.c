@@ -20,6 +20,7 @@ struct world {
 	struct body *stored; /* NULL: nothing */
 	unsigned char flat[MOST];
 	size_t size;
+	uint64_t sum; /* of the draft's memory */
 };
 
 static struct content_id id_of(unsigned number)
@@ -82,9 +83,29 @@ static void check_bytes(const struct world *world, const struct buf *bytes)
 		assert_int_equal((unsigned char)bytes->p[i], world->flat[i]);
 }
 
+/* What is counted is what is there. */
+static void check_memory(const struct world *world)
+{
+	struct draft *draft = world->draft;
+	uint64_t memory = draft->tail.capacity, dirty = draft->tail.len;
+	const struct slot *slot = draft_next_dirty(draft, 0);
+
+	for (; slot; slot = draft_next_dirty(draft, slot->index + 1)) {
+		memory += SLOT_BYTES + slot->bytes.capacity;
+		dirty += slot->bytes.len;
+	}
+	assert_int_equal(draft->dirty_bytes, dirty);
+	assert_int_equal(draft->memory, DRAFT_BYTES + memory);
+	assert_int_equal(draft_can_free(draft, true), memory);
+	assert_true(draft_can_free(draft, false) <= memory);
+	assert_int_equal(world->sum, draft->sum ? draft->memory : 0);
+}
+
 static void check_draft(struct world *world)
 {
 	CLEANUP(buf_free) struct buf bytes = BUF_INIT;
+
+	check_memory(world);
 
 	assert_int_equal(world->draft->size, world->size);
 	read_draft(world, world->draft, 0, world->size, &bytes);
@@ -254,6 +275,7 @@ static void commit(struct world *world, void (*between)(struct world *world))
 		draft_unref(world->draft);
 		world->draft = draft_new_on(body, CHUNK);
 		assert_non_null(world->draft);
+		draft_count(world->draft, &world->sum);
 	}
 	check_draft(world);
 }
@@ -265,12 +287,14 @@ static struct world *world_new(void)
 	assert_non_null(world);
 	world->draft = draft_new(CHUNK);
 	assert_non_null(world->draft);
+	draft_count(world->draft, &world->sum);
 	return world;
 }
 
 static void world_free(struct world *world)
 {
 	draft_unref(world->draft);
+	assert_int_equal(world->sum, 0);
 	body_unref(world->stored);
 	for (unsigned i = 0; i < IDS; i++)
 		for (size_t j = 0; j < sizeof(world->chunks[i]) / sizeof(world->chunks[i][0]); j++)
@@ -395,6 +419,7 @@ static void parts_and_text_are_one_content(void **state)
 	draft_unref(world->draft);
 	world->draft = draft_new_on(body, CHUNK);
 	assert_non_null(world->draft);
+	draft_count(world->draft, &world->sum);
 	assert_false(world->draft->in_place);
 	check_draft(world);
 	body_unref(body);
