@@ -36,6 +36,7 @@ struct sender {
 struct sending {
 	struct sender *sender;
 	uint32_t index;
+	uint64_t bytes;
 };
 
 static uint64_t chunk_length(uint64_t chunk_size, uint64_t size, uint64_t start)
@@ -44,6 +45,23 @@ static uint64_t chunk_length(uint64_t chunk_size, uint64_t size, uint64_t start)
 		return 0;
 	return size - start < chunk_size ? size - start : chunk_size;
 }
+
+/* --- as many as may be under way --- */
+
+static co_fn void sending_begin(struct fs *fs, uint64_t bytes)
+{
+	while (fs->sending && fs->sending + bytes > SENDING_MOST)
+		queue_wait(&fs->chunk_sent);
+	fs->sending += bytes;
+}
+
+static void sending_end(struct fs *fs, uint64_t bytes)
+{
+	fs->sending -= bytes;
+	co_queue_wake_all(&fs->chunk_sent);
+}
+
+/* --- one chunk --- */
 
 /* As long as the stub says, also where programs have made the file shorter by now. */
 static co_fn int send_chunk(struct sender *sender, uint32_t index)
@@ -78,6 +96,7 @@ static void sending_run(void *arg)
 	struct sender *sender = sending->sender;
 	int r = send_chunk(sender, sending->index);
 
+	sending_end(sender->node->fs, sending->bytes);
 	if (r < 0 && sender->err == 0)
 		sender->err = r;
 	free(sending);
@@ -96,7 +115,8 @@ static co_fn void sender_add(struct sender *sender, uint32_t index)
 		sender->err = -ENOMEM;
 		return;
 	}
-	*sending = (struct sending){ .sender = sender, .index = index };
+	*sending = (struct sending){ .sender = sender, .index = index, .bytes = sender->draft->chunk_size };
+	sending_begin(sender->node->fs, sending->bytes);
 	if (index >= sender->draft->sent_chunks)
 		sender->draft->sent_chunks = index + 1;
 	sender->under_way++;
@@ -548,24 +568,42 @@ bool commit_is_due(const struct node *node)
 	return draft && draft->dirty_bytes > pending_limit(draft) && draft->size > node->fs->config.max_value;
 }
 
+static co_fn int send_early(struct node *node, bool last_too)
+{
+	struct sender sender = { .node = node, .draft = draft_ref(node->file->draft) };
+	struct draft *draft = sender.draft;
+	int r = prepare_id(node, draft);
+
+	draft_capture(draft);
+	sender.size = draft->size;
+	if (r == 0)
+		r = send_dirty(&sender, last_too ? UINT32_MAX : draft->last);
+	draft_unref(draft);
+	return r;
+}
+
 /* All but the chunk that was written last, which is likely to be written again. */
 int commit_early(struct node *node)
 {
-	struct draft *draft;
 	int r = 0;
 
 	node_lock(node);
-	if (commit_is_due(node)) {
-		struct sender sender = { .node = node, .draft = draft_ref(node->file->draft) };
+	if (commit_is_due(node))
+		r = send_early(node, false);
+	node_unlock(node);
+	room_changed(node->fs);
+	return r;
+}
 
-		draft = sender.draft;
-		r = prepare_id(node, draft);
-		draft_capture(draft);
-		sender.size = draft->size;
-		if (r == 0)
-			r = send_dirty(&sender, draft->last);
-		draft_unref(draft);
-	}
+int commit_ahead(struct node *node, bool last_too)
+{
+	int r = 0;
+
+	node_lock(node);
+	if (node->file->draft && node->file->draft->tail.len)
+		r = file_prepare_change(node, 0, 0);
+	if (r == 0 && node->file->draft)
+		r = send_early(node, last_too);
 	node_unlock(node);
 	return r;
 }

@@ -42,6 +42,12 @@ enum local local_class(const struct fs *fs, struct str name)
 	return LOCAL_NOT;
 }
 
+static void set_local(struct node *node, enum local local)
+{
+	node->file->waiting.local = local;
+	room_count(node);
+}
+
 /* --- the timer --- */
 
 static void set_timer(struct fs *fs);
@@ -62,22 +68,29 @@ static struct node *take_due(struct fs *fs, uint64_t now_us)
 	return NULL;
 }
 
+int waiting_commit(struct node *node)
+{
+	int r;
+
+	node_ref(node);
+	node->file->waiting.due_us = 0;
+	set_local(node, LOCAL_NOT);
+	r = file_commit_later(node);
+	if (!node->file->dirty)
+		waiting_end(node);
+	node_unref(node);
+	return r;
+}
+
 static void commit_some(void *arg)
 {
 	struct round *round = arg;
 	struct fs *fs = round->fs;
 	struct node *node;
 
-	while (!fs->ending && (node = take_due(fs, round->now_us))) {
-		node_ref(node);
-		node->file->waiting.due_us = 0;
-		node->file->waiting.local = LOCAL_NOT;
-		if (file_commit_later(node) < 0)
+	while (!fs->ending && (node = take_due(fs, round->now_us)))
+		if (waiting_commit(node) < 0)
 			log_debug("the commit of a file that waited failed");
-		if (!node->file->dirty)
-			waiting_end(node);
-		node_unref(node);
-	}
 	co_group_done(&round->group);
 }
 
@@ -173,7 +186,7 @@ void waiting_changed(struct node *node)
 
 void local_begin(struct node *node)
 {
-	node->file->waiting.local = local_class(node->fs, buf_str(&node->name));
+	set_local(node, local_class(node->fs, buf_str(&node->name)));
 	if (node->file->waiting.local)
 		list(node);
 }
@@ -185,28 +198,17 @@ bool local_waits(const struct node *node)
 	return file && file->waiting.local != LOCAL_NOT && file->dirty && !file->stored;
 }
 
-static uint64_t swap_bytes(const struct fs *fs)
-{
-	const struct node *node;
-	uint64_t sum = 0;
-
-	DL_FOREACH2(fs->waiting, node, file->waiting.next)
-	if (node->file->waiting.local == LOCAL_NEVER && node->file->draft)
-		sum += node->file->draft->dirty_bytes;
-	return sum;
-}
-
 bool local_stays(struct node *node)
 {
 	if (!local_waits(node) || node->file->waiting.local != LOCAL_NEVER)
 		return false;
-	if (swap_bytes(node->fs) <= LOCAL_MOST)
+	if (node->fs->room.swap_bytes <= LOCAL_MOST)
 		return true;
 	if (!node->fs->local_full)
 		log_warning("swap files take more than %u MiB: they go to the store as other files do",
 			    LOCAL_MOST >> 20);
 	node->fs->local_full = true;
-	node->file->waiting.local = LOCAL_LATER;
+	set_local(node, LOCAL_LATER);
 	if (!node->file->opens)
 		local_closed(node);
 	return false;
