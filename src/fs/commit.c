@@ -329,17 +329,6 @@ static co_fn int prepare_id(struct node *node, struct draft *draft)
 
 /* --- the three forms --- */
 
-/* Content that is known not to be plain, without reading the rest of it. */
-static bool surely_binary(const struct draft *draft)
-{
-	const struct slot *slot = draft_next_dirty(draft, 0);
-
-	for (; slot; slot = draft_next_dirty(draft, slot->index + 1))
-		if (slot->bytes.len < draft_chunk_len(draft, slot->index) || memchr(slot->bytes.p, 0, slot->bytes.len))
-			return true;
-	return draft_next_data(draft, 0) != 0;
-}
-
 /* Content as a value alone, if that can be: commit->value is empty where it cannot. */
 static co_fn int as_value(struct node *node, struct commit *commit)
 {
@@ -348,7 +337,7 @@ static co_fn int as_value(struct node *node, struct commit *commit)
 	size_t max_value = node->fs->config.max_value;
 	int r;
 
-	if (commit->size > max_value || (commit->size > INLINE_MOST && surely_binary(draft)))
+	if (commit->size > max_value || (commit->size > INLINE_MOST && draft_has_nul(draft)))
 		return 0;
 	r = buf_reserve(&bytes, commit->size);
 	if (r == 0)

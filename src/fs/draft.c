@@ -375,6 +375,7 @@ static void cut_slot(struct draft *draft, struct slot *slot, uint64_t valid)
 		slot->bytes.p[valid] = '\0';
 	}
 	slot->valid = least(slot->valid, valid);
+	slot->has_nul = false;
 	slot_changed(draft, slot);
 }
 
@@ -540,6 +541,27 @@ bool draft_keeps_stub(const struct draft *draft)
 	return true;
 }
 
+static bool slot_has_nul(const struct draft *draft, const struct slot *slot)
+{
+	uint64_t len = draft_chunk_len(draft, slot->index);
+
+	if (len == 0 || slot->state == SLOT_HOLE)
+		return len > 0;
+	if (slot->state == SLOT_DIRTY)
+		return slot->bytes.len < len || memchr(slot->bytes.p, 0, slot->bytes.len);
+	return slot->valid < len || slot->has_nul;
+}
+
+bool draft_has_nul(const struct draft *draft)
+{
+	struct slot *slot;
+
+	RB_FOREACH(slot, slot_tree, (struct slot_tree *)&draft->slots)
+		if (slot_has_nul(draft, slot))
+			return true;
+	return draft_next_data(draft, 0) != 0;
+}
+
 bool draft_in_memory(const struct draft *draft)
 {
 	uint32_t chunks = draft_chunks(draft);
@@ -567,6 +589,7 @@ int draft_sent(struct draft *draft, uint32_t index, uint64_t valid, uint64_t cha
 	slot_set_state(draft, slot, SLOT_OUT);
 	*bytes = buf_take(&slot->bytes);
 	slot->valid = least(valid, draft->lowest - start);
+	slot->has_nul = bytes->p && memchr(bytes->p, 0, least(bytes->len, slot->valid));
 	return 0;
 }
 

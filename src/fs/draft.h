@@ -32,6 +32,7 @@ struct slot {
 	uint64_t changed; /* the draft's `changes` when it last was */
 	struct buf bytes; /* SLOT_DIRTY */
 	uint64_t valid;   /* SLOT_OUT, SLOT_FOREIGN */
+	bool has_nul;     /* likewise: it is known that there is one in it */
 };
 
 RB_HEAD(slot_tree, slot);
@@ -118,6 +119,8 @@ const struct slot *draft_next_dirty(const struct draft *draft, uint32_t from);
 uint64_t draft_can_free(const struct draft *draft, bool last_too);
 /* True if a commit in place changes nothing but chunks: the stub stays as it is. */
 bool draft_keeps_stub(const struct draft *draft);
+/* True if there is a NUL in the content for certain, as far as is known without the store. */
+bool draft_has_nul(const struct draft *draft);
 /* True if all of the content can be had without the store. */
 bool draft_in_memory(const struct draft *draft);
 

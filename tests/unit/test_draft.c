@@ -106,6 +106,8 @@ static void check_draft(struct world *world)
 	CLEANUP(buf_free) struct buf bytes = BUF_INIT;
 
 	check_memory(world);
+	if (draft_has_nul(world->draft))
+		assert_non_null(memchr(world->flat, 0, world->size));
 
 	assert_int_equal(world->draft->size, world->size);
 	read_draft(world, world->draft, 0, world->size, &bytes);
@@ -316,6 +318,40 @@ static void what_is_changed_in_place_is_sent_alone(void **state)
 	assert_true(draft_keeps_stub(world->draft));
 	for (uint32_t i = 0; i < 5; i++)
 		assert_int_equal(draft_plan(world->draft, i), i == 2 ? DRAFT_SEND : DRAFT_STORED);
+	check_draft(world);
+	world_free(world);
+}
+
+static void send_dirty(struct world *world)
+{
+	ensure_id(world);
+	draft_capture(world->draft);
+	for (uint32_t i = 0; i < draft_chunks(world->draft); i++)
+		if (draft_dirty_slot(world->draft, i)) {
+			struct sending sending = begin_sending(world, i);
+
+			end_sending(world, &sending);
+		}
+	assert_null(draft_next_dirty(world->draft, 0));
+}
+
+static void what_is_sent_is_known_to_be_no_text(void **state)
+{
+	struct world *world = world_new();
+
+	(void)state;
+	write_bytes(world, 0, 3 * CHUNK, 'a');
+	write_bytes(world, CHUNK, 1, 0);
+	assert_true(draft_has_nul(world->draft));
+	send_dirty(world);
+	assert_true(draft_has_nul(world->draft));
+	write_bytes(world, CHUNK, CHUNK, 'a');
+	assert_false(draft_has_nul(world->draft));
+	send_dirty(world);
+	assert_false(draft_has_nul(world->draft));
+	resize(world, 2 * CHUNK + 1);
+	resize(world, 3 * CHUNK);
+	assert_true(draft_has_nul(world->draft));
 	check_draft(world);
 	world_free(world);
 }
@@ -532,6 +568,7 @@ static void random_changes_and_commits(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(what_is_sent_is_known_to_be_no_text),
 		cmocka_unit_test(what_is_changed_in_place_is_sent_alone),
 		cmocka_unit_test(a_whole_chunk_needs_nothing_from_the_store),
 		cmocka_unit_test(growth_makes_the_last_chunk_anew),
