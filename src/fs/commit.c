@@ -15,8 +15,34 @@
 /* Behind the former end of a file that was written in place and made shorter again, so many chunks are looked for. */
 #define CUT_MOST 4096
 
+/* --- as many as may be under way --- */
+
+/* In order of arrival, so that a large value is not kept waiting by many small chunks. */
+static co_fn void sending_begin(struct fs *fs, uint64_t bytes)
+{
+	mutex_lock(&fs->sending_turn);
+	while (fs->sending && fs->sending + bytes > SENDING_MOST)
+		queue_wait(&fs->sent);
+	fs->sending += bytes;
+	co_mutex_unlock(&fs->sending_turn);
+}
+
+static void sending_end(struct fs *fs, uint64_t bytes)
+{
+	fs->sending -= bytes;
+	co_queue_wake_all(&fs->sent);
+}
+
+static void value_sent(struct commit *commit)
+{
+	if (commit->sending)
+		sending_end(commit->fs, commit->sending);
+	commit->sending = 0;
+}
+
 void commit_deinit(struct commit *commit)
 {
+	value_sent(commit);
 	draft_unref(STEAL(commit->draft));
 	buf_free(&commit->key);
 	buf_free(&commit->value);
@@ -45,23 +71,6 @@ static uint64_t chunk_length(uint64_t chunk_size, uint64_t size, uint64_t start)
 		return 0;
 	return size - start < chunk_size ? size - start : chunk_size;
 }
-
-/* --- as many as may be under way --- */
-
-static co_fn void sending_begin(struct fs *fs, uint64_t bytes)
-{
-	while (fs->sending && fs->sending + bytes > SENDING_MOST)
-		queue_wait(&fs->chunk_sent);
-	fs->sending += bytes;
-}
-
-static void sending_end(struct fs *fs, uint64_t bytes)
-{
-	fs->sending -= bytes;
-	co_queue_wake_all(&fs->chunk_sent);
-}
-
-/* --- one chunk --- */
 
 /* As long as the stub says, also where programs have made the file shorter by now. */
 static co_fn int send_chunk(struct sender *sender, uint32_t index)
@@ -339,6 +348,9 @@ static co_fn int as_value(struct node *node, struct commit *commit)
 
 	if (commit->size > max_value || (commit->size > INLINE_MOST && draft_has_nul(draft)))
 		return 0;
+	commit->fs = node->fs;
+	commit->sending = commit->size;
+	sending_begin(node->fs, commit->sending);
 	r = buf_reserve(&bytes, commit->size);
 	if (r == 0)
 		r = content_read(node, draft, 0, commit->size, &bytes);
@@ -417,8 +429,10 @@ int commit_prepare(struct node *node, struct commit *commit)
 	commit->captured = draft_capture(commit->draft);
 	commit->size = commit->draft->size;
 	r = as_value(node, commit);
-	if (r == 0 && !commit->value.len)
+	if (r == 0 && !commit->value.len) {
+		value_sent(commit); /* it is none, and its chunks are counted one by one */
 		r = as_chunks(node, commit);
+	}
 	if (r == 0 && commit->in_place)
 		r = value_load(node);
 	if (r == 0 && commit->in_place)

@@ -35,7 +35,8 @@
 #define FILE_MAX_PENDING (4u * 1024 * 1024)
 #define FILE_MAX_PENDING_CHUNKS 8
 
-/* Chunks that are sent at once, of all files together, have so many bytes; each is in memory some four times on its way. */
+/* Chunks and values that commits send at once, of all files together, have so many bytes; each is in memory some four times on
+ * its way. */
 #define SENDING_MOST (8u * 1024 * 1024)
 
 /* Content that is not plain and has at most this many bytes is in the stub itself, if that fits a value. */
@@ -241,8 +242,9 @@ struct fs {
 	struct loop_timer waiting_timer;
 	uint64_t waiting_next_us; /* that it is set to; 0: it is not */
 	struct room room;
-	uint64_t sending; /* bytes of chunks under way */
-	struct co_queue chunk_sent;
+	uint64_t sending; /* bytes of chunks and values under way */
+	struct co_queue sent;
+	struct co_mutex sending_turn;
 	bool local_full; /* and the log says so */
 };
 
@@ -376,6 +378,8 @@ struct commit {
 	uint64_t captured;
 	uint64_t size;
 	bool in_place; /* the value is what the key holds already: chunks alone have changed */
+	struct fs *fs;
+	uint64_t sending; /* counted in fs->sending until commit_deinit */
 };
 
 /* Makes the value of a dirty file, with the node locked; chunks are sent. -EFBIG; errors of the store. */
