@@ -200,26 +200,39 @@ static bool enough(const struct fs *fs)
 	return !fs->room.waiters && fs->room.bytes <= limit_of(fs) / 4 * 3;
 }
 
+static bool goes_on(const struct batch *batch)
+{
+	return batch->next < batch->count && !batch->err && !batch->fs->ending && !enough(batch->fs);
+}
+
+static uint64_t memory_of(const struct node *node)
+{
+	return node->file->draft ? node->file->draft->memory : 0;
+}
+
+static co_fn void give_next(struct batch *batch)
+{
+	struct node *node = batch->files[batch->next++];
+	uint64_t before = memory_of(node), after;
+	int r = give(batch, node);
+
+	after = memory_of(node);
+	if (after < before)
+		batch->freed += before - after;
+	if (r == 0 && after < before)
+		batch->answered = true;
+	if (r < 0 && !batch->err)
+		batch->err = r;
+	node->file->waiting.failed = r < 0 && node->file->draft;
+	room_changed(batch->fs);
+}
+
 static void give_some(void *arg)
 {
 	struct batch *batch = arg;
-	struct fs *fs = batch->fs;
 
-	while (batch->next < batch->count && !batch->err && !fs->ending && !enough(fs)) {
-		struct node *node = batch->files[batch->next++];
-		uint64_t before = node->file->draft ? node->file->draft->memory : 0, after;
-		int r = give(batch, node);
-
-		after = node->file->draft ? node->file->draft->memory : 0;
-		if (after < before)
-			batch->freed += before - after;
-		if (r == 0)
-			batch->answered = true;
-		else if (!batch->err)
-			batch->err = r;
-		node->file->waiting.failed = r < 0 && node->file->draft;
-		room_changed(fs);
-	}
+	while (goes_on(batch))
+		give_next(batch);
 	co_group_done(&batch->group);
 }
 
@@ -229,7 +242,10 @@ static co_fn void run_batch(struct batch *batch)
 	uint64_t low = limit_of(fs) / 4 * 3, now = fs->room.bytes + fs->room.promised;
 
 	choose(batch, now > low ? now - low : 1);
-	for (size_t i = 0; i < WINDOW && i < batch->count; i++)
+	/* one alone first: where the store is away, others would only wait for the same locks, and then for it, one after another */
+	while (goes_on(batch) && !batch->answered)
+		give_next(batch);
+	for (size_t i = 0; i < WINDOW && goes_on(batch); i++)
 		co_start_beside(fs->loop, &batch->group, give_some, batch);
 	co_group_wait(&batch->group);
 	for (size_t i = 0; i < batch->count; i++)

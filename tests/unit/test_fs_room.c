@@ -541,7 +541,7 @@ static void test_writers_wait_and_go_on_in_order(void **state)
 				 .data = buf_str(&bytes));
 		assert_int_equal(buf_add_str(&twins[i].content, buf_str(&bytes)), 0);
 	}
-	rig_until_held(rig, 4);
+	rig_until_held(rig, 1);
 	for (unsigned i = 0; i < 12; i++)
 		assert_false(calls[i]->done);
 	assert_in_range(waiting(rig), 1, 64 * KIB);
