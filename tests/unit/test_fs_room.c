@@ -38,6 +38,7 @@ enum kind {
 struct twin {
 	char name[32];
 	struct fs_handle *handle;
+	uint64_t id;
 	struct buf content;
 };
 
@@ -49,6 +50,7 @@ static void twin_make(struct rig *rig, struct twin *twin, const char *format, un
 			     .flags = O_CREAT | O_RDWR | flags),
 			 0);
 	twin->handle = rig->handle;
+	twin->id = rig->entry.id;
 }
 
 static void fill(struct buf *bytes, enum kind kind, unsigned seed, size_t len)
@@ -600,6 +602,185 @@ static void test_a_writer_waits_as_long_as_other_requests(void **state)
 
 #define room_test(name) cmocka_unit_test_setup_teardown(name, attr_setup, rig_teardown)
 
+/* --- at random --- */
+
+#define CROWD 12
+
+struct crowd {
+	struct rig *rig;
+	struct twin *twins;
+	struct call *calls[CROWD];
+	bool unlinked[CROWD];
+	unsigned seed, names;
+};
+
+static unsigned below(struct crowd *crowd, unsigned limit)
+{
+	crowd->seed = crowd->seed * 1103515245 + 12345;
+	return (crowd->seed >> 8) % limit;
+}
+
+/* .handle is closed, and what has the name, or is made, is open in its place. */
+static co_fn int op_reopen(struct call *call)
+{
+	int r = op_flush(call);
+
+	if (r == 0)
+		r = op_release(call);
+	return r < 0 ? r : op_create(call);
+}
+
+static struct call *begin_write(struct crowd *crowd, struct twin *twin)
+{
+	CLEANUP(buf_free) struct buf bytes = BUF_INIT;
+	size_t offset = below(crowd, 3) ? twin->content.len : below(crowd, (unsigned)twin->content.len + 1);
+
+	fill(&bytes, below(crowd, 2) ? TEXT : BINARY, crowd->seed, 1 + below(crowd, 3000));
+	if (twin->content.len < offset + bytes.len)
+		assert_int_equal(buf_resize(&twin->content, offset + bytes.len), 0);
+	memcpy(twin->content.p + offset, bytes.p, bytes.len);
+	return begin(crowd->rig, op_write, .handle = twin->handle, .offset = offset, .data = buf_str(&bytes));
+}
+
+static struct call *begin_rename(struct crowd *crowd, struct twin *twin)
+{
+	char before[sizeof(twin->name)];
+
+	memcpy(before, twin->name, sizeof(before));
+	snprintf(twin->name, sizeof(twin->name), below(crowd, 2) ? "f%u" : "f%u~", crowd->names++);
+	return begin(crowd->rig, op_rename, .parent = FS_ROOT_ID, .name = before, .new_parent = FS_ROOT_ID,
+		     .new_name = twin->name);
+}
+
+static struct call *begin_reopen(struct crowd *crowd, unsigned number)
+{
+	struct twin *twin = &crowd->twins[number];
+
+	if (crowd->unlinked[number]) {
+		buf_clear(&twin->content);
+		snprintf(twin->name, sizeof(twin->name), below(crowd, 2) ? "f%u" : "f%u~", crowd->names++);
+	}
+	crowd->unlinked[number] = false;
+	return begin(crowd->rig, op_reopen, .parent = FS_ROOT_ID, .name = twin->name, .mode = 0644,
+		     .handle = twin->handle, .flags = O_CREAT | O_RDWR);
+}
+
+static struct call *begin_something(struct crowd *crowd, unsigned number)
+{
+	struct twin *twin = &crowd->twins[number];
+	struct fs_attr_change change = { .set_size = true };
+
+	switch (below(crowd, 16)) {
+	case 0:
+		return begin_reopen(crowd, number);
+	case 1:
+		return begin(crowd->rig, op_fsync, .handle = twin->handle);
+	case 2:
+		if (!crowd->unlinked[number])
+			return begin_rename(crowd, twin);
+		break;
+	case 3:
+		if (crowd->unlinked[number])
+			break;
+		crowd->unlinked[number] = true;
+		return begin(crowd->rig, op_unlink, .parent = FS_ROOT_ID, .name = twin->name);
+	case 4:
+		change.size = below(crowd, 20000);
+		assert_int_equal(buf_resize(&twin->content, change.size), 0);
+		return begin(crowd->rig, op_setattr, .id = twin->id, .handle = twin->handle, .change = change);
+	default:
+		break;
+	}
+	return begin_write(crowd, twin);
+}
+
+static void end_one(struct crowd *crowd, unsigned number)
+{
+	bool opens = crowd->calls[number]->op == op_reopen;
+
+	assert_int_equal(end(crowd->calls[number]), 0);
+	crowd->calls[number] = NULL;
+	if (!opens)
+		return;
+	crowd->twins[number].handle = crowd->rig->handle;
+	crowd->twins[number].id = crowd->rig->entry.id;
+}
+
+static void nothing(struct loop_timer *timer)
+{
+	(void)timer;
+}
+
+static void serve(struct rig *rig)
+{
+	struct loop_timer timer = { 0 };
+
+	loop_timer_set(rig->loop, &timer, 1, nothing);
+	loop_once(rig->loop);
+	loop_timer_cancel(&timer);
+}
+
+/* The store holds requests or replies, and lets them go one by one. */
+static void hold_some(struct crowd *crowd)
+{
+	enum memstore_hold holds[] = { MEMSTORE_GO, MEMSTORE_HOLD_REQUEST, MEMSTORE_HOLD_REPLY };
+
+	memstore_clear_faults(crowd->rig->ms);
+	memstore_add_fault(crowd->rig->ms, (struct memstore_fault){ .any = true, .hold = holds[below(crowd, 3)] });
+}
+
+static void crowd_steps(struct crowd *crowd, unsigned steps)
+{
+	for (; steps > 0; steps--) {
+		unsigned number = below(crowd, CROWD);
+
+		if (steps % 64 == 0)
+			hold_some(crowd);
+		if (crowd->calls[number] && crowd->calls[number]->done)
+			end_one(crowd, number);
+		if (!crowd->calls[number])
+			crowd->calls[number] = begin_something(crowd, number);
+		if (memstore_held(crowd->rig->ms) && below(crowd, 2))
+			memstore_release_one(crowd->rig->ms);
+		serve(crowd->rig);
+		assert_in_range(waiting(crowd->rig), 1, 48 * KIB + CROWD * SLACK);
+	}
+	memstore_clear_faults(crowd->rig->ms);
+	memstore_release(crowd->rig->ms);
+	for (unsigned i = 0; i < CROWD; i++)
+		if (crowd->calls[i])
+			end_one(crowd, i);
+}
+
+/* Each file by one program, all of them at once. */
+static void test_a_crowd(void **state)
+{
+	struct crowd crowd = { .rig = *state, .twins = twins_new(CROWD) };
+	struct rig *rig = *state;
+
+	limit(rig, 48 * KIB);
+	for (unsigned i = 0; i < CROWD; i++)
+		twin_make(rig, &crowd.twins[i], "f%u", crowd.names++, O_EXCL);
+	for (crowd.seed = 1; crowd.seed < 20; crowd.seed++) {
+		unsigned seed = crowd.seed;
+
+		crowd_steps(&crowd, 400);
+		for (unsigned i = 0; i < CROWD; i++)
+			twin_check_handle(rig, &crowd.twins[i]);
+		crowd.seed = seed;
+	}
+	for (unsigned i = 0; i < CROWD; i++) {
+		if (crowd.unlinked[i]) {
+			crowd.calls[i] = begin_reopen(&crowd, i);
+			end_one(&crowd, i);
+		}
+		twin_close(rig, &crowd.twins[i]);
+	}
+	assert_int_equal(run(rig, op_sync), 0);
+	check_after_restart(rig, crowd.twins, CROWD);
+	twins_free(crowd.twins, CROWD);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -620,6 +801,7 @@ int main(void)
 		room_test(test_now_and_then_a_failure),
 		room_test(test_writers_wait_and_go_on_in_order),
 		room_test(test_a_writer_waits_as_long_as_other_requests),
+		room_test(test_a_crowd),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
