@@ -61,6 +61,12 @@ void file_forget_changes(struct node *node)
 	file->append_only = false;
 }
 
+void file_forget_unnamed(struct node *node)
+{
+	if (node->file && !node->file->opens)
+		file_forget_changes(node);
+}
+
 static void changed(struct node *node)
 {
 	node->file->written = true;

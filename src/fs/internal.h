@@ -434,6 +434,8 @@ co_fn CHECKED int file_prepare_change(struct node *node, uint64_t offset, uint64
 /* The draft was changed, not by an append. */
 void file_changed(struct node *node);
 void file_forget_changes(struct node *node);
+/* The file has no name any more: without a handle nobody can read what was changed. */
+void file_forget_unnamed(struct node *node);
 /* --- tree.c: locks --- */
 co_fn void queue_wait(struct co_queue *queue);
 co_fn void mutex_lock(struct co_mutex *mutex);

@@ -115,9 +115,19 @@ static void is_due(struct loop_timer *timer)
 		set_timer(fs);
 }
 
+static void set_timer_to(struct fs *fs, uint64_t due_us)
+{
+	uint64_t now = clock_now_us();
+
+	if (fs->waiting_next_us && fs->waiting_next_us <= due_us)
+		return;
+	fs->waiting_next_us = due_us;
+	loop_timer_set(fs->loop, &fs->waiting_timer, due_us > now ? due_us - now : 0, is_due);
+}
+
 static void set_timer(struct fs *fs)
 {
-	uint64_t now = clock_now_us(), next = 0;
+	uint64_t next = 0;
 	struct node *node;
 
 	DL_FOREACH2(fs->waiting, node, file->waiting.next)
@@ -127,10 +137,8 @@ static void set_timer(struct fs *fs)
 		if (due && (!next || due < next))
 			next = due;
 	}
-	if (!next || (fs->waiting_next_us && fs->waiting_next_us <= next))
-		return;
-	fs->waiting_next_us = next;
-	loop_timer_set(fs->loop, &fs->waiting_timer, next > now ? next - now : 0, is_due);
+	if (next)
+		set_timer_to(fs, next);
 }
 
 static void list(struct node *node)
@@ -147,7 +155,7 @@ static void wait_for(struct node *node, uint64_t delay_us)
 {
 	list(node);
 	node->file->waiting.due_us = clock_now_us() + delay_us;
-	set_timer(node->fs);
+	set_timer_to(node->fs, node->file->waiting.due_us);
 }
 
 void waiting_retry(struct node *node)

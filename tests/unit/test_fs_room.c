@@ -233,6 +233,34 @@ static void test_closed_local_files_go_before_their_time(void **state)
 	twins_free(twins, count);
 }
 
+/* Chunks went early, and nobody can read them any more. */
+static void test_removed_local_files_leave_nothing(void **state)
+{
+	struct rig *rig = *state;
+	struct twin *twins = twins_new(4);
+
+	limit(rig, 16 * KIB);
+	for (unsigned i = 0; i < 4; i++) {
+		twin_make(rig, &twins[i], i < 2 ? "f%u~" : ".f%u.swp", i, O_EXCL);
+		for (unsigned part = 0; part < (i == 0 ? 20 : 1); part++)
+			assert_int_equal(twin_append(rig, &twins[i], BINARY, 2000), 0);
+		twin_close(rig, &twins[i]);
+	}
+	assert_true(chunks_stored(rig) > 0);
+	assert_int_equal(
+		run(rig, op_rename, .parent = FS_ROOT_ID, .name = "f1~", .new_parent = FS_ROOT_ID, .new_name = "f0~"),
+		0);
+	assert_int_equal(run(rig, op_unlink, .parent = FS_ROOT_ID, .name = "f0~"), 0);
+	assert_int_equal(run(rig, op_rename, .parent = FS_ROOT_ID, .name = ".f2.swp", .new_parent = FS_ROOT_ID,
+			     .new_name = ".f3.swp"),
+			 0);
+	assert_int_equal(run(rig, op_unlink, .parent = FS_ROOT_ID, .name = ".f3.swp"), 0);
+	assert_int_equal(waiting(rig), 0);
+	assert_int_equal(fs_figures(rig->fs).swap_bytes, 0);
+	until_no_chunks(rig);
+	twins_free(twins, 4);
+}
+
 static void test_creating_is_bounded_too(void **state)
 {
 	struct rig *rig = *state;
@@ -788,6 +816,7 @@ int main(void)
 		room_test(test_whole_chunks_go_first),
 		room_test(test_what_may_be_plain_goes_as_chunks_and_is_plain_in_the_end),
 		room_test(test_closed_local_files_go_before_their_time),
+		room_test(test_removed_local_files_leave_nothing),
 		room_test(test_creating_is_bounded_too),
 		room_test(test_swap_files_are_bounded_all_together),
 		room_test(test_appended_text_is_appended_before_its_time),
