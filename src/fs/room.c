@@ -8,7 +8,7 @@
 
 /* Files from which room is made before it is looked anew which are the largest, and how many side by side. */
 #define BATCH 256
-#define WINDOW 4
+#define WINDOW 16
 
 /* A writer gives up after so many attempts in which nothing went. */
 #define FAILURES 3
