@@ -307,6 +307,7 @@ static co_fn int unlink_locked(struct node *node)
 			node_add_absent(node->parent, buf_str(&node->name));
 		node_detach(node);
 	}
+	file_forget_unnamed(node);
 	return gone;
 }
 

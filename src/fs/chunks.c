@@ -94,7 +94,9 @@ static void take_bytes(struct chunk *chunk, struct buf *bytes)
 	DL_APPEND(fs->chunk_lru, chunk);
 	fs->value_bytes += chunk->bytes.capacity;
 	fs->chunk_bytes += chunk->bytes.capacity;
+	chunk->users++; /* not this one, however full it is with values */
 	cache_trim(fs, NULL);
+	chunk->users--;
 }
 
 void chunks_trim(struct fs *fs)

@@ -16,8 +16,34 @@
 #include "fs/internal.h"
 #include "fs/removal.h"
 
+/* --- as many as may be under way --- */
+
+/* In order of arrival, so that a large value is not kept waiting by many small chunks. */
+static co_fn void sending_begin(struct fs *fs, uint64_t bytes)
+{
+	mutex_lock(&fs->sending_turn);
+	while (fs->sending && fs->sending + bytes > SENDING_MOST)
+		queue_wait(&fs->sent);
+	fs->sending += bytes;
+	co_mutex_unlock(&fs->sending_turn);
+}
+
+static void sending_end(struct fs *fs, uint64_t bytes)
+{
+	fs->sending -= bytes;
+	co_queue_wake_all(&fs->sent);
+}
+
+static void value_sent(struct commit *commit)
+{
+	if (commit->sending)
+		sending_end(commit->fs, commit->sending);
+	commit->sending = 0;
+}
+
 void commit_deinit(struct commit *commit)
 {
+	value_sent(commit);
 	draft_unref(STEAL(commit->draft));
 	buf_free(&commit->key);
 	buf_free(&commit->value);
@@ -37,6 +63,7 @@ struct sender {
 struct sending {
 	struct sender *sender;
 	uint32_t index;
+	uint64_t bytes;
 };
 
 static uint64_t chunk_length(uint64_t chunk_size, uint64_t size, uint64_t start)
@@ -79,6 +106,7 @@ static void sending_run(void *arg)
 	struct sender *sender = sending->sender;
 	int r = send_chunk(sender, sending->index);
 
+	sending_end(sender->node->fs, sending->bytes);
 	if (r < 0 && sender->err == 0)
 		sender->err = r;
 	free(sending);
@@ -97,7 +125,8 @@ static co_fn void sender_add(struct sender *sender, uint32_t index)
 		sender->err = -ENOMEM;
 		return;
 	}
-	*sending = (struct sending){ .sender = sender, .index = index };
+	*sending = (struct sending){ .sender = sender, .index = index, .bytes = sender->draft->chunk_size };
+	sending_begin(sender->node->fs, sending->bytes);
 	if (index >= sender->draft->sent_chunks)
 		sender->draft->sent_chunks = index + 1;
 	sender->under_way++;
@@ -330,17 +359,6 @@ static co_fn int prepare_id(struct node *node, struct draft *draft)
 
 /* --- the three forms --- */
 
-/* Content that is known not to be plain, without reading the rest of it. */
-static bool surely_binary(const struct draft *draft)
-{
-	const struct slot *slot = draft_next_dirty(draft, 0);
-
-	for (; slot; slot = draft_next_dirty(draft, slot->index + 1))
-		if (slot->bytes.len < draft_chunk_len(draft, slot->index) || memchr(slot->bytes.p, 0, slot->bytes.len))
-			return true;
-	return draft_next_data(draft, 0) != 0;
-}
-
 /* Content as a value alone, if that can be: commit->value is empty where it cannot. */
 static co_fn int as_value(struct node *node, struct commit *commit)
 {
@@ -349,8 +367,11 @@ static co_fn int as_value(struct node *node, struct commit *commit)
 	size_t max_value = node->fs->config.max_value;
 	int r;
 
-	if (commit->size > max_value || (commit->size > INLINE_MOST && surely_binary(draft)))
+	if (commit->size > max_value || (commit->size > INLINE_MOST && draft_has_nul(draft)))
 		return 0;
+	commit->fs = node->fs;
+	commit->sending = commit->size;
+	sending_begin(node->fs, commit->sending);
 	r = buf_reserve(&bytes, commit->size);
 	if (r == 0)
 		r = content_read(node, draft, 0, commit->size, &bytes);
@@ -431,8 +452,10 @@ int commit_prepare(struct node *node, struct commit *commit)
 	commit->captured = draft_capture(commit->draft);
 	commit->size = commit->draft->size;
 	r = as_value(node, commit);
-	if (r == 0 && !commit->value.len)
+	if (r == 0 && !commit->value.len) {
+		value_sent(commit); /* it is none, and its chunks are counted one by one */
 		r = as_chunks(node, commit);
+	}
 	if (r == 0 && commit->in_place)
 		r = value_load(node);
 	if (r == 0 && commit->in_place)
@@ -525,26 +548,44 @@ bool commit_is_due(const struct node *node)
 	return draft && draft->dirty_bytes > pending_limit(draft) && draft->size > node->fs->config.max_value;
 }
 
+static co_fn int send_early(struct node *node, bool last_too)
+{
+	struct sender sender = { .node = node, .draft = draft_ref(node->file->draft) };
+	struct draft *draft = sender.draft;
+	int r = prepare_id(node, draft);
+
+	if (r == 0 && draft->in_place)
+		r = attr_before_chunks(node);
+	draft_capture(draft);
+	sender.size = draft->size;
+	if (r == 0)
+		r = send_dirty(&sender, last_too ? UINT32_MAX : draft->last);
+	draft_unref(draft);
+	return r;
+}
+
 /* All but the chunk that was written last, which is likely to be written again. */
 int commit_early(struct node *node)
 {
-	struct draft *draft;
 	int r = 0;
 
 	node_lock(node);
-	if (commit_is_due(node)) {
-		struct sender sender = { .node = node, .draft = draft_ref(node->file->draft) };
+	if (commit_is_due(node))
+		r = send_early(node, false);
+	node_unlock(node);
+	room_changed(node->fs);
+	return r;
+}
 
-		draft = sender.draft;
-		r = prepare_id(node, draft);
-		if (r == 0 && draft->in_place)
-			r = attr_before_chunks(node);
-		draft_capture(draft);
-		sender.size = draft->size;
-		if (r == 0)
-			r = send_dirty(&sender, draft->last);
-		draft_unref(draft);
-	}
+int commit_ahead(struct node *node, bool last_too)
+{
+	int r = 0;
+
+	node_lock(node);
+	if (node->file->draft && node->file->draft->tail.len)
+		r = file_prepare_change(node, 0, 0);
+	if (r == 0 && node->file->draft)
+		r = send_early(node, last_too);
 	node_unlock(node);
 	return r;
 }

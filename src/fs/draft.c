@@ -29,8 +29,29 @@ static struct slot *slot_from(const struct draft *draft, uint32_t index)
 	return RB_NFIND(slot_tree, (struct slot_tree *)&draft->slots, &wanted);
 }
 
+static size_t slot_memory(const struct slot *slot)
+{
+	return slot->state == SLOT_DIRTY ? SLOT_BYTES + slot->bytes.capacity : 0;
+}
+
+static void count(struct draft *draft, size_t before, size_t after)
+{
+	draft->memory = draft->memory - before + after;
+	if (draft->sum)
+		*draft->sum = *draft->sum - before + after;
+}
+
+static void slot_set_state(struct draft *draft, struct slot *slot, enum slot_state state)
+{
+	size_t before = slot_memory(slot);
+
+	slot->state = state;
+	count(draft, before, slot_memory(slot));
+}
+
 static void slot_forget_bytes(struct draft *draft, struct slot *slot)
 {
+	slot_set_state(draft, slot, SLOT_HOLE);
 	draft->dirty_bytes -= slot->bytes.len;
 	buf_free(&slot->bytes);
 }
@@ -59,9 +80,10 @@ static struct slot *slot_make(struct draft *draft, uint32_t index)
 
 static int slot_resize(struct draft *draft, struct slot *slot, size_t len)
 {
-	size_t before = slot->bytes.len;
+	size_t before = slot->bytes.len, memory = slot_memory(slot);
 	int r = buf_resize(&slot->bytes, len);
 
+	count(draft, memory, slot_memory(slot));
 	if (r == 0)
 		draft->dirty_bytes = draft->dirty_bytes - before + len;
 	return r;
@@ -77,6 +99,7 @@ struct draft *draft_new(uint64_t chunk_size)
 		return NULL;
 	draft->refs = 1;
 	draft->chunk_size = chunk_size;
+	draft->memory = DRAFT_BYTES;
 	RB_INIT(&draft->slots);
 	return draft;
 }
@@ -120,7 +143,17 @@ void draft_unref(struct draft *draft)
 		slot_remove(draft, slot);
 	buf_free(&draft->tail);
 	body_unref(draft->base);
+	if (draft->sum)
+		*draft->sum -= draft->memory;
 	free(draft);
+}
+
+void draft_count(struct draft *draft, uint64_t *sum)
+{
+	if (draft->sum)
+		*draft->sum -= draft->memory;
+	draft->sum = sum;
+	*sum += draft->memory;
 }
 
 /* --- places --- */
@@ -231,9 +264,9 @@ static void slot_changed(struct draft *draft, struct slot *slot)
 	slot->changed = ++draft->changes;
 }
 
-static void make_dirty(struct slot *slot)
+static void make_dirty(struct draft *draft, struct slot *slot)
 {
-	slot->state = SLOT_DIRTY;
+	slot_set_state(draft, slot, SLOT_DIRTY);
 	slot->valid = 0;
 }
 
@@ -244,7 +277,7 @@ int draft_fill(struct draft *draft, uint32_t index, struct str bytes)
 
 	if (r < 0)
 		return r;
-	make_dirty(slot);
+	make_dirty(draft, slot);
 	if (bytes.len)
 		memcpy(slot->bytes.p, bytes.p, bytes.len);
 	slot_changed(draft, slot);
@@ -259,7 +292,7 @@ static int chunk_write(struct draft *draft, uint32_t index, uint64_t at, struct 
 	if (!slot)
 		return -ENOMEM;
 	if (slot->state != SLOT_DIRTY)
-		make_dirty(slot);
+		make_dirty(draft, slot);
 	if (at + bytes.len > slot->bytes.len)
 		r = slot_resize(draft, slot, at + bytes.len);
 	if (r < 0)
@@ -298,7 +331,6 @@ static int chunk_zero(struct draft *draft, uint32_t index, uint64_t from, uint64
 		if (!slot)
 			return -ENOMEM;
 		slot_forget_bytes(draft, slot);
-		slot->state = SLOT_HOLE;
 		slot_changed(draft, slot);
 		return 0;
 	}
@@ -343,6 +375,7 @@ static void cut_slot(struct draft *draft, struct slot *slot, uint64_t valid)
 		slot->bytes.p[valid] = '\0';
 	}
 	slot->valid = least(slot->valid, valid);
+	slot->has_nul = false;
 	slot_changed(draft, slot);
 }
 
@@ -375,8 +408,10 @@ uint64_t draft_tail_start(const struct draft *draft)
 
 int draft_append(struct draft *draft, struct str bytes)
 {
+	size_t before = draft->tail.capacity;
 	int r = buf_add_str(&draft->tail, bytes);
 
+	count(draft, before, draft->tail.capacity);
 	if (r < 0)
 		return r;
 	draft->size += bytes.len;
@@ -393,6 +428,7 @@ int draft_settle(struct draft *draft)
 	if (r < 0)
 		return r;
 	draft->dirty_bytes -= draft->tail.len;
+	count(draft, draft->tail.capacity, 0);
 	buf_free(&draft->tail);
 	return 0;
 }
@@ -481,6 +517,14 @@ const struct slot *draft_next_dirty(const struct draft *draft, uint32_t from)
 	return slot;
 }
 
+uint64_t draft_can_free(const struct draft *draft, bool last_too)
+{
+	const struct slot *last = draft_dirty_slot(draft, draft->last);
+	uint64_t all = draft->memory - DRAFT_BYTES;
+
+	return last && !last_too ? all - slot_memory(last) : all;
+}
+
 bool draft_keeps_stub(const struct draft *draft)
 {
 	const struct body *base = draft->base;
@@ -495,6 +539,27 @@ bool draft_keeps_stub(const struct draft *draft)
 			return false;
 	}
 	return true;
+}
+
+static bool slot_has_nul(const struct draft *draft, const struct slot *slot)
+{
+	uint64_t len = draft_chunk_len(draft, slot->index);
+
+	if (len == 0 || slot->state == SLOT_HOLE)
+		return len > 0;
+	if (slot->state == SLOT_DIRTY)
+		return slot->bytes.len < len || memchr(slot->bytes.p, 0, slot->bytes.len);
+	return slot->valid < len || slot->has_nul;
+}
+
+bool draft_has_nul(const struct draft *draft)
+{
+	struct slot *slot;
+
+	RB_FOREACH(slot, slot_tree, (struct slot_tree *)&draft->slots)
+		if (slot_has_nul(draft, slot))
+			return true;
+	return draft_next_data(draft, 0) != 0;
 }
 
 bool draft_in_memory(const struct draft *draft)
@@ -521,10 +586,10 @@ int draft_sent(struct draft *draft, uint32_t index, uint64_t valid, uint64_t cha
 	if (!slot)
 		return -ENOMEM;
 	draft->dirty_bytes -= slot->bytes.len;
-	if (slot->state == SLOT_DIRTY)
-		*bytes = buf_take(&slot->bytes);
-	slot->state = SLOT_OUT;
+	slot_set_state(draft, slot, SLOT_OUT);
+	*bytes = buf_take(&slot->bytes);
 	slot->valid = least(valid, draft->lowest - start);
+	slot->has_nul = bytes->p && memchr(bytes->p, 0, least(bytes->len, slot->valid));
 	return 0;
 }
 

@@ -19,6 +19,12 @@ enum slot_state {
 	SLOT_HOLE,
 };
 
+/* What a slot takes beside its bytes, with what malloc adds to both. */
+#define SLOT_BYTES (sizeof(struct slot) + 48)
+
+/* What a file takes that has changes, however few: its node, which is not freed meanwhile, and the draft. */
+#define DRAFT_BYTES 1024
+
 struct slot {
 	RB_ENTRY(slot) by_index;
 	uint32_t index;
@@ -26,6 +32,7 @@ struct slot {
 	uint64_t changed; /* the draft's `changes` when it last was */
 	struct buf bytes; /* SLOT_DIRTY */
 	uint64_t valid;   /* SLOT_OUT, SLOT_FOREIGN */
+	bool has_nul;     /* likewise: it is known that there is one in it */
 };
 
 RB_HEAD(slot_tree, slot);
@@ -44,6 +51,8 @@ struct draft {
 	uint32_t sent_chunks; /* behind the last one for which that was begun */
 	uint64_t changes;     /* grows with every change */
 	uint64_t dirty_bytes; /* in memory */
+	uint64_t memory;      /* DRAFT_BYTES, and what sending makes free */
+	uint64_t *sum;        /* of `memory` over many drafts; NULL: it is not counted */
 	uint32_t last;        /* the chunk that was last written */
 	struct buf
 		tail; /* what was appended, behind all of the base: then nothing else has changed, and there are no slots */
@@ -64,6 +73,8 @@ struct draft *draft_new(uint64_t chunk_size);
 struct draft *draft_new_on(struct body *base, uint64_t chunk_size);
 struct draft *draft_ref(struct draft *draft);
 void draft_unref(struct draft *draft); /* NULL: nothing */
+/* Its memory is counted in *sum from now on until it is freed, and no more where it was before. */
+void draft_count(struct draft *draft, uint64_t *sum);
 
 /* Chunks, holes counted. */
 uint32_t draft_chunks(const struct draft *draft);
@@ -104,8 +115,12 @@ enum draft_plan draft_plan(const struct draft *draft, uint32_t index);
 const struct slot *draft_dirty_slot(const struct draft *draft, uint32_t index);
 /* The next one in memory from `from` on; NULL: none. */
 const struct slot *draft_next_dirty(const struct draft *draft, uint32_t from);
+/* Memory that sending makes free: all of what is changed, or all but the chunk that was written last. */
+uint64_t draft_can_free(const struct draft *draft, bool last_too);
 /* True if a commit in place changes nothing but chunks: the stub stays as it is. */
 bool draft_keeps_stub(const struct draft *draft);
+/* True if there is a NUL in the content for certain, as far as is known without the store. */
+bool draft_has_nul(const struct draft *draft);
 /* True if all of the content can be had without the store. */
 bool draft_in_memory(const struct draft *draft);
 

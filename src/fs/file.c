@@ -19,11 +19,13 @@ static void drop_draft(struct node *node)
 	CLEANUP(buf_free) struct buf key = BUF_INIT;
 	struct draft *draft = STEAL(node->file->draft);
 
+	room_forget(node);
 	if (!draft)
 		return;
 	if (draft->has_id && (!node->parent || node_keys(node, &key, NULL) == 0))
 		forget_draft(node, draft, buf_str(&key));
 	draft_unref(draft);
+	room_changed(node->fs);
 }
 
 static void set_draft(struct node *node, struct draft *draft)
@@ -34,6 +36,7 @@ static void set_draft(struct node *node, struct draft *draft)
 		file->stored_mtime_ns = node->mtime_ns;
 	drop_draft(node);
 	file->draft = draft;
+	room_count(node);
 	file->dirty = true;
 	file->append_only = false;
 }
@@ -57,6 +60,12 @@ void file_forget_changes(struct node *node)
 	file->dirty = false;
 	file->written = false;
 	file->append_only = false;
+}
+
+void file_forget_unnamed(struct node *node)
+{
+	if (node->file && !node->file->opens)
+		file_forget_changes(node);
 }
 
 static void changed(struct node *node)
@@ -497,6 +506,8 @@ int fs_create(struct fs *fs, uint64_t parent, struct str name, mode_t mode, int 
 		return r;
 	r = buf_set(&copy, name);
 	if (r == 0)
+		r = room_wait(dir, DRAFT_BYTES);
+	if (r == 0)
 		r = name_may_be_made(dir, buf_str(&copy), false);
 	if (r == 0)
 		r = find_or_free(dir, buf_str(&copy), &node);
@@ -568,12 +579,15 @@ static co_fn int write_at(struct fs_handle *handle, uint64_t offset, struct str 
 
 	if (append && file->draft)
 		offset = file->draft->size;
-	if (!file->draft || (!(append && file->append_only) &&
-			     (file->draft->tail.len || draft_needs(file->draft, offset, data.len, &index)))) {
+	if (!file->draft || room_is_short(node, data.len) ||
+	    (!(append && file->append_only) &&
+	     (file->draft->tail.len || draft_needs(file->draft, offset, data.len, &index)))) {
 		/* the bytes lie in a buffer that the next request overwrites */
 		r = buf_set(&copy, data);
 		data = buf_str(&copy);
 	}
+	if (r == 0)
+		r = room_wait(node, data.len);
 	if (r == 0)
 		r = prepare_write(handle, &offset, data.len, append);
 	if (r == 0)
@@ -688,8 +702,10 @@ void fs_releasedir(struct fs_handle *handle)
 int file_resize(struct node *node, uint64_t size)
 {
 	struct file *file = node->file;
-	int r;
+	int r = room_wait(node, 0);
 
+	if (r < 0)
+		return r;
 	if (size == 0 && !file->dirty)
 		r = file_make_empty(node);
 	else

@@ -65,6 +65,7 @@ int fs_new(struct loop *loop, struct store *store, const struct fs_config *confi
 	set_default(&fs->config.announce_us, FS_ANNOUNCE_US);
 	set_default(&fs->config.attr_delay_us, FS_ATTR_DELAY_US);
 	set_default(&fs->config.retry_us, FS_RETRY_US);
+	set_default(&fs->config.waiting_most, FS_WAITING_MOST);
 	fs->notify = *notify;
 	fs->tree_generation = 1;
 	fs->rules = (struct names_rules){
@@ -368,12 +369,13 @@ struct fs_figures fs_figures(const struct fs *fs)
 		.nodes = HASH_CNT(by_id, fs->by_id),
 		.handles = fs->handles,
 		.background = fs->background,
+		.waiting_bytes = fs->room.bytes,
+		.swap_bytes = fs->room.swap_bytes,
 	};
-	struct node *node, *next;
+	const struct node *node;
 
-	HASH_ITER(by_id, fs->by_id, node, next)
-		if (node->file && node->file->dirty)
-			figures.dirty_bytes += node->file->draft->dirty_bytes;
+	DL_FOREACH2(fs->room.files, node, file->room_next)
+	figures.dirty_bytes += node->file->draft->dirty_bytes;
 	return figures;
 }
 

@@ -42,6 +42,7 @@ struct fs_config {
 	uint64_t beat_us;       /* how often a mount shows that it is at work on something */
 	uint64_t announce_us;   /* after this ids that no key names are announced */
 	uint64_t attr_delay_us; /* for which changes of attributes wait for more */
+	uint64_t waiting_most;  /* memory for changed content; swap files have their own */
 	uint64_t retry_us; /* before content whose commit failed is sent again first; doubles to FS_RETRY_MOST_US */
 };
 
@@ -50,6 +51,8 @@ struct fs_config {
 #define FS_ANNOUNCE_US (600 * 1000000ull)
 #define FS_ATTR_DELAY_US 1000000ull
 #define FS_RETRY_US 1000000ull
+/* As much as what is kept to be read again. With less, more would be sent twice of what programs write in one go. */
+#define FS_WAITING_MOST (64u * 1024 * 1024)
 #define FS_RETRY_MOST_US (30 * 1000000ull)
 
 /* What the filesystem tells the kernel, outside of replies. Called on the loop; must not block. */
@@ -72,7 +75,8 @@ struct fs_handle;
 
 struct fs_figures {
 	uint64_t nodes, handles, dirty_bytes;
-	uint64_t background; /* what goes on without a program that waits for it */
+	uint64_t waiting_bytes, swap_bytes; /* memory that changed content takes, and that of swap files */
+	uint64_t background;                /* what goes on without a program that waits for it */
 };
 
 /* 0 or -ENOMEM, -EINVAL. `store` and `notify`'s arg are borrowed. No requests yet. */

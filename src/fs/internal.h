@@ -26,6 +26,7 @@
 #include "fs/layout.h"
 #include "fs/names.h"
 #include "fs/record.h"
+#include "fs/room.h"
 #include "fs/waiting.h"
 #include "fs/walk.h"
 
@@ -33,6 +34,10 @@
  * store. */
 #define FILE_MAX_PENDING (4u * 1024 * 1024)
 #define FILE_MAX_PENDING_CHUNKS 8
+
+/* Chunks and values that commits send at once, of all files together, have so many bytes; each is in memory some four times on
+ * its way. */
+#define SENDING_MOST (8u * 1024 * 1024)
 
 /* Content that is not plain and has at most this many bytes is in the stub itself, if that fits a value. */
 #define INLINE_MOST (16u * 1024)
@@ -88,6 +93,8 @@ struct file {
 
 	struct held *held; /* its renaming waits: held.h */
 	struct waiting waiting;
+	struct node *room_prev, *room_next; /* while it has a draft */
+	bool in_room;
 	bool closed_once; /* by some process, since it was opened first */
 	int lost;         /* how a commit ended that no call waited for; told by the next fsync or close */
 
@@ -232,7 +239,11 @@ struct fs {
 	struct node *waiting; /* files that are local or are to be committed later */
 	struct loop_timer waiting_timer;
 	uint64_t waiting_next_us; /* that it is set to; 0: it is not */
-	bool local_full;          /* and the log says so */
+	struct room room;
+	uint64_t sending; /* bytes of chunks and values under way */
+	struct co_queue sent;
+	struct co_mutex sending_turn;
+	bool local_full; /* and the log says so */
 
 	struct held *held; /* held.h */
 	unsigned held_count;
@@ -374,6 +385,8 @@ struct commit {
 	uint64_t captured;
 	uint64_t size;
 	bool in_place; /* the value is what the key holds already: chunks alone have changed */
+	struct fs *fs;
+	uint64_t sending; /* counted in fs->sending until commit_deinit */
 };
 
 /* Makes the value of a dirty file, with the node locked; chunks are sent. -EFBIG; errors of the store. */
@@ -384,6 +397,8 @@ void commit_deinit(struct commit *commit);
 /* True if too much of a file waits in memory; then its chunks are sent. */
 bool commit_is_due(const struct node *node);
 co_fn CHECKED int commit_early(struct node *node);
+/* The same however little waits, for the sake of other files; `last_too`: also the chunk that was written last. */
+co_fn CHECKED int commit_ahead(struct node *node, bool last_too);
 /* The value `before` at `key`, which was of this file, has been replaced by its present one, or deleted (then `file` is NULL):
  * chunks that nothing names go later. */
 /* Chunks that were sent of a draft and that no stub names, where it is dropped. */
@@ -426,6 +441,8 @@ co_fn CHECKED int file_prepare_change(struct node *node, uint64_t offset, uint64
 /* The draft was changed, not by an append. */
 void file_changed(struct node *node);
 void file_forget_changes(struct node *node);
+/* The file has no name any more: without a handle nobody can read what was changed. */
+void file_forget_unnamed(struct node *node);
 /* --- tree.c: locks --- */
 co_fn void queue_wait(struct co_queue *queue);
 co_fn void mutex_lock(struct co_mutex *mutex);

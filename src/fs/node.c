@@ -113,6 +113,7 @@ static void node_free(struct node *node)
 		HASH_DELETE(by_ino, fs->by_ino, node);
 	if (node->file) {
 		waiting_end(node);
+		room_forget(node);
 		value_drop(node);
 		draft_unref(node->file->draft);
 		free(node->file);

@@ -10,8 +10,10 @@
 
 static co_fn int make_zeros(struct node *node, uint64_t offset, uint64_t len)
 {
-	int r = file_prepare_change(node, offset, len);
+	int r = room_wait(node, 0);
 
+	if (r == 0)
+		r = file_prepare_change(node, offset, len);
 	if (r < 0)
 		return r;
 	r = draft_zero(node->file->draft, offset, len);

@@ -242,6 +242,7 @@ void rename_retire(struct node *target, struct str key)
 		value_keep(target);
 	node_changed_here(target);
 	node_detach(target);
+	file_forget_unnamed(target);
 }
 
 int rename_place(struct node *node, struct node *new_parent, struct str new_name, bool in_dir)
@@ -314,6 +315,7 @@ static int rename_local(struct node *node, struct node *target, struct node *new
 		attr_drop(target);
 		node_changed_here(target);
 		node_detach(target);
+		file_forget_unnamed(target);
 	}
 	r = rename_place(node, new_parent, new_name, true);
 	node_changed_here(node);

@@ -53,6 +53,12 @@ enum local local_class(const struct fs *fs, struct str name)
 	return LOCAL_NOT;
 }
 
+static void set_local(struct node *node, enum local local)
+{
+	node->file->waiting.local = local;
+	room_count(node);
+}
+
 /* --- the timer --- */
 
 static void set_timer(struct fs *fs);
@@ -73,22 +79,29 @@ static struct node *take_due(struct fs *fs, uint64_t now_us)
 	return NULL;
 }
 
+int waiting_commit(struct node *node)
+{
+	int r;
+
+	node_ref(node);
+	node->file->waiting.due_us = 0;
+	set_local(node, LOCAL_NOT);
+	r = file_commit_later(node);
+	if (!node->file->dirty && !node->file->held)
+		waiting_end(node);
+	node_unref(node);
+	return r;
+}
+
 static void commit_some(void *arg)
 {
 	struct round *round = arg;
 	struct fs *fs = round->fs;
 	struct node *node;
 
-	while (!fs->ending && (node = take_due(fs, round->now_us))) {
-		node_ref(node);
-		node->file->waiting.due_us = 0;
-		node->file->waiting.local = LOCAL_NOT;
-		if (file_commit_later(node) < 0)
+	while (!fs->ending && (node = take_due(fs, round->now_us)))
+		if (waiting_commit(node) < 0)
 			log_debug("the commit of a file that waited failed");
-		if (!node->file->dirty && !node->file->held)
-			waiting_end(node);
-		node_unref(node);
-	}
 	co_group_done(&round->group);
 }
 
@@ -113,9 +126,19 @@ static void is_due(struct loop_timer *timer)
 		set_timer(fs);
 }
 
+static void set_timer_to(struct fs *fs, uint64_t due_us)
+{
+	uint64_t now = clock_now_us();
+
+	if (fs->waiting_next_us && fs->waiting_next_us <= due_us)
+		return;
+	fs->waiting_next_us = due_us;
+	loop_timer_set(fs->loop, &fs->waiting_timer, due_us > now ? due_us - now : 0, is_due);
+}
+
 static void set_timer(struct fs *fs)
 {
-	uint64_t now = clock_now_us(), next = 0;
+	uint64_t next = 0;
 	struct node *node;
 
 	DL_FOREACH2(fs->waiting, node, file->waiting.next)
@@ -125,10 +148,8 @@ static void set_timer(struct fs *fs)
 		if (due && (!next || due < next))
 			next = due;
 	}
-	if (!next || (fs->waiting_next_us && fs->waiting_next_us <= next))
-		return;
-	fs->waiting_next_us = next;
-	loop_timer_set(fs->loop, &fs->waiting_timer, next > now ? next - now : 0, is_due);
+	if (next)
+		set_timer_to(fs, next);
 }
 
 static void list(struct node *node)
@@ -145,7 +166,7 @@ void waiting_due_in(struct node *node, uint64_t delay_us)
 {
 	list(node);
 	node->file->waiting.due_us = clock_now_us() + delay_us;
-	set_timer(node->fs);
+	set_timer_to(node->fs, node->file->waiting.due_us);
 }
 
 void waiting_retry(struct node *node)
@@ -184,7 +205,7 @@ void waiting_changed(struct node *node)
 
 void local_begin(struct node *node)
 {
-	node->file->waiting.local = local_class(node->fs, buf_str(&node->name));
+	set_local(node, local_class(node->fs, buf_str(&node->name)));
 	if (node->file->waiting.local)
 		list(node);
 }
@@ -196,28 +217,17 @@ bool local_waits(const struct node *node)
 	return file && (file->held || (file->waiting.local != LOCAL_NOT && file->dirty && !file->stored));
 }
 
-static uint64_t swap_bytes(const struct fs *fs)
-{
-	const struct node *node;
-	uint64_t sum = 0;
-
-	DL_FOREACH2(fs->waiting, node, file->waiting.next)
-	if (node->file->waiting.local == LOCAL_NEVER && node->file->draft)
-		sum += node->file->draft->dirty_bytes;
-	return sum;
-}
-
 bool local_stays(struct node *node)
 {
 	if (!local_waits(node) || node->file->waiting.local != LOCAL_NEVER)
 		return false;
-	if (swap_bytes(node->fs) <= LOCAL_MOST)
+	if (node->fs->room.swap_bytes <= LOCAL_MOST)
 		return true;
 	if (!node->fs->local_full)
 		log_warning("swap files take more than %u MiB: they go to the store as other files do",
 			    LOCAL_MOST >> 20);
 	node->fs->local_full = true;
-	node->file->waiting.local = LOCAL_LATER;
+	set_local(node, LOCAL_LATER);
 	if (!node->file->opens)
 		local_closed(node);
 	return false;
@@ -242,7 +252,7 @@ bool local_may_move(struct node *node, const struct node *target, struct str new
 
 void local_moved(struct node *node)
 {
-	node->file->waiting.local = local_class(node->fs, buf_str(&node->name));
+	set_local(node, local_class(node->fs, buf_str(&node->name)));
 	node->file->waiting.due_us = 0;
 	if (!node->file->opens)
 		local_closed(node);

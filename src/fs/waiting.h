@@ -30,6 +30,7 @@ struct waiting {
 	bool listed;       /* in fs->waiting, without a reference */
 	uint64_t due_us;   /* committed then, if it is still changed */
 	uint64_t retry_us; /* a commit failed, and is tried again after so long; 0: none did */
+	bool failed;       /* room was to be made, and the store did not take what waits */
 	struct node *prev, *next;
 };
 
@@ -57,6 +58,8 @@ void local_closed(struct node *node);
 void waiting_changed(struct node *node);
 /* It is committed in so long. */
 void waiting_due_in(struct node *node, uint64_t delay_us);
+/* It is committed before its time. */
+co_fn CHECKED int waiting_commit(struct node *node);
 /* Its commit failed, and may yet succeed. */
 void waiting_retry(struct node *node);
 /* The file waits for nothing any more: it was committed, or is freed. */

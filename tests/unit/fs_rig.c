@@ -505,7 +505,7 @@ static void fired(struct loop_timer *timer)
 	lws_container_of(timer, struct alarm, timer)->fired = true;
 }
 
-void serve(struct rig *rig, uint64_t us)
+void rig_serve(struct rig *rig, uint64_t us)
 {
 	struct alarm alarm = { 0 };
 

@@ -178,7 +178,7 @@ unsigned words(const char *text);
 /* So much time passes. */
 void rig_pass(uint64_t us);
 /* Serves the loop for so long, by the real clock. */
-void serve(struct rig *rig, uint64_t us);
+void rig_serve(struct rig *rig, uint64_t us);
 
 /* --- the kernel's notifications --- */
 

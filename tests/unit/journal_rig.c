@@ -95,8 +95,8 @@ bool journal_is_empty(const struct rig *rig)
 void until_empty(struct rig *rig)
 {
 	while (!journal_is_empty(rig))
-		serve(rig, 1000);
-	serve(rig, 1000); /* the last answer */
+		rig_serve(rig, 1000);
+	rig_serve(rig, 1000); /* the last answer */
 }
 
 const char *journal_entry_value(const struct rig *rig)

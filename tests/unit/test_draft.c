@@ -20,6 +20,7 @@ struct world {
 	struct body *stored; /* NULL: nothing */
 	unsigned char flat[MOST];
 	size_t size;
+	uint64_t sum; /* of the draft's memory */
 };
 
 static struct content_id id_of(unsigned number)
@@ -82,9 +83,31 @@ static void check_bytes(const struct world *world, const struct buf *bytes)
 		assert_int_equal((unsigned char)bytes->p[i], world->flat[i]);
 }
 
+/* What is counted is what is there. */
+static void check_memory(const struct world *world)
+{
+	struct draft *draft = world->draft;
+	uint64_t memory = draft->tail.capacity, dirty = draft->tail.len;
+	const struct slot *slot = draft_next_dirty(draft, 0);
+
+	for (; slot; slot = draft_next_dirty(draft, slot->index + 1)) {
+		memory += SLOT_BYTES + slot->bytes.capacity;
+		dirty += slot->bytes.len;
+	}
+	assert_int_equal(draft->dirty_bytes, dirty);
+	assert_int_equal(draft->memory, DRAFT_BYTES + memory);
+	assert_int_equal(draft_can_free(draft, true), memory);
+	assert_true(draft_can_free(draft, false) <= memory);
+	assert_int_equal(world->sum, draft->sum ? draft->memory : 0);
+}
+
 static void check_draft(struct world *world)
 {
 	CLEANUP(buf_free) struct buf bytes = BUF_INIT;
+
+	check_memory(world);
+	if (draft_has_nul(world->draft))
+		assert_non_null(memchr(world->flat, 0, world->size));
 
 	assert_int_equal(world->draft->size, world->size);
 	read_draft(world, world->draft, 0, world->size, &bytes);
@@ -254,6 +277,7 @@ static void commit(struct world *world, void (*between)(struct world *world))
 		draft_unref(world->draft);
 		world->draft = draft_new_on(body, CHUNK);
 		assert_non_null(world->draft);
+		draft_count(world->draft, &world->sum);
 	}
 	check_draft(world);
 }
@@ -265,12 +289,14 @@ static struct world *world_new(void)
 	assert_non_null(world);
 	world->draft = draft_new(CHUNK);
 	assert_non_null(world->draft);
+	draft_count(world->draft, &world->sum);
 	return world;
 }
 
 static void world_free(struct world *world)
 {
 	draft_unref(world->draft);
+	assert_int_equal(world->sum, 0);
 	body_unref(world->stored);
 	for (unsigned i = 0; i < IDS; i++)
 		for (size_t j = 0; j < sizeof(world->chunks[i]) / sizeof(world->chunks[i][0]); j++)
@@ -292,6 +318,40 @@ static void what_is_changed_in_place_is_sent_alone(void **state)
 	assert_true(draft_keeps_stub(world->draft));
 	for (uint32_t i = 0; i < 5; i++)
 		assert_int_equal(draft_plan(world->draft, i), i == 2 ? DRAFT_SEND : DRAFT_STORED);
+	check_draft(world);
+	world_free(world);
+}
+
+static void send_dirty(struct world *world)
+{
+	ensure_id(world);
+	draft_capture(world->draft);
+	for (uint32_t i = 0; i < draft_chunks(world->draft); i++)
+		if (draft_dirty_slot(world->draft, i)) {
+			struct sending sending = begin_sending(world, i);
+
+			end_sending(world, &sending);
+		}
+	assert_null(draft_next_dirty(world->draft, 0));
+}
+
+static void what_is_sent_is_known_to_be_no_text(void **state)
+{
+	struct world *world = world_new();
+
+	(void)state;
+	write_bytes(world, 0, 3 * CHUNK, 'a');
+	write_bytes(world, CHUNK, 1, 0);
+	assert_true(draft_has_nul(world->draft));
+	send_dirty(world);
+	assert_true(draft_has_nul(world->draft));
+	write_bytes(world, CHUNK, CHUNK, 'a');
+	assert_false(draft_has_nul(world->draft));
+	send_dirty(world);
+	assert_false(draft_has_nul(world->draft));
+	resize(world, 2 * CHUNK + 1);
+	resize(world, 3 * CHUNK);
+	assert_true(draft_has_nul(world->draft));
 	check_draft(world);
 	world_free(world);
 }
@@ -395,6 +455,7 @@ static void parts_and_text_are_one_content(void **state)
 	draft_unref(world->draft);
 	world->draft = draft_new_on(body, CHUNK);
 	assert_non_null(world->draft);
+	draft_count(world->draft, &world->sum);
 	assert_false(world->draft->in_place);
 	check_draft(world);
 	body_unref(body);
@@ -507,6 +568,7 @@ static void random_changes_and_commits(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(what_is_sent_is_known_to_be_no_text),
 		cmocka_unit_test(what_is_changed_in_place_is_sent_alone),
 		cmocka_unit_test(a_whole_chunk_needs_nothing_from_the_store),
 		cmocka_unit_test(growth_makes_the_last_chunk_anew),

@@ -115,6 +115,17 @@ static void random_changes(void **state)
 	free(model);
 }
 
+/* There is room for hardly anything: chunks go as soon as they are written. */
+static void random_changes_with_little_room(void **state)
+{
+	struct rig *rig = *state;
+
+	for (rig->config.waiting_most = 2000; rig->config.waiting_most < 20000; rig->config.waiting_most *= 3) {
+		rig_restart(rig);
+		random_changes(state);
+	}
+}
+
 static void nothing(struct loop_timer *timer)
 {
 	(void)timer;
@@ -178,6 +189,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		fs_test(random_changes),
+		fs_test(random_changes_with_little_room),
 		fs_test(random_changes_during_commits),
 	};
 

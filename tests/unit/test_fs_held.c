@@ -405,7 +405,7 @@ static void test_a_new_file_while_the_old_key_is_deleted(void **state)
 	sync = begin(rig, op_sync);
 	rig_until_held(rig, 1);
 	create = begin(rig, op_create, .parent = FS_ROOT_ID, .name = "f", .mode = 0644, .flags = O_CREAT | O_WRONLY);
-	serve(rig, 10 * SOON_US);
+	rig_serve(rig, 10 * SOON_US);
 	assert_false(create->done);
 	memstore_clear_faults(rig->ms);
 	memstore_release(rig->ms);
@@ -539,7 +539,7 @@ static void test_chunks_stay_for_the_backup(void **state)
 	use_f(rig, big, LATE_US);
 	assert_int_equal(rename_to(rig, "f", "f~"), 0);
 	assert_int_equal(write_file(rig, "f", other), 0);
-	serve(rig, 50 * SOON_US); /* many times the grace */
+	rig_serve(rig, 50 * SOON_US); /* many times the grace */
 	assert_reads(rig, "f~", big);
 	assert_int_equal(run(rig, op_sync), 0);
 	rig_restart(rig);

@@ -91,7 +91,7 @@ static void a_renaming_that_fails_is_finished_by_its_own_mount(void **state)
 	memstore_clear_faults(rig->ms);
 	assert_int_equal(look(rig, "e/sub/c"), 0);
 	until_empty(rig);
-	serve(rig, 1000);
+	rig_serve(rig, 1000);
 	under_exactly_one_name(rig, true);
 }
 
@@ -247,11 +247,11 @@ static void a_mount_at_work_shows_it(void **state)
 	rig_until_held(rig, 1);
 	memstore_log_clear(rig->ms);
 	while (memstore_count(rig->ms, STORE_PATCH) < 3)
-		serve(rig, 1000);
+		rig_serve(rig, 1000);
 	memstore_release(rig->ms);
 	assert_int_equal(end(rename), 0);
 	assert_true(journal_is_empty(rig));
-	serve(rig, 5 * BEAT_US);
+	rig_serve(rig, 5 * BEAT_US);
 	assert_true(journal_is_empty(rig)); /* no beat brings it back */
 }
 
@@ -269,7 +269,7 @@ static void who_was_taken_over_writes_no_more(void **state)
 				   .op = STORE_SET, .key = ".hpkvfs/m/e/a", .times = 1, .hold = MEMSTORE_HOLD_REPLY });
 	rename = begin(rig, op_rename, .parent = FS_ROOT_ID, .name = "d", .new_parent = FS_ROOT_ID, .new_name = "e");
 	rig_until_held(rig, 1);
-	serve(rig, 10000); /* the others of the same round */
+	rig_serve(rig, 10000); /* the others of the same round */
 	rig_pass(120 * 1000000);
 	for (size_t i = 0; memstore_key(rig->ms, i).p; i++) {
 		struct str key = memstore_key(rig->ms, i);
@@ -346,11 +346,11 @@ static struct fs_handle *open_and_unlink(struct rig *rig, uint64_t beat_us)
 	rig_restart(rig);
 	memstore_put(rig->ms, "f", STUB);
 	handle = open_file(rig, "f", O_RDONLY);
-	serve(rig, 2 * GRACE_US);
+	rig_serve(rig, 2 * GRACE_US);
 	assert_null(journal_entry_value(rig)); /* a key names it */
 	assert_int_equal(run(rig, op_unlink, .parent = FS_ROOT_ID, .name = "f"), 0);
 	while (!journal_entry_value(rig))
-		serve(rig, 1000);
+		rig_serve(rig, 1000);
 	assert_non_null(strstr(journal_entry_value(rig), "\"op\":\"ids\""));
 	assert_non_null(strstr(journal_entry_value(rig), "[\"" CHUNK_ID "\"]"));
 	return handle;
@@ -364,7 +364,7 @@ static void ids_of_a_file_that_is_open_and_removed_are_announced(void **state)
 	assert_example(rig, "journal-ids");
 	memstore_log_clear(rig->ms);
 	while (memstore_count(rig->ms, STORE_PATCH) < 2) /* and kept alive */
-		serve(rig, 1000);
+		rig_serve(rig, 1000);
 	assert_int_equal(close_file(rig, handle), 0);
 	until_empty(rig);
 	assert_int_equal(run(rig, op_end), 0);

@@ -57,8 +57,8 @@ static void remove_other(struct rig *rig, const char *key)
 static void until_size(struct rig *rig, size_t size)
 {
 	while (memstore_size(rig->ms) != size)
-		serve(rig, 1000);
-	serve(rig, 1000); /* the last answer */
+		rig_serve(rig, 1000);
+	rig_serve(rig, 1000); /* the last answer */
 }
 
 static void chunks_go_after_the_grace(void **state)
@@ -69,11 +69,11 @@ static void chunks_go_after_the_grace(void **state)
 	rig_restart(rig);
 	put_chunks(rig);
 	remove_id(rig, CHUNKS, "f");
-	serve(rig, QUIET_US);
+	rig_serve(rig, QUIET_US);
 	assert_no_requests(rig);
 	rig->config.grace_us = GRACE_US;
 	rig_restart(rig); /* as a crash would: forgotten */
-	serve(rig, QUIET_US);
+	rig_serve(rig, QUIET_US);
 	assert_no_requests(rig);
 	remove_id(rig, CHUNKS, "f");
 	until_size(rig, 0);
@@ -117,7 +117,7 @@ static void what_a_key_holds_stays(void **state)
 	put_chunks(rig);
 	memstore_put(rig->ms, "f", ID_STUB);
 	remove_id(rig, CHUNKS, "f");
-	serve(rig, QUIET_US);
+	rig_serve(rig, QUIET_US);
 	assert_requests(rig, 1, 0, 0, 0, 0);
 	assert_int_equal(memstore_size(rig->ms), CHUNKS + 1);
 }
@@ -130,7 +130,7 @@ static void what_another_name_holds_stays(void **state)
 	memstore_put(rig->ms, LIST, "{\"v\":1,\"names\":{\"f\":true,\"d/g\":true}}");
 	memstore_put(rig->ms, "d/g", ID_STUB "and appended");
 	remove_id(rig, CHUNKS, "f");
-	serve(rig, QUIET_US);
+	rig_serve(rig, QUIET_US);
 	assert_int_equal(memstore_size(rig->ms), CHUNKS + 2);
 	assert_int_equal(memstore_count(rig->ms, STORE_DELETE), 0);
 }
@@ -143,7 +143,7 @@ static void what_a_damaged_stub_names_stays(void **state)
 	put_chunks(rig);
 	memstore_put(rig->ms, "f", "hpkvfs1 0000000000000000 " ID ":10000:2280:b64\n");
 	remove_id(rig, CHUNKS, "f");
-	serve(rig, QUIET_US);
+	rig_serve(rig, QUIET_US);
 	assert_int_equal(memstore_size(rig->ms), CHUNKS + 1);
 }
 
@@ -157,7 +157,7 @@ static void a_list_that_cannot_be_read_keeps_the_chunks(void **state)
 	for (size_t i = 0; i < sizeof(lists) / sizeof(lists[0]); i++) {
 		memstore_put(rig->ms, LIST, lists[i]);
 		remove_id(rig, CHUNKS, "f");
-		serve(rig, QUIET_US);
+		rig_serve(rig, QUIET_US);
 		assert_int_equal(memstore_size(rig->ms), CHUNKS + 1);
 	}
 }
@@ -264,7 +264,7 @@ static void an_end_does_not_wait_for_much_that_is_to_be_removed(void **state)
 		put_chunk(rig, i);
 	remove_id(rig, 2000, "f");
 	while (memstore_size(rig->ms) == 2000)
-		serve(rig, 1000);
+		rig_serve(rig, 1000);
 	assert_int_equal(run(rig, op_end), 0);
 	assert_true(memstore_size(rig->ms) > 1000);
 	rig_restart(rig);
@@ -330,7 +330,7 @@ static void names_are_added(void **state)
 	put_chunks(rig);
 	memstore_put(rig->ms, "d//x", ID_STUB);
 	remove_id(rig, CHUNKS, "a");
-	serve(rig, QUIET_US);
+	rig_serve(rig, QUIET_US);
 	assert_int_equal(memstore_size(rig->ms), CHUNKS + 2);
 }
 
