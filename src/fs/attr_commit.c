@@ -168,23 +168,33 @@ static enum turn choose_turn(const struct node *node, mode_t *common)
 	return node->file->stored && !rights_within(&after, &before) ? TURN_GUARDED : TURN_FIRST;
 }
 
+/* 1: the record that waits is to be sent now. */
+static co_fn int take_turn(struct node *node)
+{
+	mode_t common;
+
+	switch (choose_turn(node, &common)) {
+	case TURN_GUARDED:
+		return attr_guard(node, common);
+	case TURN_FIRST:
+		return 1;
+	case TURN_LATER:
+		break;
+	}
+	return 0;
+}
+
 int attr_before_value(struct node *node, struct str value)
 {
 	char hash[CONTENT_HASH_LEN + 1];
-	mode_t common;
 	int r;
 
 	/* until the record follows, it is not taken for one of another's value */
 	if (node->record_has & RECORD_HASH)
 		node->wait.bind = true;
-	switch (choose_turn(node, &common)) {
-	case TURN_LATER:
-		return 0;
-	case TURN_GUARDED:
-		return attr_guard(node, common);
-	case TURN_FIRST:
-		break;
-	}
+	r = take_turn(node);
+	if (r != 1)
+		return r;
 	r = content_hash(value, hash);
 	node->wait.bind |= attr_binds(node);
 	return r < 0 ? r : send_record(node, hash);
@@ -192,17 +202,9 @@ int attr_before_value(struct node *node, struct str value)
 
 int attr_before_chunks(struct node *node)
 {
-	mode_t common;
+	int r = take_turn(node);
 
-	switch (choose_turn(node, &common)) {
-	case TURN_LATER:
-		return 0;
-	case TURN_GUARDED:
-		return attr_guard(node, common);
-	case TURN_FIRST:
-		break;
-	}
-	return send_record(node, NULL);
+	return r == 1 ? send_record(node, NULL) : r;
 }
 
 int attr_after_value(struct node *node)

@@ -482,8 +482,10 @@ co_fn CHECKED int layout_ensure(struct fs *fs);
 
 /* --- rename.c --- */
 co_fn CHECKED int rename_file(struct node *node, struct node *target, struct node *new_parent, struct str new_name);
-/* What was at the new name, whose key is `key`, has none any more. */
-void rename_retire(struct node *target, struct str key);
+/* What is no directory was moved from `key` to `new_key` in the store: so it is here, and `target` (NULL: nothing), which was there,
+ * has no name any more. -ENOMEM, as of rename_place. */
+CHECKED int rename_here(struct node *node, struct node *target, struct str key, struct node *new_parent,
+			struct str new_name, struct str new_key);
 /* The node takes the new name, in place of what a listing has found there meanwhile: that is what was put there. With
  * `in_dir` that may be a directory that stays, in which the node is shown as the value. -ENOMEM: it has no name, and the next
  * listing finds it again. */

@@ -233,7 +233,7 @@ static co_fn int move_in_store(struct file_move *move, struct node *node, struct
 	return r;
 }
 
-void rename_retire(struct node *target, struct str key)
+static void rename_retire(struct node *target, struct str key)
 {
 	attr_drop(target);
 	if (target->file && !target->file->opens)
@@ -288,22 +288,20 @@ void file_moved(struct file_move *move, struct node *node)
 	value_remember_time(node);
 }
 
-static co_fn int move_here(struct file_move *move, struct node *node, struct node *target, struct node *new_parent,
-			   struct str new_name)
+int rename_here(struct node *node, struct node *target, struct str key, struct node *new_parent, struct str new_name,
+		struct str new_key)
 {
 	struct fs *fs = node->fs;
 	int r;
 
 	if (fs->config.state)
-		state_rename(fs->config.state, buf_str(&move->key), buf_str(&move->new_key));
+		state_rename(fs->config.state, key, new_key);
 	if (target)
-		rename_retire(target, buf_str(&move->new_key));
-	r = rename_place(node, new_parent, new_name, true);
-	if (r < 0)
-		return r;
-	node_keep_ino(node, buf_str(&move->new_key));
-	file_moved(move, node);
-	return 0;
+		rename_retire(target, new_key);
+	r = rename_place(node, new_parent, new_name, node->file != NULL);
+	if (r == 0)
+		node_keep_ino(node, new_key);
+	return r;
 }
 
 /* From one local name to another: nothing of it leaves this machine. */
@@ -333,9 +331,11 @@ static co_fn int rename_now(struct node *node, struct node *target, struct node 
 	if (r == 0)
 		r = move_in_store(&move, node, target, new_parent, new_name, held);
 	if (r == 0)
-		r = move_here(&move, node, target, new_parent, new_name);
+		r = rename_here(node, target, buf_str(&move.key), new_parent, new_name, buf_str(&move.new_key));
 	else if (target)
 		target->checked_us = 0; /* what is there now is to be asked */
+	if (r == 0)
+		file_moved(&move, node);
 	if (r < 0)
 		new_parent->dir->complete = false;
 	held_unclaim(held);

@@ -334,33 +334,17 @@ static co_fn int move_in_store(struct special_move *move, struct node *node, str
 	return r == -ENOENT ? 0 : r;
 }
 
-static int move_here(const struct special_move *move, struct node *node, struct node *target, struct node *new_parent,
-		     struct str new_name)
-{
-	struct fs *fs = node->fs;
-	int r;
-
-	if (fs->config.state)
-		state_rename(fs->config.state, buf_str(&move->key), buf_str(&move->new_key));
-	if (target)
-		rename_retire(target, buf_str(&move->new_key));
-	r = rename_place(node, new_parent, new_name, false);
-	if (r < 0)
-		return r;
-	node_keep_ino(node, buf_str(&move->new_key));
-	node_changed_here(node);
-	return 0;
-}
-
 int special_rename(struct node *node, struct node *target, struct node *new_parent, struct str new_name)
 {
 	struct special_move move = { 0 };
 	int r = move_in_store(&move, node, target, new_parent, new_name);
 
 	if (r == 0)
-		r = move_here(&move, node, target, new_parent, new_name);
+		r = rename_here(node, target, buf_str(&move.key), new_parent, new_name, buf_str(&move.new_key));
 	else if (target)
 		target->checked_us = 0; /* what is there now is to be asked */
+	if (r == 0)
+		node_changed_here(node);
 	if (r < 0)
 		new_parent->dir->complete = false;
 	buf_free(&move.key);
