@@ -278,8 +278,13 @@ def test_an_interrupt(hpkvd, store, tmp_path):
     finally:
         process.kill()
         process.wait()
-    assert process.returncode == CANCELLED + LEFT + CORRECTED
-    assert err == "fsck.hpkvfs: interrupted\n" and out.endswith(": 5 faults found, 1 repaired, 4 left\n")
+    # the answer to the first repair may still be on its way: it is not waited for, and so not counted
+    told = {
+        ": 5 faults found, 1 repaired, 4 left\n": CANCELLED + LEFT + CORRECTED,
+        ": 5 faults found, 0 repaired, 5 left\n": CANCELLED + LEFT,
+    }
+    assert err == "fsck.hpkvfs: interrupted\n"
+    assert [code for text, code in told.items() if out.endswith(text)] == [process.returncode], out
     changed = dict(store.range_all())
     assert {key: value for key, value in before.items() if "/i/" not in key} == {
         key: value for key, value in changed.items() if "/i/" not in key
