@@ -27,7 +27,7 @@
 #define MAX_VALUE_REMOTE 3072u
 #define MAX_KEY_REMOTE 512u
 
-/* Names by which vim, rsync and sed -i make files that they rename or remove in a moment. */
+/* Names by which vim, rsync, sed -i and git make files that they rename or remove in a moment. */
 #define LOCAL_DEFAULT "*.swp:*.swx:*.swpx:4913:.*.??????:sed??????:*~:*.lock:tmp_*_??????:.tmp-*-pack-*"
 
 enum kind {

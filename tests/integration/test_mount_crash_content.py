@@ -254,6 +254,19 @@ CASES = {
         together(content(NEW, "temp", mode=0o640, owner=1001), rename("temp")),
         passing=("temp",),
     ),
+    # a backup's renaming waits
+    "backup": Case(content(OLD), together(rename("f", "f~"), content(NEW), lambda path: os.unlink(path / "f~"))),
+    "backup-stays": Case(content(OLD), together(rename("f", "f~"), content(NEW))),
+    "backup-alone": Case(content(OLD, mode=0o600, mtime=OLD_TIME), rename("f", "f~")),
+    "backup-private": Case(
+        content(OLD, mode=0o600, mtime=OLD_TIME), together(rename("f", "f~"), content(NEW, mode=0o640, mtime=NEW_TIME))
+    ),
+    "backup-over-private": Case(
+        together(content(TEXT, "f~", mode=0o604), content(OLD, mode=0o640)), together(rename("f", "f~"), content(NEW, mode=0o640))
+    ),
+    "backup-rename": Case(
+        content(OLD, mode=0o600), together(content(NEW, ".f.Xy12Zz", flags=os.O_EXCL), rename("f", "f~"), rename(".f.Xy12Zz"))
+    ),
     "rsync-new": Case(nothing, rsync),
     "rsync-over": Case(content(OLD, mode=0o600, mtime=OLD_TIME), rsync),
 }
