@@ -155,6 +155,19 @@ def rsync(path):
     rename(temporary)(path)
 
 
+def sync_folder(path):
+    folder = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
+def backup(*steps):
+    """As many programs do it before they write the file anew."""
+    return together(rename("f", "f~"), *steps, sync_folder)
+
+
 def nothing(_path):
     pass
 
@@ -255,17 +268,15 @@ CASES = {
         passing=("temp",),
     ),
     # a backup's renaming waits
-    "backup": Case(content(OLD), together(rename("f", "f~"), content(NEW), lambda path: os.unlink(path / "f~"))),
-    "backup-stays": Case(content(OLD), together(rename("f", "f~"), content(NEW))),
-    "backup-alone": Case(content(OLD, mode=0o600, mtime=OLD_TIME), rename("f", "f~")),
-    "backup-private": Case(
-        content(OLD, mode=0o600, mtime=OLD_TIME), together(rename("f", "f~"), content(NEW, mode=0o640, mtime=NEW_TIME))
-    ),
+    "backup": Case(content(OLD), backup(content(NEW), lambda path: os.unlink(path / "f~"))),
+    "backup-stays": Case(content(OLD), backup(content(NEW))),
+    "backup-alone": Case(content(OLD, mode=0o600, mtime=OLD_TIME), backup()),
+    "backup-private": Case(content(OLD, mode=0o600, mtime=OLD_TIME), backup(content(NEW, mode=0o640, mtime=NEW_TIME))),
     "backup-over-private": Case(
-        together(content(TEXT, "f~", mode=0o604), content(OLD, mode=0o640)), together(rename("f", "f~"), content(NEW, mode=0o640))
+        together(content(TEXT, "f~", mode=0o604), content(OLD, mode=0o640)), backup(content(NEW, mode=0o640))
     ),
     "backup-rename": Case(
-        content(OLD, mode=0o600), together(content(NEW, ".f.Xy12Zz", flags=os.O_EXCL), rename("f", "f~"), rename(".f.Xy12Zz"))
+        content(OLD, mode=0o600), together(content(NEW, ".f.Xy12Zz", flags=os.O_EXCL), backup(rename(".f.Xy12Zz")))
     ),
     "rsync-new": Case(nothing, rsync),
     "rsync-over": Case(content(OLD, mode=0o600, mtime=OLD_TIME), rsync),
