@@ -220,3 +220,11 @@ const struct body_part *body_first_chunks(const struct body *body)
 {
 	return body && body->part_count && body->parts[0].chunked ? &body->parts[0] : NULL;
 }
+
+bool body_names_id(const struct body *body, const struct content_id *id)
+{
+	for (unsigned i = 0; body && i < body->part_count; i++)
+		if (body->parts[i].chunked && memcmp(body->parts[i].id.hex, id->hex, CONTENT_ID_LEN) == 0)
+			return true;
+	return false;
+}

@@ -67,5 +67,7 @@ uint64_t body_next_hole(const struct body *body, uint64_t offset);
 
 /* The first part where it is chunked: what a change in place keeps. NULL: it is not. */
 const struct body_part *body_first_chunks(const struct body *body);
+/* True if chunks of that id are in it; NULL: of none. */
+bool body_names_id(const struct body *body, const struct content_id *id);
 
 #endif

@@ -465,14 +465,6 @@ int commit_prepare(struct node *node, struct commit *commit)
 
 /* --- afterwards --- */
 
-static bool names_id(const struct body *body, const struct content_id *id)
-{
-	for (unsigned i = 0; body && i < body->part_count; i++)
-		if (body->parts[i].chunked && memcmp(body->parts[i].id.hex, id->hex, CONTENT_ID_LEN) == 0)
-			return true;
-	return false;
-}
-
 void forget_ids(struct fs *fs, const struct file *file, struct str before, struct str key)
 {
 	struct body *body;
@@ -482,7 +474,7 @@ void forget_ids(struct fs *fs, const struct file *file, struct str before, struc
 	for (unsigned i = 0; i < body->part_count; i++) {
 		const struct body_part *part = &body->parts[i];
 
-		if (part->chunked && !(file && names_id(file->body, &part->id)) && !held_keeps(fs, &part->id))
+		if (part->chunked && !(file && body_names_id(file->body, &part->id)) && !held_keeps(fs, &part->id))
 			removal_later(fs, &part->id, (uint32_t)((part->size - 1) / part->chunk_size + 1), key);
 	}
 	body_unref(body);
@@ -491,7 +483,7 @@ void forget_ids(struct fs *fs, const struct file *file, struct str before, struc
 /* What was sent early and is in no stub. */
 void forget_draft(struct node *node, const struct draft *draft, struct str key)
 {
-	if (draft->has_id && !draft->in_place && !names_id(node->file->body, &draft->id))
+	if (draft->has_id && !draft->in_place && !body_names_id(node->file->body, &draft->id))
 		removal_later(node->fs, &draft->id, draft->sent_chunks, key);
 }
 
@@ -522,7 +514,7 @@ void commit_done(struct node *node, struct commit *commit, struct str before)
 	else if (value_set_here(node, buf_str(&commit->value)) < 0)
 		value_drop(node); /* no memory: it is read again */
 	if (!same)
-		file->own_id = commit->draft->has_id && names_id(file->body, &commit->draft->id) &&
+		file->own_id = commit->draft->has_id && body_names_id(file->body, &commit->draft->id) &&
 			       (file->own_id || !commit->draft->in_place);
 	forget_ids(node->fs, file, before, buf_str(&commit->key));
 	forget_draft(node, commit->draft, buf_str(&commit->key));

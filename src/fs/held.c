@@ -116,20 +116,12 @@ int held_replace(struct node *node)
 	return held ? value_apply(node, buf_str(&held->value), fs_tick(node->fs)) : 0;
 }
 
-static bool names_id(const struct body *body, const struct content_id *id)
-{
-	for (unsigned i = 0; body && i < body->part_count; i++)
-		if (body->parts[i].chunked && memcmp(body->parts[i].id.hex, id->hex, CONTENT_ID_LEN) == 0)
-			return true;
-	return false;
-}
-
 bool held_keeps(const struct fs *fs, const struct content_id *id)
 {
 	const struct held *held;
 
 	DL_FOREACH(fs->held, held)
-		if (names_id(held->node->file->body, id))
+		if (body_names_id(held->node->file->body, id))
 			return true;
 	return false;
 }
