@@ -28,6 +28,20 @@ static void removal_drop(struct removal *removal)
 	free(removal);
 }
 
+/* An open may have been on its way when the file was removed: nobody saw then that it would be read. */
+static bool is_read(const struct fs *fs, const struct content_id *id)
+{
+	const struct fs_handle *handle;
+
+	DL_FOREACH(fs->open, handle) {
+		const struct file *file = handle->node->file;
+
+		if (file && (body_names_id(file->body, id) || (file->draft && body_names_id(file->draft->base, id))))
+			return true;
+	}
+	return false;
+}
+
 static co_fn int remove_now(struct fs *fs, const struct removal *removal)
 {
 	struct id_holders holders;
@@ -50,7 +64,7 @@ static void wait_for_first(struct fs *fs)
 		       timer_fired);
 }
 
-/* One at a time. What the store did not answer for is tried again after as long a time. */
+/* One at a time. What is read here, and what the store did not answer for, is tried again after as long a time. */
 static void remove_due(void *arg)
 {
 	struct fs *fs = arg;
@@ -60,7 +74,7 @@ static void remove_due(void *arg)
 		int r;
 
 		DL_DELETE(fs->removals, removal);
-		r = remove_now(fs, removal);
+		r = is_read(fs, &removal->id) ? -EBUSY : remove_now(fs, removal);
 		if (r == 0) {
 			removal_drop(removal);
 			continue;
@@ -92,11 +106,25 @@ static void timer_fired(struct loop_timer *timer)
 	loop_timer_set(fs->loop, timer, fs->config.grace_us, timer_fired);
 }
 
+static bool is_listed(const struct fs *fs, const struct content_id *id)
+{
+	const struct removal *removal;
+
+	DL_FOREACH(fs->removals, removal)
+		if (memcmp(removal->id.hex, id->hex, CONTENT_ID_LEN) == 0)
+			return true;
+	return false;
+}
+
 void removal_later(struct fs *fs, const struct content_id *id, uint32_t chunk_count, struct str key)
 {
-	struct removal *removal = calloc(1, sizeof(*removal));
+	struct removal *removal;
 	bool first = !fs->removals;
 
+	/* what is known of its key says more than nothing */
+	if (!key.len && is_listed(fs, id))
+		return;
+	removal = calloc(1, sizeof(*removal));
 	if (!removal || buf_set(&removal->key, key) < 0) {
 		free(removal);
 		return;

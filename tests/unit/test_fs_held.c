@@ -575,6 +575,30 @@ static void test_chunks_go_with_the_backup(void **state)
 	assert_reads(rig, "f", other);
 }
 
+/* The new content never came: the key has the old one for good. */
+static void test_chunks_stay_for_the_key_when_the_backup_was_opened_late(void **state)
+{
+	struct rig *rig = *state;
+	struct fs_handle *made, *late;
+	uint64_t id;
+
+	rig->config.grace_us = SOON_US;
+	use_f(rig, big, LATE_US);
+	id = id_of(rig, "f");
+	assert_int_equal(rename_to(rig, "f", "f~"), 0);
+	made = open_file(rig, "f", O_WRONLY | O_CREAT);
+	assert_int_equal(write_at(rig, made, 0, "new"), 0);
+	assert_int_equal(remove_file(rig, "f~"), 0);
+	assert_int_equal(run(rig, op_open, .id = id, .flags = O_RDONLY), 0);
+	late = rig->handle;
+	memstore_add_fault(rig->ms, (struct memstore_fault){ .op = STORE_SET, .key = "f", .err = -EIO, .times = 1 });
+	assert_int_equal(close_file(rig, made), -EIO);
+	assert_int_equal(close_file(rig, late), 0);
+	rig_serve(rig, 50 * SOON_US);
+	rig_restart(rig);
+	assert_reads(rig, "f", big);
+}
+
 /* --- directories --- */
 
 static void test_a_directory_that_is_renamed_settles_what_is_in_it(void **state)
@@ -646,6 +670,7 @@ int main(void)
 		waiting_test(test_attributes_that_wait_go_before),
 		waiting_test(test_chunks_stay_for_the_backup),
 		waiting_test(test_chunks_go_with_the_backup),
+		waiting_test(test_chunks_stay_for_the_key_when_the_backup_was_opened_late),
 		waiting_test(test_a_directory_that_is_renamed_settles_what_is_in_it),
 		waiting_test(test_not_across_directories_nor_while_it_is_written),
 	};

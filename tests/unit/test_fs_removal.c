@@ -122,6 +122,46 @@ static void what_a_key_holds_stays(void **state)
 	assert_int_equal(memstore_size(rig->ms), CHUNKS + 1);
 }
 
+static size_t chunk_count(struct rig *rig)
+{
+	size_t count = 0;
+
+	for (size_t i = 0; i < memstore_size(rig->ms); i++)
+		count += str_starts(memstore_key(rig->ms, i), STR(".hpkvfs/c/"));
+	return count;
+}
+
+/* The open was on its way when the file was removed, or replaced: it is read for as long as it is open. */
+static void what_is_read_here_stays(void **state)
+{
+	static char big[4 * RIG_MAX_VALUE];
+	struct rig *rig = *state;
+
+	memset(big, 'a', sizeof(big) - 1);
+	for (int replaced = 0; replaced < 2; replaced++) {
+		struct fs_handle *handle;
+		uint64_t id;
+
+		assert_int_equal(write_file(rig, "f", big), 0);
+		assert_int_equal(write_file(rig, "g", "text"), 0);
+		rig_restart(rig); /* nothing of it is in memory */
+		assert_int_equal(look(rig, "g"), 0);
+		id = id_of(rig, "f");
+		if (replaced)
+			assert_int_equal(rename_in_root(rig, "g", "f", 0), 0);
+		else
+			assert_int_equal(run(rig, op_unlink, .parent = FS_ROOT_ID, .name = "f"), 0);
+		assert_int_equal(run(rig, op_open, .id = id, .flags = O_RDONLY), 0);
+		handle = rig->handle;
+		rig_serve(rig, QUIET_US);
+		assert_int_equal(read_handle(rig, handle), 0);
+		assert_string_equal(rig->out.p, big);
+		assert_int_equal(close_file(rig, handle), 0);
+		while (chunk_count(rig))
+			rig_serve(rig, 1000);
+	}
+}
+
 static void what_another_name_holds_stays(void **state)
 {
 	struct rig *rig = *state;
@@ -358,6 +398,7 @@ int main(void)
 		journal_test(chunks_behind_the_end_go_with_them),
 		journal_test(the_list_of_names_goes_with_them),
 		journal_test(what_a_key_holds_stays),
+		journal_test(what_is_read_here_stays),
 		journal_test(what_another_name_holds_stays),
 		journal_test(what_a_damaged_stub_names_stays),
 		journal_test(a_list_that_cannot_be_read_keeps_the_chunks),
