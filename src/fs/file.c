@@ -431,6 +431,9 @@ int fs_open(struct fs *fs, uint64_t id, int flags, pid_t pid, struct fs_handle *
 	r = refresh_for(node, flags);
 	if (r == 0 && (flags & O_ACCMODE) != O_RDONLY)
 		r = held_settle(node);
+	/* its removal is under way, or was done while the open was: what can be read no more is not opened */
+	if (r == 0 && (node->lock.held || node_is_unlinked(node)))
+		r = file_readable(node);
 	if (r < 0)
 		return r == -ENOENT ? -ESTALE : r; /* the kernel then looks the name up again */
 	handle = handle_new(node, flags, pid);

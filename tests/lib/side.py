@@ -252,6 +252,19 @@ def everything(root):
     return {name: side.whole(name) for name in side.names()}
 
 
+def first_difference(ours, theirs):
+    """Of contents, where they part; of all else nothing."""
+    if not (isinstance(ours, bytes) and isinstance(theirs, bytes)):
+        return ""
+    places = [at for at, pair in enumerate(zip(ours, theirs)) if pair[0] != pair[1]]
+    first = places[0] if places else min(len(ours), len(theirs))
+    last = places[-1] if places else first
+    return (
+        f" ({len(ours)} and {len(theirs)} bytes; {len(places)} differ from {first} to {last}:"
+        f" {ours[first : first + 20]!r} and {theirs[first : first + 20]!r})"
+    )
+
+
 def differences(one, other):
     """What everything() tells of two folders that are not the same, as lines; a few are enough."""
     lines = [f"only in one of both: {name!r}" for name in sorted(one.keys() ^ other.keys())]
@@ -259,5 +272,5 @@ def differences(one, other):
         for field in sorted(one[name].keys() | other[name].keys()):
             ours, theirs = one[name].get(field), other[name].get(field)
             if ours != theirs:
-                lines.append(f"{field} of {name!r}: {ours!r:.100} and {theirs!r:.100}")
+                lines.append(f"{field} of {name!r}: {ours!r:.100} and {theirs!r:.100}{first_difference(ours, theirs)}")
     return lines[:20]

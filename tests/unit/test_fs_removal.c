@@ -5,6 +5,7 @@
 
 #include "base/clock.h"
 #include "fs/ids.h"
+#include "fs/internal.h"
 #include "fs/removal.h"
 #include "layout_example.h"
 
@@ -160,6 +161,33 @@ static void what_is_read_here_stays(void **state)
 		while (chunk_count(rig))
 			rig_serve(rig, 1000);
 	}
+}
+
+/* The kernel then looks the name up again. */
+static void what_can_be_read_no_more_is_not_opened(void **state)
+{
+	struct rig *rig = *state;
+	struct call *unlink, *open;
+	uint64_t id;
+
+	memstore_put(rig->ms, "f", "text");
+	memstore_put(rig->ms, "g", "text");
+	id = id_of(rig, "f");
+	value_drop(node_find(rig->fs, id));
+	assert_int_equal(run(rig, op_unlink, .parent = FS_ROOT_ID, .name = "f"), 0);
+	assert_int_equal(run(rig, op_open, .id = id, .flags = O_RDWR), -ESTALE);
+	/* on its way to the store */
+	id = id_of(rig, "g");
+	value_drop(node_find(rig->fs, id));
+	memstore_add_fault(rig->ms, (struct memstore_fault){ .op = STORE_DELETE, .hold = MEMSTORE_HOLD_REPLY });
+	unlink = begin(rig, op_unlink, .parent = FS_ROOT_ID, .name = "g");
+	rig_until_held(rig, 1);
+	open = begin(rig, op_open, .id = id, .flags = O_RDWR);
+	rig_serve(rig, 1000);
+	memstore_clear_faults(rig->ms);
+	memstore_release(rig->ms);
+	assert_int_equal(end(unlink), 0);
+	assert_int_equal(end(open), -ESTALE);
 }
 
 static void what_another_name_holds_stays(void **state)
@@ -399,6 +427,7 @@ int main(void)
 		journal_test(the_list_of_names_goes_with_them),
 		journal_test(what_a_key_holds_stays),
 		journal_test(what_is_read_here_stays),
+		journal_test(what_can_be_read_no_more_is_not_opened),
 		journal_test(what_another_name_holds_stays),
 		journal_test(what_a_damaged_stub_names_stays),
 		journal_test(a_list_that_cannot_be_read_keeps_the_chunks),
