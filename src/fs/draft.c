@@ -581,6 +581,9 @@ int draft_sent(struct draft *draft, uint32_t index, uint64_t valid, uint64_t cha
 
 	if ((slot && slot->changed > changed) || start >= draft->lowest)
 		return 0; /* written, or cut off, meanwhile */
+	valid = least(valid, draft->lowest - start);
+	if (slot && slot->state == SLOT_DIRTY && slot->bytes.len > valid)
+		return 0; /* made longer, between the capture and this chunk's turn */
 	if (!slot)
 		slot = slot_make(draft, index);
 	if (!slot)
@@ -588,7 +591,7 @@ int draft_sent(struct draft *draft, uint32_t index, uint64_t valid, uint64_t cha
 	draft->dirty_bytes -= slot->bytes.len;
 	slot_set_state(draft, slot, SLOT_OUT);
 	*bytes = buf_take(&slot->bytes);
-	slot->valid = least(valid, draft->lowest - start);
+	slot->valid = valid;
 	slot->has_nul = bytes->p && memchr(bytes->p, 0, least(bytes->len, slot->valid));
 	return 0;
 }

@@ -322,6 +322,27 @@ static void what_is_changed_in_place_is_sent_alone(void **state)
 	world_free(world);
 }
 
+/* The chunk's turn comes some time after the capture: it is sent as long as the file was then, or at its full length. */
+static void what_is_written_behind_the_captured_end_stays(void **state)
+{
+	(void)state;
+	for (uint64_t valid = 4; valid <= CHUNK; valid += CHUNK - 4) {
+		CLEANUP(buf_free) struct buf bytes = BUF_INIT;
+		struct world *world = world_new();
+		struct sending sending;
+
+		write_bytes(world, 0, CHUNK + 4, 'a');
+		ensure_id(world);
+		draft_capture(world->draft);
+		write_bytes(world, CHUNK + 4, 3, 'b');
+		sending = begin_sending(world, 1);
+		assert_int_equal(draft_sent(world->draft, 1, valid, sending.changed, &bytes), 0);
+		buf_free(&sending.bytes);
+		check_draft(world);
+		world_free(world);
+	}
+}
+
 static void send_dirty(struct world *world)
 {
 	ensure_id(world);
@@ -570,6 +591,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(what_is_sent_is_known_to_be_no_text),
 		cmocka_unit_test(what_is_changed_in_place_is_sent_alone),
+		cmocka_unit_test(what_is_written_behind_the_captured_end_stays),
 		cmocka_unit_test(a_whole_chunk_needs_nothing_from_the_store),
 		cmocka_unit_test(growth_makes_the_last_chunk_anew),
 		cmocka_unit_test(what_was_cut_off_does_not_come_back),
