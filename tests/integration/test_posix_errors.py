@@ -7,10 +7,12 @@ import stat
 import pytest
 
 from lib import posix
+from lib.hpkvd import Hpkvd
 from lib.mount import Mount
 from lib.posix import (
     ALICE,
     ROOT,
+    Tmpfs,
     do_access,
     do_chdir,
     do_chmod,
@@ -455,13 +457,14 @@ def test_read_only(staged):
         (None, ROOT, do_open, "file", RD),
         (None, ROOT, do_list, "dir"),
     ]
-    with posix.places() as places:
-        for name in ("tmpfs", "mount"):
-            posix.stage(places[name].path)
-        server = places["server"]
+    with Tmpfs() as tmpfs, Hpkvd() as server:
+        posix.stage(tmpfs.path)
+        # unmounted: what it has changed last is in the store before the other looks
+        with Mount(server.url, posix.passable_folder(), posix.MOUNT_OPTIONS, key=server.key) as writer:
+            posix.stage(writer.path)
         options = [*posix.MOUNT_OPTIONS, "ro"]
         with Mount(server.url, posix.passable_folder(), options, key=server.key) as reader:
-            paths = {"tmpfs": places["tmpfs"].read_only(), "mount": reader.path}
+            paths = {"tmpfs": tmpfs.read_only(), "mount": reader.path}
             before = {name: posix.attributes(path) for name, path in paths.items()}
             check(paths, [("EROFS", ROOT, *change) for change in changes] + others)
             assert {name: posix.attributes(path) for name, path in paths.items()} == before
