@@ -513,3 +513,12 @@ void rig_serve(struct rig *rig, uint64_t us)
 	while (!alarm.fired)
 		loop_once(rig->loop);
 }
+
+size_t rig_chunk_count(struct rig *rig)
+{
+	size_t count = 0;
+
+	for (size_t i = 0; i < memstore_size(rig->ms); i++)
+		count += str_starts(memstore_key(rig->ms, i), STR(".hpkvfs/c/"));
+	return count;
+}

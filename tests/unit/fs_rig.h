@@ -167,6 +167,9 @@ int list_dir(struct rig *rig, const char *path);
 	} while (0)
 #define assert_no_requests(rig) assert_requests(rig, 0, 0, 0, 0, 0)
 
+/* Chunks in the store, of whatever id. */
+size_t rig_chunk_count(struct rig *rig);
+
 /* --- time --- */
 
 /* All that was read is older than the ttl. */

@@ -547,15 +547,6 @@ static void test_chunks_stay_for_the_backup(void **state)
 	assert_reads(rig, "f", other);
 }
 
-static size_t chunk_count(struct rig *rig)
-{
-	size_t count = 0;
-
-	for (size_t i = 0; i < memstore_size(rig->ms); i++)
-		count += str_starts(memstore_key(rig->ms, i), STR(".hpkvfs/c/"));
-	return count;
-}
-
 static void test_chunks_go_with_the_backup(void **state)
 {
 	struct rig *rig = *state;
@@ -563,13 +554,13 @@ static void test_chunks_go_with_the_backup(void **state)
 
 	rig->config.grace_us = SOON_US;
 	use_f(rig, big, LATE_US);
-	before = chunk_count(rig);
+	before = rig_chunk_count(rig);
 	assert_true(before > 4);
 	assert_int_equal(rename_to(rig, "f", "f~"), 0);
 	assert_int_equal(write_file(rig, "f", other), 0);
-	assert_int_equal(chunk_count(rig), 2 * before);
+	assert_int_equal(rig_chunk_count(rig), 2 * before);
 	assert_int_equal(remove_file(rig, "f~"), 0);
-	while (chunk_count(rig) != before)
+	while (rig_chunk_count(rig) != before)
 		loop_once(rig->loop);
 	rig_restart(rig);
 	assert_reads(rig, "f", other);

@@ -123,15 +123,6 @@ static void what_a_key_holds_stays(void **state)
 	assert_int_equal(memstore_size(rig->ms), CHUNKS + 1);
 }
 
-static size_t chunk_count(struct rig *rig)
-{
-	size_t count = 0;
-
-	for (size_t i = 0; i < memstore_size(rig->ms); i++)
-		count += str_starts(memstore_key(rig->ms, i), STR(".hpkvfs/c/"));
-	return count;
-}
-
 /* The open was on its way when the file was removed, or replaced: it is read for as long as it is open. */
 static void what_is_read_here_stays(void **state)
 {
@@ -158,7 +149,7 @@ static void what_is_read_here_stays(void **state)
 		assert_int_equal(read_handle(rig, handle), 0);
 		assert_string_equal(rig->out.p, big);
 		assert_int_equal(close_file(rig, handle), 0);
-		while (chunk_count(rig))
+		while (rig_chunk_count(rig))
 			rig_serve(rig, 1000);
 	}
 }
