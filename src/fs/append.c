@@ -265,7 +265,7 @@ static co_fn int set(struct append *append, struct buf *value)
 		if (append->turns++ == TURNS)
 			return -EIO;
 		if (!append->absent)
-			before = (struct store_expect){ .what = STORE_EXPECT_VALUE, .value = buf_str(&append->now) };
+			before = store_expect_value(buf_str(&append->now));
 		r = store_swap(store, buf_str(&append->key), buf_str(value), before, &was, &absent);
 		if (r == 0)
 			r = put_right(append, value, &was, absent);

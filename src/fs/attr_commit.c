@@ -4,17 +4,11 @@
 #include <errno.h>
 
 #include "base/log.h"
-#include "fs/held.h"
 #include "fs/internal.h"
 #include "fs/rights.h"
 
 /* Records sent side by side. */
 #define SEND_WINDOW 16
-
-static struct store_expect expect_value(struct str value)
-{
-	return (struct store_expect){ .what = STORE_EXPECT_VALUE, .value = value };
-}
 
 /* --- one record --- */
 
@@ -40,7 +34,7 @@ static co_fn int store_record(struct node *node, const struct record *from, cons
 	if (r < 0)
 		return r;
 	if (node->record_value.len && from->has == 0)
-		return store_set(fs->store, buf_str(&key), value, expect_value(buf_str(&before)));
+		return store_set(fs->store, buf_str(&key), value, store_expect_value(buf_str(&before)));
 	return store_merge(fs->store, buf_str(&key), buf_str(&patch));
 }
 
@@ -261,23 +255,12 @@ int attr_commit(struct node *node)
 	return r;
 }
 
-int fs_fsyncdir(struct fs *fs, uint64_t id)
-{
-	CLEANUP_NODE struct node *node = node_get(fs, id);
-	int r;
-
-	if (!node)
-		return -ESTALE;
-	r = node->dir ? held_settle_in(node) : -ENOTDIR;
-	return r < 0 ? r : attr_commit(node);
-}
-
 int attr_remove(const struct node *node, struct str key)
 {
 	CLEANUP(buf_free) struct buf before = BUF_INIT;
 	int r = buf_set(&before, buf_str(&node->record_value));
 
-	return r < 0 ? r : store_delete(node->fs->store, key, expect_value(buf_str(&before)));
+	return r < 0 ? r : store_delete(node->fs->store, key, store_expect_value(buf_str(&before)));
 }
 
 /* --- all --- */

@@ -187,8 +187,7 @@ static co_fn int remove_records(struct fs *fs, const struct store_page *page, st
 
 		if (!str_starts(key, own))
 			continue;
-		r = store_delete(fs->store, key,
-				 (struct store_expect){ .what = STORE_EXPECT_VALUE, .value = page->records[i].value });
+		r = store_delete(fs->store, key, store_expect_value(page->records[i].value));
 		if (r < 0 && r != -ENOENT)
 			return r;
 	}

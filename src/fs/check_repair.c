@@ -191,16 +191,11 @@ static co_fn int exists(struct check *check, const struct buf *key, bool *there)
 	return r == -ENOENT ? 0 : r;
 }
 
-static struct store_expect expect(const struct buf *value)
-{
-	return (struct store_expect){ .what = STORE_EXPECT_VALUE, .value = buf_str(value) };
-}
-
 /* A file that comes at this moment has its record written before it: then it is put back. */
 static co_fn int remove_record(struct check *check, struct check_fault *fault, bool *gone)
 {
 	bool there = false;
-	int r = store_delete(check->layout.store, buf_str(&fault->key), expect(&fault->value));
+	int r = store_delete(check->layout.store, buf_str(&fault->key), store_expect_value(buf_str(&fault->value)));
 
 	if (r == 0 || r == -ENOENT)
 		r = exists(check, &fault->file, &there);
@@ -245,9 +240,10 @@ static co_fn int mend_bad_record(struct repair *repair, struct check_fault *faul
 	if (r == 0)
 		r = still_holds(repair->check, &fault->key, &fault->value, &same);
 	if (r == 0 && same && is_dir)
-		r = store_set(store, buf_str(&fault->key), STR("{\"v\":1}"), expect(&fault->value));
+		r = store_set(store, buf_str(&fault->key), STR("{\"v\":1}"),
+			      store_expect_value(buf_str(&fault->value)));
 	else if (r == 0 && same)
-		r = store_delete(store, buf_str(&fault->key), expect(&fault->value));
+		r = store_delete(store, buf_str(&fault->key), store_expect_value(buf_str(&fault->value)));
 	if (r < 0 && r != -ENOENT)
 		return r;
 	repair->repaired += same;
@@ -270,7 +266,7 @@ static co_fn int remove_unreadable(struct repair *repair, struct check_fault *fa
 		return 0;
 	r = store_get(check->layout.store, buf_str(&fault->key), &value);
 	if (r == 0 && id_find_holders(&check->layout, &fault->id, STR(""), STR(""), &ignored) == -EUCLEAN)
-		r = store_delete(check->layout.store, buf_str(&fault->key), expect(&value));
+		r = store_delete(check->layout.store, buf_str(&fault->key), store_expect_value(buf_str(&value)));
 	return r == -ENOENT ? 0 : r;
 }
 

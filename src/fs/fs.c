@@ -321,6 +321,17 @@ int fs_sync(struct fs *fs)
 	return first ? first : r;
 }
 
+int fs_fsyncdir(struct fs *fs, uint64_t id)
+{
+	CLEANUP_NODE struct node *node = node_get(fs, id);
+	int r;
+
+	if (!node)
+		return -ESTALE;
+	r = node->dir ? held_settle_in(node) : -ENOTDIR;
+	return r < 0 ? r : attr_commit(node);
+}
+
 int fs_background_start(struct fs *fs, void (*fn)(void *arg))
 {
 	int r;

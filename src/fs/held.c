@@ -342,7 +342,7 @@ static co_fn int set_new(struct held *held, struct file_move *move)
 	int r = file_move_prepare_record(move, held->node);
 
 	if (held->replaced.len)
-		expect = (struct store_expect){ .what = STORE_EXPECT_VALUE, .value = buf_str(&held->replaced) };
+		expect = store_expect_value(buf_str(&held->replaced));
 	if (r == 0 && held->replaced.len)
 		r = file_move_order(move, held->node, buf_str(&held->replaced_record));
 	if (r == 0 && !move->record_last)
@@ -365,7 +365,7 @@ static co_fn int delete_old(struct held *held, struct file_move *move)
 {
 	CLEANUP(buf_free) struct buf now = BUF_INIT;
 	struct fs *fs = held->node->fs;
-	struct store_expect expect = { .what = STORE_EXPECT_VALUE, .value = buf_str(&held->value) };
+	struct store_expect expect = store_expect_value(buf_str(&held->value));
 	int r;
 
 	if (node_child(held->dir, buf_str(&held->name)) || held->claims)
@@ -472,7 +472,7 @@ int held_unlink(struct node *node)
 {
 	struct held *held = node->file->held;
 	struct fs *fs = node->fs;
-	struct store_expect expect = { .what = STORE_EXPECT_VALUE, .value = buf_str(&held->replaced) };
+	struct store_expect expect = store_expect_value(buf_str(&held->replaced));
 	struct file_move move = { 0 };
 	int r = find_keys(held, &move);
 

@@ -143,7 +143,7 @@ static co_fn int side_swap(const struct journal *journal, struct side *side, str
 	if (r < 0 || holds(side, side->others))
 		return r;
 	if (!side->absent)
-		expect = (struct store_expect){ .what = STORE_EXPECT_VALUE, .value = buf_str(&side->now) };
+		expect = store_expect_value(buf_str(&side->now));
 	if (side->others)
 		return store_set(journal->layout.store, buf_str(&side->key), buf_str(side->others), expect);
 	r = store_delete(journal->layout.store, buf_str(&side->key), expect);

@@ -39,7 +39,7 @@ int move_delete(const struct layout *layout, struct str from, struct str to, str
 	struct store *store = layout->store;
 
 	for (int i = 0; i < MOVE_FOLLOWS; i++) {
-		struct store_expect expect = { .what = STORE_EXPECT_VALUE, .value = buf_str(copied) };
+		struct store_expect expect = store_expect_value(buf_str(copied));
 		int r = store_get(store, from, &now);
 
 		if (r == -ENOENT)
@@ -159,8 +159,7 @@ static co_fn int delete_if_same(struct one_key *one)
 		keep_both(one);
 		return 0;
 	}
-	r = store_delete(store, buf_str(&one->key),
-			 (struct store_expect){ .what = STORE_EXPECT_VALUE, .value = buf_str(&now) });
+	r = store_delete(store, buf_str(&one->key), store_expect_value(buf_str(&now)));
 	return r == -ENOENT ? 0 : r;
 }
 

@@ -14,11 +14,6 @@
 #include "fs/rights.h"
 #include "fs/special.h"
 
-static struct store_expect expect_value(struct str value)
-{
-	return (struct store_expect){ .what = STORE_EXPECT_VALUE, .value = value };
-}
-
 /* --- a file --- */
 
 void file_move_deinit(struct file_move *move)
@@ -206,7 +201,7 @@ static co_fn int move_in_store(struct file_move *move, struct node *node, struct
 	if (target && target->file)
 		expect = value_expect(target);
 	else if (held)
-		expect = expect_value(buf_str(&held->value));
+		expect = store_expect_value(buf_str(&held->value));
 	if (r == 0)
 		r = buf_set(&before, expect.value);
 	if (r < 0)
@@ -222,7 +217,7 @@ static co_fn int move_in_store(struct file_move *move, struct node *node, struct
 		return r;
 	if (node->file->stored) {
 		if (move->dirty)
-			r = store_delete(fs->store, buf_str(&move->key), expect_value(buf_str(&move->old)));
+			r = store_delete(fs->store, buf_str(&move->key), store_expect_value(buf_str(&move->old)));
 		else
 			r = move_delete(&fs->layout, buf_str(&move->key), buf_str(&move->new_key), &move->value);
 	}

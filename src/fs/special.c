@@ -127,7 +127,7 @@ static co_fn int store_new(struct node *dir, struct str name, struct str value)
 	if (r == 0)
 		r = layout_ensure(fs);
 	if (leftover_take(dir, name, &leftover))
-		before = (struct store_expect){ .what = STORE_EXPECT_VALUE, .value = buf_str(&leftover) };
+		before = store_expect_value(buf_str(&leftover));
 	return r < 0 ? r : store_set(fs->store, buf_str(&record), value, before);
 }
 

@@ -87,6 +87,12 @@ struct store_expect {
 	struct str value;
 };
 
+/* Borrows `value`. */
+static inline struct store_expect store_expect_value(struct str value)
+{
+	return (struct store_expect){ .what = STORE_EXPECT_VALUE, .value = value };
+}
+
 /* As store_ops has it; does not wait. */
 double store_rate(struct store *store);
 

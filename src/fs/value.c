@@ -330,5 +330,5 @@ struct store_expect value_expect(const struct node *node)
 		return (struct store_expect){ .what = STORE_EXPECT_ABSENT };
 	if (!file->have_value)
 		return (struct store_expect){ .what = STORE_EXPECT_UNKNOWN };
-	return (struct store_expect){ .what = STORE_EXPECT_VALUE, .value = buf_str(&file->value) };
+	return store_expect_value(buf_str(&file->value));
 }

@@ -240,12 +240,15 @@ bool local_is_scratch(struct node *node)
 
 bool local_may_move(struct node *node, const struct node *target, struct str new_name)
 {
-	enum local class = local_class(node->fs, new_name);
+	enum local class;
 
-	/* under the others what was put there by renaming is content that counts */
-	if (!local_waits(node) || node->file->held || (class != LOCAL_SCRATCH && class != LOCAL_NEVER))
+	if (!local_waits(node) || node->file->held)
 		return false;
 	if (target && (!target->file || !local_waits(target) || target->file->held))
+		return false;
+	/* under other names what was put there by renaming is content that counts */
+	class = local_class(node->fs, new_name);
+	if (class != LOCAL_SCRATCH && class != LOCAL_NEVER)
 		return false;
 	return class != LOCAL_NEVER || local_stays(node);
 }
