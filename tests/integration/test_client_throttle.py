@@ -110,8 +110,10 @@ def test_refused_until_its_time_is_over(driver, pyserver):
 def test_what_was_refused_goes_before_what_came_later(pyserver):
     with driver_of(pyserver, max_in_flight=3) as client:
         client.connect()
-        pyserver.fault(code=429, times=3)
+        refused = pyserver.fault(code=429, times=3, hold=True)
         numbers = [client.start("set", f"k{i}", "1") for i in range(6)]
+        wait_for(lambda: pyserver.hits(refused) == 3, "the first three")
+        pyserver.release(refused)
         for number in numbers:
             assert "err" not in client.reply(number)
         assert sorted(keys(pyserver)[:3]) == ["k0", "k1", "k2"]
