@@ -55,12 +55,28 @@ struct fs_config {
 #define FS_WAITING_MOST (64u * 1024 * 1024)
 #define FS_RETRY_MOST_US (30 * 1000000ull)
 
-/* What the filesystem tells the kernel, outside of replies. Called on the loop; must not block. */
+/* What another client did, as programs here are told of it (inotify). */
+enum fs_event {
+	FS_EVENT_CREATED, /* the name is new */
+	FS_EVENT_CHANGED, /* the file's content is another */
+	FS_EVENT_REMOVED,
+};
+
+/* What the filesystem tells the kernel, outside of replies. Called on the loop; must not block. Each may be NULL but the first
+ * two. */
 struct fs_notify {
 	/* The name's dentry is to be looked up again. */
 	void (*expire_entry)(void *arg, uint64_t parent, struct str name);
 	/* Pages and attributes of the inode are stale. */
 	void (*inval_inode)(void *arg, uint64_t id);
+	/* All dentries are to be looked up again. False: the kernel cannot do that at once. */
+	bool (*expire_all)(void *arg);
+	/* The attributes of the inode are stale, and only these. */
+	void (*inval_attributes)(void *arg, uint64_t id);
+	/* A change that the store has taken was not announced: the subscription is dead, whatever its connection looks like. */
+	void (*echo_missing)(void *arg);
+	/* After the invalidation of what it is about; of a directory that the kernel holds, and with a subscription alone. */
+	void (*event)(void *arg, enum fs_event event, uint64_t parent, struct str name, bool is_dir);
 	void *arg;
 };
 
@@ -101,6 +117,15 @@ co_fn CHECKED int fs_end(struct fs *fs);
 void fs_free(struct fs *fs);
 
 void fs_set_read_only(struct fs *fs, bool on);
+
+/* A subscription to all keys that begin with the prefix stands: a reply has come on its own connection, and from now on each
+ * change is given to fs_notified. What is in use is asked for again in the background; behind that, what is known holds without
+ * limit, until fs_subscription_end. Both may be called again and again. */
+void fs_subscription_begin(struct fs *fs);
+/* It has ended. What is known holds for ttl_us, and the kernel is told to ask for all that it holds. */
+void fs_subscription_end(struct fs *fs);
+/* The store tells of a change: the key holds `value`, or is gone (NULL). `time_ms`: when, by the server's clock. */
+void fs_notified(struct fs *fs, struct str key, const struct str *value, int64_t time_ms);
 struct fs_figures fs_figures(const struct fs *fs);
 
 /* On success the kernel's count of the node grows by one: fs_forget takes it back. -ENOENT. */
