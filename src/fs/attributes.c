@@ -138,8 +138,27 @@ static bool tells_of_chunks(struct str before, struct str now)
 	return differ;
 }
 
+/* What the kernel may have been given of it. */
+struct shown {
+	mode_t mode;
+	uint32_t uid, gid;
+	int64_t mtime_ns;
+};
+
+static struct shown shown_of(const struct node *node)
+{
+	return (struct shown){ .mode = node->mode, .uid = node->uid, .gid = node->gid, .mtime_ns = node->mtime_ns };
+}
+
+static bool is_shown(const struct node *node, const struct shown *before)
+{
+	return node->mode == before->mode && node->uid == before->uid && node->gid == before->gid &&
+	       node->mtime_ns == before->mtime_ns;
+}
+
 void node_apply_record(struct node *node, struct str value)
 {
+	struct shown before = shown_of(node);
 	bool changed;
 
 	node->record_known = true;
@@ -151,6 +170,8 @@ void node_apply_record(struct node *node, struct str value)
 	node_apply_attributes(node);
 	if (changed)
 		value_doubt_chunks(node);
+	else if (!is_shown(node, &before))
+		node_invalidate_attributes(node);
 }
 
 void attr_foreign_value(struct node *node)

@@ -102,6 +102,7 @@ static co_fn int make_directory(struct node *dir, struct str name, mode_t mode, 
 	(*out)->dir->complete = true; /* nothing is in it yet */
 	(*out)->dir->listed_us = (*out)->dir->value_known_us = clock_now_us();
 	node_changed_here(*out);
+	(*out)->dir->listed_seq = (*out)->change_seq;
 	node_touch_dir(dir);
 	return 0;
 }
@@ -303,7 +304,7 @@ static co_fn int unlink_locked(struct node *node)
 	if (node->parent) {
 		node_touch_dir(node->parent);
 		if (node->parent->dir->large)
-			node_add_absent(node->parent, buf_str(&node->name));
+			node_add_absent(node->parent, buf_str(&node->name), node->change_seq);
 		node_detach(node);
 	}
 	file_forget_unnamed(node);

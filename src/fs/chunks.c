@@ -104,7 +104,7 @@ void chunks_trim(struct fs *fs)
 	struct chunk *chunk, *next;
 
 	DL_FOREACH_SAFE(fs->chunk_lru, chunk, next) {
-		if (fs->value_bytes <= VALUE_CACHE_BYTES && fs->chunk_bytes <= CHUNK_CACHE_BYTES)
+		if (fs->value_bytes <= fs->config.cache_size && fs->chunk_bytes <= fs->config.cache_size / 2)
 			return;
 		if (chunk->users)
 			continue;
@@ -251,6 +251,16 @@ void chunk_drop_all(struct fs *fs, const struct content_id *id)
 	HASH_ITER(hh, fs->chunks, chunk, next)
 		if (memcmp(chunk->key.id, id->hex, CONTENT_ID_LEN) == 0)
 			drop(chunk);
+}
+
+bool chunk_told(struct fs *fs, const struct content_id *id, uint32_t index, struct buf *bytes)
+{
+	struct chunk *chunk = chunk_find(fs, id, index);
+
+	if (chunk && chunk->loaded && str_equal(buf_str(&chunk->bytes), buf_str(bytes)))
+		return false;
+	chunk_keep(fs, id, index, bytes);
+	return true;
 }
 
 int chunk_send(struct fs *fs, const struct content_id *id, uint32_t index, struct str bytes)

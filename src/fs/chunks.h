@@ -42,6 +42,8 @@ co_fn CHECKED int chunk_wait(struct chunk *chunk);
 
 /* The store has these bytes, which are taken. */
 void chunk_keep(struct fs *fs, const struct content_id *id, uint32_t index, struct buf *bytes);
+/* The same by another's hand. True if it is not what was known. */
+bool chunk_told(struct fs *fs, const struct content_id *id, uint32_t index, struct buf *bytes);
 /* What is known of a chunk, of all of an id, holds no more. */
 void chunk_drop(struct fs *fs, const struct content_id *id, uint32_t index);
 void chunk_drop_all(struct fs *fs, const struct content_id *id);

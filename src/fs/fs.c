@@ -58,8 +58,10 @@ int fs_new(struct loop *loop, struct store *store, const struct fs_config *confi
 	if (!fs)
 		return -ENOMEM;
 	fs->loop = loop;
-	fs->store = store;
+	push_init(fs, store);
 	fs->config = *config;
+	if (!fs->config.cache_size)
+		fs->config.cache_size = FS_CACHE_BYTES;
 	set_default(&fs->config.grace_us, FS_GRACE_US);
 	set_default(&fs->config.beat_us, FS_BEAT_US);
 	set_default(&fs->config.announce_us, FS_ANNOUNCE_US);
@@ -75,7 +77,7 @@ int fs_new(struct loop *loop, struct store *store, const struct fs_config *confi
 	};
 	fs->layout = (struct layout){
 		.loop = loop,
-		.store = store,
+		.store = fs->store,
 		.rules = &fs->rules,
 		.max_value = config->max_value,
 	};
@@ -120,6 +122,7 @@ void fs_free(struct fs *fs)
 		return;
 	loop_timer_cancel(&fs->sweep);
 	loop_timer_cancel(&fs->attr_timer);
+	push_free(fs);
 	waiting_free(fs);
 	removal_free(fs);
 	recovery_free(fs);
@@ -174,8 +177,11 @@ int fs_lookup(struct fs *fs, uint64_t parent, struct str name, struct fs_entry *
 {
 	CLEANUP_NODE struct node *dir = NULL;
 	CLEANUP_NODE struct node *node = NULL;
+	uint64_t seq = fs_tick(fs);
 	int r = lookup_path(fs, parent, name, &dir, &node);
 
+	if (r == -ENOENT)
+		out->ttl_us = dir ? push_give_absent(dir, name, seq) : 0;
 	if (r < 0)
 		return r;
 	node_give(node, out);
@@ -209,9 +215,12 @@ static bool offer_dot(struct node *node, struct str name, uint64_t next, fs_add_
 }
 
 /* Half of the ttl, so that the attributes that came with the names hold until they are used. */
-static bool copy_may_last(const struct directory *dir, uint64_t ttl_us)
+static bool copy_may_last(const struct node *node)
 {
-	return dir->complete && clock_now_us() - dir->listed_us < ttl_us / 2;
+	const struct directory *dir = node->dir;
+
+	return dir->complete && (push_keeps(node->fs, dir->listed_seq) ||
+				 clock_now_us() - dir->listed_us < node->fs->config.ttl_us / 2);
 }
 
 /* Who rewinds an open directory reads the copy again, and opens nothing by which it would be renewed. */
@@ -220,9 +229,11 @@ static void copy_expired(struct loop_timer *timer)
 	struct fs_handle *handle = lws_container_of(timer, struct fs_handle, copy_expiry);
 	struct fs *fs = handle->fs;
 
+	loop_timer_set(fs->loop, timer, fs->config.ttl_us, copy_expired);
+	if (push_keeps(fs, handle->node->dir->listed_seq))
+		return;
 	handle->node->dir->copy_version = COPY_MIXED;
 	fs->notify.inval_inode(fs->notify.arg, handle->node->id);
-	loop_timer_set(fs->loop, timer, fs->config.ttl_us, copy_expired);
 }
 
 /* The kernel takes an answer into its copy some time after it was given, so a copy is right only if all of it was given at
@@ -232,13 +243,14 @@ enum fs_copy fs_copy(struct fs_handle *handle)
 {
 	struct directory *dir = handle->node->dir;
 	uint64_t ttl_us = handle->fs->config.ttl_us;
-	bool keep = dir->copy_version == dir->names_version && copy_may_last(dir, ttl_us);
+	bool keep = dir->copy_version == dir->names_version && copy_may_last(handle->node);
 
-	if (ttl_us == 0 || (!keep && dir->copiers))
+	if ((ttl_us == 0 && !push_keeps(handle->fs, dir->listed_seq)) || (!keep && dir->copiers))
 		return FS_COPY_BYPASS;
 	handle->copies = true;
 	dir->copiers++;
-	loop_timer_set(handle->fs->loop, &handle->copy_expiry, ttl_us, copy_expired);
+	if (ttl_us)
+		loop_timer_set(handle->fs->loop, &handle->copy_expiry, ttl_us, copy_expired);
 	if (keep)
 		return FS_COPY_KEEP;
 	dir->copy_version = 0;
@@ -361,6 +373,7 @@ int fs_end(struct fs *fs)
 	loop_timer_cancel(&fs->waiting_timer);
 	recovery_stop(fs);
 	loop_timer_cancel(&fs->announce_timer);
+	fs_subscription_end(fs);
 	r = fs_sync(fs);
 	while (fs->background)
 		queue_wait(&fs->background_ended);

@@ -27,6 +27,7 @@ struct fs_config {
 	size_t max_value; /* bytes */
 	size_t max_key;   /* bytes */
 	uint64_t ttl_us;  /* how long what was read holds */
+	size_t cache_size; /* bytes of values and chunks that are kept in memory to be read again; 0: FS_CACHE_BYTES */
 	uint32_t uid, gid;
 	mode_t umask;
 	bool read_only;
@@ -51,6 +52,7 @@ struct fs_config {
 #define FS_ANNOUNCE_US (600 * 1000000ull)
 #define FS_ATTR_DELAY_US 1000000ull
 #define FS_RETRY_US 1000000ull
+#define FS_CACHE_BYTES (64u * 1024 * 1024)
 /* As much as what is kept to be read again. With less, more would be sent twice of what programs write in one go. */
 #define FS_WAITING_MOST (64u * 1024 * 1024)
 #define FS_RETRY_MOST_US (30 * 1000000ull)
@@ -83,8 +85,9 @@ struct fs_notify {
 struct fs_entry {
 	uint64_t id;
 	struct stat st;
-	uint64_t ttl_us; /* for the entry and for its attributes */
+	uint64_t ttl_us; /* for the entry and for its attributes; FS_FOREVER: until the kernel is told */
 };
+#define FS_FOREVER UINT64_MAX
 
 /* An open file or directory. */
 struct fs_handle;
@@ -128,7 +131,8 @@ void fs_subscription_end(struct fs *fs);
 void fs_notified(struct fs *fs, struct str key, const struct str *value, int64_t time_ms);
 struct fs_figures fs_figures(const struct fs *fs);
 
-/* On success the kernel's count of the node grows by one: fs_forget takes it back. -ENOENT. */
+/* On success the kernel's count of the node grows by one: fs_forget takes it back. -ENOENT: out->ttl_us is how long the name
+ * is known to be absent, 0: only now. */
 co_fn CHECKED int fs_lookup(struct fs *fs, uint64_t parent, struct str name, struct fs_entry *out);
 void fs_forget(struct fs *fs, uint64_t id, uint64_t count);
 

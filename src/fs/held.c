@@ -248,7 +248,7 @@ static int begin(struct node *node, struct node *target, struct str new_name, st
 		return r;
 	}
 	if (dir->dir->large)
-		node_add_absent(dir, buf_str(&held->name));
+		node_add_absent(dir, buf_str(&held->name), fs_tick(node->fs));
 	remember(node, new_key);
 	node_changed_here(node);
 	waiting_due_in(node, node->fs->config.local_ttl_us);

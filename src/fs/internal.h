@@ -21,10 +21,12 @@
 #include "fs/chunks.h"
 #include "fs/content.h"
 #include "fs/draft.h"
+#include "fs/echo.h"
 #include "fs/fs.h"
 #include "fs/journal.h"
 #include "fs/layout.h"
 #include "fs/names.h"
+#include "fs/push.h"
 #include "fs/record.h"
 #include "fs/room.h"
 #include "fs/waiting.h"
@@ -41,10 +43,6 @@
 
 /* Content that is not plain and has at most this many bytes is in the stub itself, if that fits a value. */
 #define INLINE_MOST (16u * 1024)
-
-/* Values and chunks kept in memory that can be read again. */
-#define VALUE_CACHE_BYTES (64u * 1024 * 1024)
-#define CHUNK_CACHE_BYTES (32u * 1024 * 1024)
 
 /* Processes that opened or wrote a handle, and so commit when they close it. */
 #define HANDLE_MAX_PIDS 8
@@ -91,6 +89,8 @@ struct file {
 	struct content_id
 		tail_id; /* of the last part, where this mount made it and nothing has gone wrong with it; else "" */
 
+	struct chunk_user *chunk_users; /* push.h */
+
 	struct held *held; /* its renaming waits: held.h */
 	struct waiting waiting;
 	struct node *room_prev, *room_next; /* while it has a draft */
@@ -120,6 +120,7 @@ struct directory {
 	bool complete;      /* `children` was all there was at `listed_us` */
 	bool large;         /* too many keys for a listing a lookup */
 	uint64_t listed_us; /* 0: never */
+	uint64_t listed_seq; /* when that was asked for */
 	bool listing;       /* under way */
 	bool listing_whole;
 	int listing_err; /* how the last one ended */
@@ -129,7 +130,7 @@ struct directory {
 
 	struct {
 		struct buf name;
-		uint64_t at_us;
+		uint64_t at_us, seq;
 	} absent[ABSENT_NAMES]; /* a ring: a creation asks again for what its lookup has just asked for */
 	unsigned next_absent;
 
@@ -165,6 +166,9 @@ struct node {
 	uint64_t change_seq;  /* of the last local change */
 	uint64_t answer_seq;  /* of the last answer applied */
 	uint64_t checked_us;  /* when the store last confirmed it; 0: never */
+	uint64_t checked_seq; /* and when that was asked for */
+	int64_t told_ms;      /* the time of the last notification of its value */
+	int64_t record_told_ms;
 	uint64_t seen;        /* number of the listing that last saw it */
 	uint64_t record_seen; /* and its record */
 
@@ -186,7 +190,8 @@ struct node {
 
 struct fs {
 	struct loop *loop;
-	struct store *store;
+	struct store *store; /* that of `push`, over the one that fs_new was given */
+	struct push push;
 	struct fs_config config;
 	struct fs_notify notify;
 	struct names_rules rules;    /* for names that are made */
@@ -313,7 +318,12 @@ void node_set_ino(struct node *node, struct str key);
 /* The node has moved to `key`, with its number. */
 void node_keep_ino(struct node *node, struct str key);
 
+/* What is known of it needs no asking. */
 bool node_fresh(const struct node *node);
+/* The store has confirmed it, asked at `seq`. */
+void node_checked(struct node *node, uint64_t seq);
+/* An answer asked for at `seq` and given `at_us` still holds: notifications have kept it right since, or the ttl is not over. */
+bool answer_holds(const struct fs *fs, uint64_t seq, uint64_t at_us);
 /* A directory that only keys imply and this mount has seen stays until rmdir or unmount, also when its last key goes. */
 bool node_stays(const struct node *node);
 bool node_is_unlinked(const struct node *node);
@@ -326,7 +336,8 @@ bool node_is_given(const struct node *node, uint64_t now_us);
 /* What programs see as its inode number. */
 uint64_t node_number(const struct node *node);
 /* The name is known to be absent, for a ttl. */
-void node_add_absent(struct node *dir, struct str name);
+void node_add_absent(struct node *dir, struct str name, uint64_t seq);
+void node_forget_absent(struct node *dir, struct str name);
 bool node_has_absent(const struct node *dir, struct str name);
 void node_changed_here(struct node *node);
 /* The store has now what was changed here before, and was dated then. */
@@ -337,6 +348,8 @@ void node_date(struct node *node);
 /* Writes its time of change to the state file. */
 void node_remember_time(struct node *node);
 void node_invalidate(struct node *node);
+/* The same of its attributes alone. */
+void node_invalidate_attributes(struct node *node);
 void nodes_sweep(struct fs *fs);
 /* At the end of the filesystem: all, whoever still refers to them. */
 void nodes_free(struct fs *fs);
@@ -424,6 +437,8 @@ co_fn CHECKED int lookup_path(struct fs *fs, uint64_t parent, struct str name, s
 co_fn CHECKED int node_refresh(struct node *node);
 /* All children, as of at most ttl ago. */
 co_fn CHECKED int dir_list(struct node *dir, bool whole);
+/* True if `dir` is known whole, and that still holds. */
+bool dir_is_known(const struct node *dir);
 
 /* --- file.c --- */
 /* For a call that tells the program: a change that cannot be stored is dropped. */

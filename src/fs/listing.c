@@ -119,7 +119,7 @@ int apply_dir(struct node *dir, struct str name, uint64_t seq, uint64_t seen, st
 	if (is_new && node_child(child, VALUE_NAME))
 		child->dir->value_known_us = clock_now_us();
 	child->seen = seen;
-	child->checked_us = clock_now_us();
+	node_checked(child, seq);
 	if (child->answer_seq < seq)
 		child->answer_seq = seq;
 	*out = child;
@@ -414,6 +414,7 @@ static co_fn int list_once(struct listing *listing)
 	if (dir->complete)
 		remove_unseen(listing);
 	dir->listed_us = clock_now_us();
+	dir->listed_seq = listing->seq;
 	return 0;
 }
 
@@ -431,11 +432,11 @@ static void listing_deinit(struct listing *listing)
 	buf_free(&listing->own);
 }
 
-static bool listed_lately(const struct node *node)
+bool dir_is_known(const struct node *node)
 {
 	const struct directory *dir = node->dir;
 
-	return dir->complete && dir->listed_us && clock_now_us() - dir->listed_us < node->fs->config.ttl_us;
+	return dir->complete && dir->listed_us && answer_holds(node->fs, dir->listed_seq, dir->listed_us);
 }
 
 int dir_list(struct node *node, bool whole)
@@ -444,14 +445,14 @@ int dir_list(struct node *node, bool whole)
 	struct directory *dir = node->dir;
 	int r;
 
-	while (!listed_lately(node) && dir->listing) {
+	while (!dir_is_known(node) && dir->listing) {
 		bool enough = dir->listing_whole || !whole;
 
 		queue_wait(&dir->listed);
 		if (enough || dir->listing_err)
 			return dir->listing_err;
 	}
-	if (listed_lately(node) || (dir->large && !whole))
+	if (dir_is_known(node) || (dir->large && !whole))
 		return 0;
 	dir->listing = true;
 	dir->listing_whole = whole;

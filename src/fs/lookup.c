@@ -298,7 +298,7 @@ static co_fn int refresh_dir(struct node *node)
 		goto out;
 	node->dir->recorded = record.err == 0;
 	node->dir->implied |= probe_found(&below);
-	node->checked_us = clock_now_us();
+	node_checked(node, seq);
 	if (record.err == 0) {
 		node_apply_record(node, buf_str(&record.value));
 	} else if (!probe_found(&below)) {
@@ -366,6 +366,7 @@ static int absent(struct node *dir, struct str name)
 int lookup_child(struct node *dir, struct str name, struct node **out)
 {
 	CLEANUP_NODE struct node *child = NULL;
+	uint64_t seq;
 	int r = name_check(dir, name);
 
 	if (r < 0)
@@ -385,6 +386,7 @@ int lookup_child(struct node *dir, struct str name, struct node **out)
 	} else if (node_has_absent(dir, name)) {
 		return absent(dir, name);
 	}
+	seq = fs_tick(dir->fs);
 	r = dir_list(dir, false);
 	if (r == 0 && dir->dir->large)
 		r = lookup_single(dir, name);
@@ -393,7 +395,7 @@ int lookup_child(struct node *dir, struct str name, struct node **out)
 	if (take_child(dir, name, out) == 0)
 		return 0;
 	if (dir->dir->large)
-		node_add_absent(dir, name);
+		node_add_absent(dir, name, seq);
 	return absent(dir, name);
 }
 

@@ -25,6 +25,9 @@ static int by_cookie_compare(struct node *a, struct node *b)
 RB_GENERATE_STATIC(cookie_tree, node, by_cookie, by_cookie_compare)
 #pragma GCC diagnostic pop
 
+/* So many nodes are kept that nobody needs but whoever asks for them again. */
+#define NODES_MOST 50000
+
 /* Cookies 1 and 2 are "." and "..". */
 #define FIRST_COOKIE 3
 
@@ -115,6 +118,7 @@ static void node_free(struct node *node)
 		waiting_end(node);
 		room_forget(node);
 		value_drop(node);
+		chunk_users_forget(node);
 		draft_unref(node->file->draft);
 		free(node->file);
 	}
@@ -502,7 +506,18 @@ bool node_fresh(const struct node *node)
 		return true;
 	if (node == node->fs->root || node_stays(node))
 		return true;
-	return node->checked_us && clock_now_us() - node->checked_us < node->fs->config.ttl_us;
+	return node->checked_us && answer_holds(node->fs, node->checked_seq, node->checked_us);
+}
+
+bool answer_holds(const struct fs *fs, uint64_t seq, uint64_t at_us)
+{
+	return push_keeps(fs, seq) || clock_now_us() - at_us < fs->config.ttl_us;
+}
+
+void node_checked(struct node *node, uint64_t seq)
+{
+	node->checked_us = clock_now_us();
+	node->checked_seq = seq;
 }
 
 bool node_is_unlinked(const struct node *node)
@@ -565,13 +580,15 @@ void node_entry(const struct node *node, struct fs_entry *out)
 	};
 	if (node_fresh(node) && (node->dir || (node->file && node->file->dirty)))
 		out->ttl_us = ttl;
+	if (node->checked_us && push_keeps(node->fs, node->checked_seq) && !(node->file && node->file->dirty))
+		out->ttl_us = FS_FOREVER;
 }
 
 void node_give(struct node *node, struct fs_entry *out)
 {
 	node_entry(node, out);
 	node->lookups++;
-	node->given_us = clock_now_us() + out->ttl_us;
+	node->given_us = out->ttl_us == FS_FOREVER ? FS_FOREVER : clock_now_us() + out->ttl_us;
 }
 
 bool node_is_given(const struct node *node, uint64_t now_us)
@@ -584,11 +601,12 @@ uint64_t node_number(const struct node *node)
 	return node->ino ? node->ino : node->id;
 }
 
-void node_add_absent(struct node *node, struct str name)
+void node_add_absent(struct node *node, struct str name, uint64_t seq)
 {
 	struct directory *dir = node->dir;
 	size_t slot = dir->next_absent++ % ABSENT_NAMES;
 
+	dir->absent[slot].seq = seq;
 	/* without memory it is asked for again */
 	dir->absent[slot].at_us = buf_set(&dir->absent[slot].name, name) == 0 ? clock_now_us() : 0;
 }
@@ -598,16 +616,25 @@ bool node_has_absent(const struct node *node, struct str name)
 	const struct directory *dir = node->dir;
 
 	for (size_t i = 0; i < ABSENT_NAMES; i++)
-		if (dir->absent[i].at_us && clock_now_us() - dir->absent[i].at_us < node->fs->config.ttl_us &&
+		if (dir->absent[i].at_us && answer_holds(node->fs, dir->absent[i].seq, dir->absent[i].at_us) &&
 		    str_equal(buf_str(&dir->absent[i].name), name))
 			return true;
 	return false;
 }
 
+void node_forget_absent(struct node *node, struct str name)
+{
+	struct directory *dir = node->dir;
+
+	for (size_t i = 0; i < ABSENT_NAMES; i++)
+		if (dir->absent[i].at_us && str_equal(buf_str(&dir->absent[i].name), name))
+			dir->absent[i].at_us = 0;
+}
+
 void node_stored_here(struct node *node)
 {
 	node->change_seq = fs_tick(node->fs);
-	node->checked_us = clock_now_us();
+	node_checked(node, node->change_seq);
 }
 
 void node_changed_here(struct node *node)
@@ -665,18 +692,35 @@ void node_invalidate(struct node *node)
 	notify->inval_inode(notify->arg, node->id);
 }
 
+void node_invalidate_attributes(struct node *node)
+{
+	const struct fs_notify *notify = &node->fs->notify;
+
+	if (!notify->inval_attributes) {
+		node_invalidate(node);
+		return;
+	}
+	if (node->lookups == 0)
+		return;
+	node->given_us = 0;
+	if (node->parent)
+		notify->expire_entry(notify->arg, node->parent->id, buf_str(&node->name));
+	notify->inval_attributes(notify->arg, node->id);
+}
+
 /* --- memory --- */
 
-static bool evictable(const struct node *node)
+static bool evictable(const struct node *node, bool too_many)
 {
-	if (node->refs || node->lookups || node_fresh(node))
+	if (node->refs || node->lookups || node_stays(node) || (!too_many && node_fresh(node)))
 		return false;
 	if (node->file)
-		return !node->file->dirty;
+		return !node->file->dirty && !node->file->held;
 	return node->special || (!node->dir->children && !node->dir->listing);
 }
 
-/* Children that neither the kernel nor anybody else refers to and that would have to be asked for again anyway. */
+/* Children that neither the kernel nor anybody else refers to and that would have to be asked for again anyway, or are more
+ * than there is room for. */
 static void sweep_dir(struct node *node)
 {
 	struct node *child = node_next_child(node, 0);
@@ -687,7 +731,7 @@ static void sweep_dir(struct node *node)
 	while (child) {
 		uint64_t cookie = child->cookie;
 
-		if (evictable(child)) {
+		if (evictable(child, HASH_CNT(by_id, node->fs->by_id) > NODES_MOST)) {
 			node->dir->complete = false;
 			node_detach(child);
 		}

@@ -35,7 +35,7 @@ static int update(struct node *node, const struct record *record, struct str val
 {
 	struct special *special = node->special;
 
-	node->checked_us = clock_now_us();
+	node_checked(node, seq);
 	if (node->change_seq > seq)
 		return 0;
 	if (node->answer_seq < seq)

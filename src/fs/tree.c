@@ -44,6 +44,7 @@ void tree_exclusive(struct fs *fs)
 void tree_exclusive_end(struct fs *fs)
 {
 	fs->exclusive = false;
+	push_go_on(fs);
 	co_queue_wake_all(&fs->tree_free);
 }
 
@@ -63,5 +64,6 @@ void node_lock(struct node *node)
 
 void node_unlock(struct node *node)
 {
+	push_go_on(node->fs);
 	co_mutex_unlock(&node->lock);
 }

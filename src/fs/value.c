@@ -38,7 +38,7 @@ static void lru_add(struct node *node)
 void cache_trim(struct fs *fs, const struct node *node)
 {
 	chunks_trim(fs);
-	while (fs->value_bytes > VALUE_CACHE_BYTES && fs->lru && fs->lru != node)
+	while (fs->value_bytes > fs->config.cache_size && fs->lru && fs->lru != node)
 		value_drop(fs->lru);
 }
 
@@ -106,7 +106,7 @@ static void date(struct node *node, bool first)
 	CLEANUP(buf_free) struct buf key = BUF_INIT;
 	struct state *state = node->fs->config.state;
 	struct state_row row = { 0 };
-	int64_t now = clock_real_ns(), before = first ? INT64_MIN : node->mtime_ns;
+	int64_t now = push_now_ns(node->fs), before = first ? INT64_MIN : node->mtime_ns;
 
 	node->ctime_ns = now;
 	if (state && node_keys(node, &key, NULL) == 0 &&
@@ -136,6 +136,7 @@ static int take(struct node *node, struct str value, char hash[CONTENT_HASH_LEN 
 		value_drop(node);
 		return r;
 	}
+	chunk_users_set(node);
 	file->have_value = true;
 	file->stored = true;
 	file->damaged = file->provisional = false;
@@ -214,7 +215,7 @@ int value_apply(struct node *node, struct str value, uint64_t seq)
 	if (node->change_seq > seq || node->answer_seq > seq)
 		return 0;
 	node->answer_seq = seq;
-	node->checked_us = clock_now_us();
+	node_checked(node, seq);
 	doubt_as_due(node);
 	if (file->have_value && file->stored && str_equal(buf_str(&file->value), value)) {
 		file->provisional = false;
