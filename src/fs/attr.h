@@ -39,6 +39,8 @@ struct xattrs {
 
 /* Attributes from its record's value (empty: none). */
 void node_apply_record(struct node *node, struct str value);
+/* The same where an answer says so that was asked for at `seq`: not over what was changed here, or told, since. */
+void node_answer_record(struct node *node, struct str value, uint64_t seq);
 /* Again, where the value has become another. */
 void node_apply_attributes(struct node *node);
 

@@ -174,6 +174,12 @@ void node_apply_record(struct node *node, struct str value)
 		node_invalidate_attributes(node);
 }
 
+void node_answer_record(struct node *node, struct str value, uint64_t seq)
+{
+	if (node->change_seq <= seq && node->record_seq <= seq)
+		node_apply_record(node, value);
+}
+
 void attr_foreign_value(struct node *node)
 {
 	node->wait.bind = false;

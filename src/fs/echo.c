@@ -188,6 +188,7 @@ bool echoes_hear(struct echoes *echoes, struct str key, const struct told *told)
 	}
 	if (passing) {
 		passing->told = true;
+		echoes->matched++;
 		if (passing->replied)
 			strike(passing);
 	}

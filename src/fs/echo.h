@@ -28,6 +28,7 @@ struct echoes {
 	struct loop *loop;
 	bool on; /* there is a subscription */
 	struct echo_key *keys;
+	uint64_t matched; /* echoes that came */
 	struct loop_timer timer;
 	bool watching; /* it is set */
 

@@ -398,6 +398,7 @@ struct fs_figures fs_figures(const struct fs *fs)
 	};
 	const struct node *node;
 
+	push_figures(fs, &figures);
 	DL_FOREACH2(fs->room.files, node, file->room_next)
 	figures.dirty_bytes += node->file->draft->dirty_bytes;
 	return figures;

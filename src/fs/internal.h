@@ -169,6 +169,7 @@ struct node {
 	uint64_t checked_seq; /* and when that was asked for */
 	int64_t told_ms;      /* the time of the last notification of its value */
 	int64_t record_told_ms;
+	uint64_t record_seq; /* of that of its record */
 	uint64_t seen;        /* number of the listing that last saw it */
 	uint64_t record_seen; /* and its record */
 
@@ -331,6 +332,8 @@ uint64_t node_size(const struct node *node);
 void node_entry(const struct node *node, struct fs_entry *out);
 /* The same, for an answer by which the kernel counts one more lookup of the node. */
 void node_give(struct node *node, struct fs_entry *out);
+/* The kernel knows it. */
+bool node_is_held(const struct node *node);
 /* True if the kernel still believes, for a good while, what it was last given. */
 bool node_is_given(const struct node *node, uint64_t now_us);
 /* What programs see as its inode number. */

@@ -159,7 +159,7 @@ void vanish(struct node *node, uint64_t seq)
 	forget_name(node);
 	if (node->file && node->record_value.len && !special_is_record(buf_str(&node->record_value)))
 		leftover_add(parent, buf_str(&node->name), buf_str(&node->record_value));
-	if (parent->lookups)
+	if (node_is_held(parent))
 		notify->inval_inode(notify->arg, parent->id);
 	node_detach_since(node, seq);
 	if (value && node_attach(parent, value, buf_str(&name)) < 0)
@@ -235,8 +235,7 @@ static int visit_record(void *arg, struct str key, struct str value)
 	int r;
 
 	if (str_equal(key, buf_str(&listing->record))) {
-		if (dir->change_seq <= listing->seq)
-			node_apply_record(dir, value);
+		node_answer_record(dir, value, listing->seq);
 		return 0;
 	}
 	r = names_split(&dir->fs->rules, buf_str(&listing->record), key, &split);
@@ -249,8 +248,7 @@ static int visit_record(void *arg, struct str key, struct str value)
 		return r;
 	child->dir->recorded = true;
 	child->record_seen = listing->seq;
-	if (child->change_seq <= listing->seq)
-		node_apply_record(child, value);
+	node_answer_record(child, value, listing->seq);
 	return 0;
 }
 
@@ -316,17 +314,24 @@ static int apply_records(struct listing *listing)
 			child = node_child(child, VALUE_NAME);
 		if (!child || child->special || child->change_seq > listing->seq || (child->file && child->file->held))
 			continue;
-		node_apply_record(child, buf_str(&record->value));
+		node_answer_record(child, buf_str(&record->value), listing->seq);
 		child->record_seen = listing->seq;
 	}
 	HASH_ITER(by_name, dir->children, child, next) {
 		struct node *file = child->dir ? node_child(child, VALUE_NAME) : child;
+		bool told;
 
-		if (!file || !file->file || file->seen != listing->seq || file->record_seen == listing->seq ||
-		    file->change_seq > listing->seq)
+		if (!file || !file->file || file->change_seq > listing->seq)
+			continue;
+		told = file->answer_seq > listing->seq; /* meanwhile */
+		if (!told && file->seen != listing->seq)
+			continue;
+		if (told && listing->records_whole)
+			node_checked(file, file->answer_seq);
+		if (file->record_seen == listing->seq)
 			continue;
 		if (listing->records_whole)
-			node_apply_record(file, STR(""));
+			node_answer_record(file, STR(""), listing->seq);
 		else if (!file->record_known)
 			file->checked_us = 0; /* its record may lie behind the page that was read */
 	}

@@ -124,15 +124,14 @@ static int single_apply(struct single *single)
 		if (r == 0 && child) {
 			child->dir->implied |= probe_found(&probes[BELOW]);
 			child->dir->recorded = probes[DIR_RECORD].err == 0;
-			if (child->change_seq <= single->seq)
-				node_apply_record(child, buf_str(&probes[DIR_RECORD].value));
+			node_answer_record(child, buf_str(&probes[DIR_RECORD].value), single->seq);
 		}
 	}
 	if (r == 0 && probes[VALUE].err == 0) {
 		r = apply_value(single->dir, single->name, buf_str(&probes[VALUE].value), single->seq, single->seq);
 		child = node_child(single->dir, single->name);
-		if (r == 0 && child && child->file && !child->file->held && child->change_seq <= single->seq)
-			node_apply_record(child, buf_str(&probes[RECORD].value));
+		if (r == 0 && child && child->file && !child->file->held)
+			node_answer_record(child, buf_str(&probes[RECORD].value), single->seq);
 	}
 	if (r == 0 && !is_dir && probes[VALUE].err == -ENOENT && probes[RECORD].err == 0)
 		r = special_apply(single->dir, single->name, buf_str(&probes[RECORD].value), single->seq, single->seq);
@@ -219,8 +218,8 @@ static int file_answer(struct node *node, const struct probe *value, const struc
 		return r == 0 ? -ENOENT : r; /* a regular file now: its name is to be looked up anew */
 	if (r == 0)
 		r = value_apply(node, buf_str(&value->value), seq);
-	if (r == 0 && asked && node->change_seq <= seq)
-		node_apply_record(node, buf_str(&record->value));
+	if (r == 0 && asked)
+		node_answer_record(node, buf_str(&record->value), seq);
 	return r;
 }
 
@@ -300,7 +299,7 @@ static co_fn int refresh_dir(struct node *node)
 	node->dir->implied |= probe_found(&below);
 	node_checked(node, seq);
 	if (record.err == 0) {
-		node_apply_record(node, buf_str(&record.value));
+		node_answer_record(node, buf_str(&record.value), seq);
 	} else if (!probe_found(&below)) {
 		if (may_vanish(node, seq))
 			vanish(node, seq);

@@ -363,8 +363,10 @@ void node_readers_add(struct node *dir)
 
 void node_readers_drop(struct node *dir)
 {
-	if (--dir->dir->readers == 0)
-		tombs_clear(dir->dir);
+	if (--dir->dir->readers)
+		return;
+	tombs_clear(dir->dir);
+	push_go_on(dir->fs);
 }
 
 struct node *node_next_child(struct node *parent, uint64_t cookie)
@@ -591,6 +593,11 @@ void node_give(struct node *node, struct fs_entry *out)
 	node->given_us = out->ttl_us == FS_FOREVER ? FS_FOREVER : clock_now_us() + out->ttl_us;
 }
 
+bool node_is_held(const struct node *node)
+{
+	return node->lookups || node == node->fs->root;
+}
+
 bool node_is_given(const struct node *node, uint64_t now_us)
 {
 	return node->lookups && node->given_us > now_us + node->fs->config.ttl_us / 2;
@@ -684,7 +691,7 @@ void node_invalidate(struct node *node)
 {
 	const struct fs_notify *notify = &node->fs->notify;
 
-	if (node->lookups == 0)
+	if (!node_is_held(node))
 		return;
 	node->given_us = 0;
 	if (node->parent)
@@ -700,7 +707,7 @@ void node_invalidate_attributes(struct node *node)
 		node_invalidate(node);
 		return;
 	}
-	if (node->lookups == 0)
+	if (!node_is_held(node))
 		return;
 	node->given_us = 0;
 	if (node->parent)

@@ -124,16 +124,11 @@ uint64_t push_give_absent(struct node *dir, struct str name, uint64_t seq)
 
 /* --- what programs and the kernel are told --- */
 
-static bool kernel_holds(const struct node *dir)
-{
-	return dir->lookups || dir == dir->fs->root;
-}
-
 static void tell_kernel_of_name(struct node *dir, struct str name)
 {
 	const struct fs_notify *notify = &dir->fs->notify;
 
-	if (!kernel_holds(dir))
+	if (!node_is_held(dir))
 		return;
 	notify->expire_entry(notify->arg, dir->id, name);
 	notify->inval_inode(notify->arg, dir->id);
@@ -143,7 +138,7 @@ static void raise_event(struct node *dir, enum fs_event event, struct str name, 
 {
 	const struct fs_notify *notify = &dir->fs->notify;
 
-	if (notify->event && kernel_holds(dir))
+	if (notify->event && node_is_held(dir))
 		notify->event(notify->arg, event, dir->id, name, is_dir);
 }
 
@@ -303,11 +298,24 @@ static int value_went(struct change *change, struct node *dir, struct str name)
 	return 0;
 }
 
+/* It is being changed here. */
+static bool is_busy(const struct node *dir, struct str name, const struct node *node)
+{
+	const struct push_name *held;
+
+	if (node && node->lock.held)
+		return true;
+	DL_FOREACH(dir->fs->push.names, held)
+		if (held->dir == dir && str_equal(held->name, name))
+			return true;
+	return false;
+}
+
 static int told_of_value(struct change *change, struct node *dir, struct str name)
 {
 	struct node *node = node_child(dir, name);
 
-	if (node && node->lock.held)
+	if (is_busy(dir, name, node))
 		return -EAGAIN;
 	if (node && node->dir) {
 		node->dir->value_known_us = clock_now_us();
@@ -361,15 +369,18 @@ static int file_record(struct change *change, struct node *dir, struct str name)
 		name = VALUE_NAME;
 		node = node_child(dir, name);
 	}
-	if (node ? node->lock.held : dir->dir->readers != 0)
-		return -EAGAIN; /* an answer that is under way may bring what it is about */
+	/* an answer that is under way may bring what it is about */
+	if (is_busy(dir, name, node) || (!node && dir->dir->readers))
+		return -EAGAIN;
 	if (node && node->record_told_ms > change->told->time_ms) {
 		node->record_known = false;
 		doubt(node);
 		return 0;
 	}
-	if (node)
+	if (node) {
 		node->record_told_ms = change->told->time_ms;
+		node->record_seq = change->seq;
+	}
 	if (node && node->file) {
 		node_apply_record(node, change->told->value);
 		return 0;
@@ -397,6 +408,7 @@ static int dir_record(struct change *change, struct node *dir)
 		return 0;
 	}
 	dir->record_told_ms = change->told->time_ms;
+	dir->record_seq = change->seq;
 	node_apply_record(dir, change->told->value);
 	dir->dir->recorded = !change->told->deleted;
 	if (dir->dir->recorded || !parent)
@@ -422,7 +434,7 @@ static int enter(struct change *change, struct node *dir, struct str name, bool 
 		there->dir->implied |= !change->record && !change->told->deleted;
 		return 1;
 	}
-	if (there && there->lock.held)
+	if (is_busy(dir, name, there))
 		return -EAGAIN;
 	if (change->record && own_record && dir->dir->readers)
 		return -EAGAIN;
@@ -638,6 +650,18 @@ void push_go_on(struct fs *fs)
 		loop_defer(fs->loop, &fs->push.task);
 }
 
+void push_name_begin(struct push_name *held, const struct node *dir, struct str name)
+{
+	*held = (struct push_name){ .dir = dir, .name = name };
+	DL_APPEND(dir->fs->push.names, held);
+}
+
+void push_name_end(struct push_name *held)
+{
+	DL_DELETE(held->dir->fs->push.names, held);
+	push_go_on(held->dir->fs);
+}
+
 /* Not at once: who has sent it has not been told yet. */
 static void settled(void *arg, struct str key, const struct told *told)
 {
@@ -663,7 +687,10 @@ void fs_notified(struct fs *fs, struct str key, const struct str *value, int64_t
 	struct told told = { .deleted = !value, .value = value ? *value : STR(""), .time_ms = time_ms };
 	int r;
 
-	if (!fs->push.subscribed || echoes_hear(&fs->push.echoes, key, &told))
+	if (!fs->push.subscribed)
+		return;
+	fs->push.told++;
+	if (echoes_hear(&fs->push.echoes, key, &told))
 		return;
 	r = deferred_find(fs, key) ? -EAGAIN : apply(fs, key, &told);
 	if (r == -EAGAIN)
@@ -764,6 +791,7 @@ void fs_subscription_begin(struct fs *fs)
 	if (fs->ending)
 		return;
 	fs->push.subscribed = true;
+	fs->push.begun++;
 	fs->push.period++;
 	fs->push.since = fs_tick(fs);
 	echoes_begin(&fs->push.echoes);
@@ -799,7 +827,7 @@ static void tell_kernel_to_ask(struct fs *fs)
 		free(absence);
 	}
 	HASH_ITER(by_id, fs->by_id, node, next) {
-		if (!kernel_holds(node))
+		if (!node_is_held(node))
 			continue;
 		node->given_us = 0;
 		if (names && node->parent)
@@ -826,6 +854,16 @@ void fs_subscription_end(struct fs *fs)
 	forget_copies(fs);
 	if (!fs->ending)
 		tell_kernel_to_ask(fs);
+}
+
+void push_figures(const struct fs *fs, struct fs_figures *figures)
+{
+	figures->live = fs->push.live;
+	figures->subscriptions = fs->push.begun;
+	figures->notifications = fs->push.told;
+	figures->echoes = fs->push.echoes.matched;
+	figures->deferred = HASH_COUNT(fs->push.deferred);
+	figures->absences = HASH_COUNT(fs->push.absences);
 }
 
 void push_init(struct fs *fs, struct store *store)

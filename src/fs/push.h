@@ -9,6 +9,7 @@
 #include "fs/echo.h"
 
 struct fs;
+struct fs_figures;
 struct node;
 struct deferred;
 struct gone;
@@ -25,16 +26,20 @@ struct push {
 	struct echoes echoes;
 	struct deferred *deferred; /* uthash by key: what was told of what is being changed here */
 	size_t deferred_bytes;
+	struct push_name *names; /* being made here */
 	struct loop_task task; /* looks whether it can be applied */
 	int64_t told_ns;       /* of the notification that is being applied; else 0 */
 	struct gone *gone;     /* a ring */
 	unsigned next_gone;
 	struct absence *absences; /* that the kernel holds, oldest first */
 	struct chunk_user *by_id; /* files by the ids of their chunks */
+	uint64_t begun, told;
 };
 
 void push_init(struct fs *fs, struct store *store);
 void push_free(struct fs *fs);
+
+void push_figures(const struct fs *fs, struct fs_figures *figures);
 
 /* True if an answer asked for at `seq` is kept right. */
 bool push_keeps(const struct fs *fs, uint64_t seq);
@@ -42,6 +47,16 @@ bool push_keeps(const struct fs *fs, uint64_t seq);
 int64_t push_now_ns(const struct fs *fs);
 /* Something that was being changed here is so no more. */
 void push_go_on(struct fs *fs);
+
+/* A name that is being made here, and has no node yet that could be locked: what is told of it waits. */
+struct push_name {
+	struct push_name *prev, *next;
+	const struct node *dir;
+	struct str name;
+};
+/* Both are borrowed until the end. */
+void push_name_begin(struct push_name *held, const struct node *dir, struct str name);
+void push_name_end(struct push_name *held);
 /* The kernel is told that the name, asked for at `seq`, is not there: for how long. */
 uint64_t push_give_absent(struct node *dir, struct str name, uint64_t seq);
 

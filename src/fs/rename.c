@@ -359,6 +359,7 @@ static co_fn int rename_file_locked(struct node *dir, struct str name, struct no
 				    struct str new_name, struct node *target)
 {
 	struct node *first = node, *second = target;
+	struct push_name made;
 	int r;
 
 	if (target && target->id < node->id) {
@@ -368,11 +369,13 @@ static co_fn int rename_file_locked(struct node *dir, struct str name, struct no
 	node_lock(first);
 	if (second)
 		node_lock(second);
+	push_name_begin(&made, new_dir, new_name);
 	if (node_child(dir, name) != node || node_child(new_dir, new_name) != target)
 		r = -EAGAIN; /* others were faster */
 	else
 		r = node->special ? special_rename(node, target, new_dir, new_name)
 				  : rename_file(node, target, new_dir, new_name);
+	push_name_end(&made);
 	if (second)
 		node_unlock(second);
 	node_unlock(first);

@@ -4,6 +4,7 @@
 #include <jansson.h>
 #include <stdio.h>
 
+#include "base/clock.h"
 #include "base/list.h"
 
 #define FAULTS_MAX 16
@@ -33,6 +34,14 @@ struct travel {
 	struct store_record *slices;
 };
 
+/* A change that is still to be told. */
+struct news {
+	struct news *prev, *next;
+	struct buf key, value;
+	bool removed;
+	int64_t time_ms;
+};
+
 struct memstore {
 	struct store store;
 	struct loop *loop;
@@ -47,6 +56,12 @@ struct memstore {
 	unsigned fault_count;
 	struct travel *held;
 	unsigned under_way;
+	memstore_told *told;
+	void *told_arg;
+	bool hold_told;
+	struct news *news;
+	struct loop_task news_task;
+	int64_t time_ms;
 };
 
 static void must(bool ok, const char *what)
@@ -87,7 +102,35 @@ static struct pair *find(const struct memstore *memstore, struct str key)
 	return at < memstore->count && str_equal(buf_str(&memstore->pairs[at].key), key) ? &memstore->pairs[at] : NULL;
 }
 
-void memstore_put_str(struct memstore *memstore, struct str key, struct str value)
+static void news_free(struct memstore *memstore, struct news *news)
+{
+	DL_DELETE(memstore->news, news);
+	buf_free(&news->key);
+	buf_free(&news->value);
+	free(news);
+}
+
+static void announce(struct memstore *memstore, struct str key)
+{
+	const struct pair *pair = find(memstore, key);
+	struct news *news;
+
+	memstore->time_ms++;
+	if (!memstore->told)
+		return;
+	news = calloc(1, sizeof(*news));
+	must(news, "no memory");
+	news->removed = !pair;
+	news->time_ms = memstore->time_ms;
+	copy(&news->key, key);
+	if (pair)
+		copy(&news->value, buf_str(&pair->value));
+	DL_APPEND(memstore->news, news);
+	if (!memstore->hold_told)
+		loop_defer(memstore->loop, &memstore->news_task);
+}
+
+static void put(struct memstore *memstore, struct str key, struct str value)
 {
 	struct pair *pair = find(memstore, key);
 	size_t at = position(memstore, key);
@@ -105,6 +148,12 @@ void memstore_put_str(struct memstore *memstore, struct str key, struct str valu
 		copy(&pair->key, key);
 	}
 	copy(&pair->value, value);
+}
+
+void memstore_put_str(struct memstore *memstore, struct str key, struct str value)
+{
+	put(memstore, key, value);
+	announce(memstore, key);
 }
 
 void memstore_put(struct memstore *memstore, const char *key, const char *value)
@@ -128,6 +177,7 @@ static bool remove_str(struct memstore *memstore, struct str key)
 void memstore_remove(struct memstore *memstore, const char *key)
 {
 	must(remove_str(memstore, str_c(key)), "the key to be removed is not there");
+	announce(memstore, str_c(key));
 }
 
 const char *memstore_value(const struct memstore *memstore, const char *key)
@@ -273,7 +323,7 @@ static void atomic(struct memstore *memstore, struct travel *travel)
 	long long sum = strtoll(travel->value.p, NULL, 10) + (pair ? strtoll(pair->value.p, NULL, 10) : 0);
 
 	must(buf_printf(&travel->reply_value, "%lld", sum) == 0, "no memory");
-	memstore_put_str(memstore, buf_str(&travel->key), buf_str(&travel->reply_value));
+	put(memstore, buf_str(&travel->key), buf_str(&travel->reply_value));
 	travel->reply.value = buf_str(&travel->reply_value);
 }
 
@@ -282,7 +332,7 @@ static void patch(struct memstore *memstore, struct travel *travel)
 	struct pair *pair = find(memstore, buf_str(&travel->key));
 
 	if (!pair) {
-		memstore_put_str(memstore, buf_str(&travel->key), buf_str(&travel->value));
+		put(memstore, buf_str(&travel->key), buf_str(&travel->value));
 		return;
 	}
 	if (is_json_object(buf_str(&pair->value)) && is_json_object(buf_str(&travel->value)))
@@ -300,7 +350,7 @@ static void set(struct memstore *memstore, struct travel *travel)
 	else if (memstore->max_value && travel->value.len > memstore->max_value)
 		travel->reply.err = -EFBIG;
 	else
-		memstore_put_str(memstore, buf_str(&travel->key), buf_str(&travel->value));
+		put(memstore, buf_str(&travel->key), buf_str(&travel->value));
 }
 
 static void take_record(struct travel *travel, const struct pair *pair)
@@ -359,7 +409,7 @@ static void range_without_advance(struct memstore *memstore, struct travel *trav
 	travel->reply.truncated = true;
 }
 
-static void carry_out(struct memstore *memstore, struct travel *travel)
+static void do_it(struct memstore *memstore, struct travel *travel)
 {
 	struct pair *pair;
 
@@ -394,6 +444,13 @@ static void carry_out(struct memstore *memstore, struct travel *travel)
 		atomic(memstore, travel);
 		return;
 	}
+}
+
+static void carry_out(struct memstore *memstore, struct travel *travel)
+{
+	do_it(memstore, travel);
+	if (travel->reply.err == 0 && travel->op != STORE_GET && travel->op != STORE_RANGE)
+		announce(memstore, buf_str(&travel->key));
 }
 
 /* --- on the way --- */
@@ -579,6 +636,50 @@ void memstore_release(struct memstore *memstore)
 		memstore_release_one(memstore);
 }
 
+/* --- a subscriber --- */
+
+bool memstore_tell(struct memstore *memstore)
+{
+	struct news *news = memstore->news;
+	struct str key, value;
+
+	if (!news)
+		return false;
+	key = buf_str(&news->key);
+	value = buf_str(&news->value);
+	memstore->told(memstore->told_arg, key, news->removed ? NULL : &value, news->time_ms);
+	news_free(memstore, news);
+	return true;
+}
+
+static void tell_task(struct loop_task *task)
+{
+	struct memstore *memstore = lws_container_of(task, struct memstore, news_task);
+
+	while (!memstore->hold_told && memstore_tell(memstore))
+		continue;
+}
+
+void memstore_watch(struct memstore *memstore, memstore_told *told, void *arg)
+{
+	while (!told && memstore->news)
+		news_free(memstore, memstore->news);
+	memstore->told = told;
+	memstore->told_arg = arg;
+}
+
+void memstore_hold_told(struct memstore *memstore, bool hold)
+{
+	memstore->hold_told = hold;
+	if (!hold && memstore->news)
+		loop_defer(memstore->loop, &memstore->news_task);
+}
+
+int64_t memstore_time_ms(const struct memstore *memstore)
+{
+	return memstore->time_ms;
+}
+
 void memstore_limit_pages(struct memstore *memstore, unsigned records, size_t bytes)
 {
 	memstore->page_records = records;
@@ -607,12 +708,17 @@ struct memstore *memstore_new(struct loop *loop)
 	must(memstore, "no memory");
 	memstore->store.ops = &ops;
 	memstore->loop = loop;
+	memstore->news_task.fn = tell_task;
+	memstore->time_ms = clock_real_ns() / 1000000;
 	return memstore;
 }
 
 void memstore_free(struct memstore *memstore)
 {
 	must(memstore->under_way == 0, "freed with requests under way");
+	memstore_watch(memstore, NULL, NULL);
+	while (memstore->news_task.queued)
+		loop_once(memstore->loop);
 	for (size_t i = 0; i < memstore->count; i++) {
 		buf_free(&memstore->pairs[i].key);
 		buf_free(&memstore->pairs[i].value);

@@ -46,6 +46,19 @@ struct memstore_entry {
 };
 const struct memstore_entry *memstore_entry(const struct memstore *memstore, unsigned n);
 
+/* --- a subscriber --- */
+
+/* Each change of a key from now on, the subscriber's own included, is told in the order of the changes: in the round of the loop
+ * after it, or, while that is held, by memstore_tell. `value` NULL: removed. The times ascend. Borrowed. */
+typedef void memstore_told(void *arg, struct str key, const struct str *value, int64_t time_ms);
+/* NULL: nobody; what was not told yet is lost. */
+void memstore_watch(struct memstore *memstore, memstore_told *told, void *arg);
+void memstore_hold_told(struct memstore *memstore, bool hold);
+/* False: there is nothing to tell. */
+bool memstore_tell(struct memstore *memstore);
+/* That clock of the store. */
+int64_t memstore_time_ms(const struct memstore *memstore);
+
 /* --- limits --- */
 
 /* A page is cut after so many records, or bytes of keys and values, whichever comes first (one record goes always). 0: none. */

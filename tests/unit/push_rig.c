@@ -1,0 +1,67 @@
+#include "push_rig.h"
+
+#include "fs/internal.h"
+
+static void told(void *arg, struct str key, const struct str *value, int64_t time_ms)
+{
+	struct rig *rig = arg;
+
+	fs_notified(rig->fs, key, value, time_ms);
+}
+
+static void nothing(struct loop_task *task)
+{
+	(void)task;
+}
+
+/* A round of the loop that waits for nothing. */
+static void turn(struct rig *rig)
+{
+	struct loop_task task = { .fn = nothing };
+
+	loop_defer(rig->loop, &task);
+	while (task.queued)
+		loop_once(rig->loop);
+}
+
+void push_settle(struct rig *rig)
+{
+	for (int i = 0; i < 6 || fs_figures(rig->fs).background; i++)
+		turn(rig);
+}
+
+void push_begin(struct rig *rig)
+{
+	memstore_watch(rig->ms, told, rig);
+	fs_subscription_begin(rig->fs);
+	push_settle(rig);
+	assert_true(rig->fs->push.live);
+}
+
+void push_end(struct rig *rig)
+{
+	memstore_watch(rig->ms, NULL, NULL);
+	fs_subscription_end(rig->fs);
+}
+
+void push_tell(struct rig *rig)
+{
+	assert_true(memstore_tell(rig->ms));
+	push_settle(rig);
+}
+
+void push_tell_all(struct rig *rig)
+{
+	push_settle(rig);
+	while (memstore_tell(rig->ms))
+		push_settle(rig);
+}
+
+int push_setup(void **state)
+{
+	int r = rig_setup(state);
+
+	push_begin(*state);
+	memstore_log_clear(((struct rig *)*state)->ms);
+	return r;
+}

@@ -1,0 +1,933 @@
+/* A subscription: what is told is so, in whatever order it comes beside replies; what is known is not asked again; and the kernel
+ * is told of what it holds, the name before the inode. */
+#include "push_rig.h"
+
+#include <time.h>
+
+#include "fs/base64.h"
+#include "fs/internal.h"
+
+static const char LINK[] = "{\"v\":1,\"mode\":41471,\"target\":\"a\"}";
+
+static struct node *node_of(struct rig *rig, const char *path)
+{
+	return node_find(rig->fs, id_of(rig, path));
+}
+
+static int64_t mtime_ns(const struct rig *rig)
+{
+	return rig->entry.st.st_mtim.tv_sec * INT64_C(1000000000) + rig->entry.st.st_mtim.tv_nsec;
+}
+
+/* The name's note stands before the inode's. */
+static void assert_told_in_order(struct rig *rig, uint64_t parent, const char *name, uint64_t id)
+{
+	unsigned entry = UINT32_MAX;
+
+	for (unsigned i = 0; i < rig->note_count; i++) {
+		if (rig->notes[i].entry && rig->notes[i].id == parent &&
+		    str_equal(buf_str(&rig->notes[i].name), str_c(name)))
+			entry = i;
+		if (!rig->notes[i].entry && rig->notes[i].id == id) {
+			assert_true(entry < i);
+			return;
+		}
+	}
+	fail_msg("the kernel was not told of %s", name);
+}
+
+static void put(struct rig *rig, const char *key, const char *value)
+{
+	memstore_put(rig->ms, key, value);
+	push_settle(rig);
+}
+
+static void take(struct rig *rig, const char *key)
+{
+	memstore_remove(rig->ms, key);
+	push_settle(rig);
+}
+
+/* --- what is known --- */
+
+static void what_is_known_is_not_asked_again(void **state)
+{
+	struct rig *rig = *state;
+
+	put(rig, "a", "1");
+	put(rig, "d/b", "2");
+	assert_lists(rig, "", "a d/ ");
+	assert_lists(rig, "d", "b ");
+	memstore_log_clear(rig->ms);
+	rig_expire(rig);
+	assert_lists(rig, "", "a d/ ");
+	assert_lists(rig, "d", "b ");
+	assert_reads(rig, "a", "1");
+	assert_reads(rig, "d/b", "2");
+	assert_int_equal(look(rig, "none"), -ENOENT);
+	assert_int_equal(look(rig, "d/none"), -ENOENT);
+	assert_no_requests(rig);
+}
+
+static void the_kernel_may_keep_it(void **state)
+{
+	struct rig *rig = *state;
+
+	put(rig, "a", "1");
+	put(rig, "d/b", "2");
+	assert_int_equal(look(rig, "a"), 0);
+	assert_true(rig->entry.ttl_us == FS_FOREVER);
+	assert_int_equal(look(rig, "d"), 0);
+	assert_true(rig->entry.ttl_us == FS_FOREVER);
+	assert_int_equal(look(rig, "none"), -ENOENT);
+	assert_true(rig->entry.ttl_us == FS_FOREVER);
+}
+
+static void a_large_directory_is_asked_name_by_name_and_once(void **state)
+{
+	struct rig *rig = *state;
+
+	put_numbered(rig, "f%04d", 1500);
+	push_settle(rig);
+	assert_int_equal(look(rig, "f1200"), 0);
+	assert_int_equal(look(rig, "none"), -ENOENT);
+	assert_true(rig->entry.ttl_us == FS_FOREVER);
+	memstore_log_clear(rig->ms);
+	rig_expire(rig);
+	assert_int_equal(look(rig, "f1200"), 0);
+	assert_int_equal(look(rig, "none"), -ENOENT);
+	assert_no_requests(rig);
+	put(rig, "none", "1");
+	assert_true(rig_was_expired(rig, FS_ROOT_ID, "none"));
+	assert_reads(rig, "none", "1");
+}
+
+static void without_one_nothing_is_believed_for_ever(void **state)
+{
+	struct rig *rig = *state;
+
+	put(rig, "a", "1");
+	push_end(rig);
+	assert_int_equal(look(rig, "a"), 0);
+	assert_true(rig->entry.ttl_us <= RIG_TTL_US);
+	assert_int_equal(look(rig, "none"), -ENOENT);
+	assert_true(rig->entry.ttl_us == 0);
+}
+
+/* --- what changes --- */
+
+static void a_change_is_there_without_a_request(void **state)
+{
+	struct rig *rig = *state;
+	uint64_t id;
+
+	put(rig, "a", "1");
+	id = id_of(rig, "a");
+	memstore_log_clear(rig->ms);
+	rig_notes_clear(rig);
+	put(rig, "a", "changed");
+	assert_told_in_order(rig, FS_ROOT_ID, "a", id);
+	assert_reads(rig, "a", "changed");
+	assert_int_equal(run(rig, op_getattr, .id = id), 0);
+	assert_int_equal(rig->entry.st.st_size, 7);
+	assert_no_requests(rig);
+}
+
+static void its_time_is_the_notifications(void **state)
+{
+	struct rig *rig = *state;
+
+	put(rig, "a", "1");
+	id_of(rig, "a");
+	/* within a second of the last change it is the next second: programs compare whole ones */
+	rig_serve(rig, 1100000);
+	for (int i = 0; i < 2000; i++)
+		memstore_put(rig->ms, "other", "x");
+	put(rig, "a", "2");
+	assert_int_equal(look(rig, "a"), 0);
+	assert_int_equal(mtime_ns(rig), memstore_time_ms(rig->ms) * 1000000);
+}
+
+static void a_new_name_is_there(void **state)
+{
+	struct rig *rig = *state;
+
+	put(rig, "a", "1");
+	id_of(rig, "a");
+	assert_int_equal(look(rig, "b"), -ENOENT);
+	memstore_log_clear(rig->ms);
+	rig_notes_clear(rig);
+	put(rig, "b", "2");
+	assert_told_in_order(rig, FS_ROOT_ID, "b", FS_ROOT_ID);
+	assert_reads(rig, "b", "2");
+	assert_lists(rig, "", "a b ");
+	assert_no_requests(rig);
+}
+
+static void a_removed_name_is_gone(void **state)
+{
+	struct rig *rig = *state;
+
+	put(rig, "a", "1");
+	put(rig, "b", "2");
+	id_of(rig, "a");
+	memstore_log_clear(rig->ms);
+	rig_notes_clear(rig);
+	take(rig, "a");
+	assert_told_in_order(rig, FS_ROOT_ID, "a", FS_ROOT_ID);
+	assert_int_equal(look(rig, "a"), -ENOENT);
+	assert_lists(rig, "", "b ");
+	assert_no_requests(rig);
+}
+
+static void directories_appear_with_their_keys(void **state)
+{
+	struct rig *rig = *state;
+
+	assert_int_equal(look(rig, "d"), -ENOENT);
+	memstore_log_clear(rig->ms);
+	rig_notes_clear(rig);
+	put(rig, "d/e/f", "1");
+	assert_told_in_order(rig, FS_ROOT_ID, "d", FS_ROOT_ID);
+	assert_lists(rig, "", "d/ ");
+	assert_lists(rig, "d", "e/ ");
+	assert_lists(rig, "d/e", "f ");
+	assert_reads(rig, "d/e/f", "1");
+	assert_int_equal(look(rig, "d/g"), -ENOENT);
+	assert_no_requests(rig);
+}
+
+static void a_directory_that_another_mount_makes_and_removes(void **state)
+{
+	struct rig *rig = *state;
+
+	assert_int_equal(look(rig, "d"), -ENOENT);
+	put(rig, ".hpkvfs/m/d/", "{\"v\":1,\"mode\":16832}");
+	assert_int_equal(look(rig, "d"), 0);
+	assert_int_equal(rig->entry.st.st_mode, S_IFDIR | 0700);
+	put(rig, "d/a", "1");
+	assert_reads(rig, "d/a", "1");
+	take(rig, "d/a");
+	rig_notes_clear(rig);
+	take(rig, ".hpkvfs/m/d/");
+	assert_true(rig_was_expired(rig, FS_ROOT_ID, "d"));
+	assert_int_equal(look(rig, "d"), -ENOENT);
+	assert_lists(rig, "", "");
+}
+
+static void a_file_becomes_a_directory(void **state)
+{
+	struct rig *rig = *state;
+
+	put(rig, "a", "1");
+	id_of(rig, "a");
+	rig_notes_clear(rig);
+	memstore_log_clear(rig->ms);
+	put(rig, "a/b", "2");
+	assert_true(rig_was_expired(rig, FS_ROOT_ID, "a"));
+	assert_lists(rig, "", "a/ ");
+	assert_reads(rig, "a/b", "2");
+	assert_reads(rig, "a/%=", "1");
+	put(rig, "a", "3");
+	assert_reads(rig, "a/%=", "3");
+	take(rig, "a");
+	assert_int_equal(look(rig, "a/%="), -ENOENT);
+}
+
+static void attributes_change_with_the_record(void **state)
+{
+	struct rig *rig = *state;
+	uint64_t id;
+
+	put(rig, "a", "1");
+	id = id_of(rig, "a");
+	memstore_log_clear(rig->ms);
+	rig_notes_clear(rig);
+	put(rig, ".hpkvfs/m/a", "{\"v\":1,\"mode\":33216,\"uid\":7}");
+	assert_told_in_order(rig, FS_ROOT_ID, "a", id);
+	assert_int_equal(look(rig, "a"), 0);
+	assert_int_equal(rig->entry.st.st_mode, S_IFREG | 0700);
+	assert_int_equal(rig->entry.st.st_uid, 7);
+	take(rig, ".hpkvfs/m/a");
+	assert_int_equal(look(rig, "a"), 0);
+	assert_int_equal(rig->entry.st.st_mode, S_IFREG | 0644);
+	assert_int_equal(rig->entry.st.st_uid, RIG_UID);
+	assert_no_requests(rig);
+}
+
+static void symbolic_links_come_change_and_go(void **state)
+{
+	struct rig *rig = *state;
+
+	assert_int_equal(look(rig, "l"), -ENOENT);
+	put(rig, ".hpkvfs/m/l", LINK);
+	assert_int_equal(look(rig, "l"), 0);
+	assert_true(S_ISLNK(rig->entry.st.st_mode));
+	assert_int_equal(fs_readlink(rig->fs, rig->entry.id, &rig->out), 0);
+	assert_string_equal(rig->out.p, "a");
+	put(rig, ".hpkvfs/m/l", "{\"v\":1,\"mode\":41471,\"target\":\"bb\"}");
+	assert_int_equal(fs_readlink(rig->fs, rig->entry.id, &rig->out), 0);
+	assert_string_equal(rig->out.p, "bb");
+	take(rig, ".hpkvfs/m/l");
+	assert_int_equal(look(rig, "l"), -ENOENT);
+}
+
+/* Value and record of one change arrive apart, in either order. */
+static void a_link_is_replaced_by_a_file_and_the_reverse(void **state)
+{
+	struct rig *rig = *state;
+
+	put(rig, ".hpkvfs/m/x", LINK);
+	assert_int_equal(look(rig, "x"), 0);
+	put(rig, "x", "file");
+	assert_reads(rig, "x", "file");
+	assert_true(S_ISREG(node_of(rig, "x")->mode));
+	put(rig, ".hpkvfs/m/x", "{\"v\":1,\"mode\":33152}");
+	assert_int_equal(node_of(rig, "x")->mode, S_IFREG | 0600);
+	put(rig, ".hpkvfs/m/x", LINK);
+	assert_true(S_ISREG(node_of(rig, "x")->mode));
+	take(rig, "x");
+	assert_int_equal(look(rig, "x"), 0);
+	assert_true(S_ISLNK(rig->entry.st.st_mode));
+	put(rig, "x", "again");
+	assert_reads(rig, "x", "again");
+}
+
+static void a_record_that_came_before_its_file(void **state)
+{
+	struct rig *rig = *state;
+
+	assert_int_equal(look(rig, "a"), -ENOENT);
+	put(rig, ".hpkvfs/m/a", "{\"v\":1,\"mode\":33152}");
+	assert_int_equal(look(rig, "a"), -ENOENT);
+	memstore_log_clear(rig->ms);
+	put(rig, "a", "1");
+	assert_int_equal(look(rig, "a"), 0);
+	assert_int_equal(rig->entry.st.st_mode, S_IFREG | 0600);
+	assert_no_requests(rig);
+}
+
+static void keys_that_nobody_holds_take_no_memory(void **state)
+{
+	struct rig *rig = *state;
+	uint64_t nodes;
+
+	put(rig, "d/a", "1");
+	push_end(rig);
+	rig_restart(rig);
+	push_begin(rig);
+	nodes = fs_figures(rig->fs).nodes;
+	put_numbered(rig, "d/%04d", 1000);
+	push_settle(rig);
+	assert_int_equal(fs_figures(rig->fs).nodes, nodes);
+	assert_int_equal(list_dir(rig, "d"), 0);
+	assert_int_equal(words(rig->out.p), 1001);
+}
+
+static void what_is_no_name_is_ignored(void **state)
+{
+	struct rig *rig = *state;
+
+	assert_lists(rig, "", "");
+	put(rig, ".hpkvfs/m/a/../b", "{\"v\":1}");
+	put(rig, ".hpkvfs/m/..", LINK);
+	put(rig, ".hpkvfs/x", "1");
+	put(rig, ".hpkvfs/c/none/00000000", "1");
+	put(rig, ".hpkvfs/c/", "1");
+	put(rig, "\xff", "1");
+	put(rig, ".hpkvfs/m/a", "no record");
+	assert_lists(rig, "", "");
+}
+
+/* --- our own echo --- */
+
+static void our_own_echo_changes_nothing(void **state)
+{
+	struct rig *rig = *state;
+	int64_t before;
+
+	for (int early = 0; early < 2; early++) {
+		memstore_hold_told(rig->ms, true);
+		if (early)
+			memstore_add_fault(rig->ms, (struct memstore_fault){ .op = STORE_SET, .hold = MEMSTORE_HOLD_REPLY });
+		struct fs_handle *handle = open_file(rig, early ? "early" : "late", O_WRONLY | O_CREAT | O_TRUNC);
+
+		assert_int_equal(write_at(rig, handle, 0, "mine"), 0);
+		struct call *call = begin(rig, op_flush, .handle = handle);
+
+		if (early) {
+			rig_until_held(rig, 1);
+			push_tell(rig);
+			memstore_release(rig->ms);
+		}
+		assert_int_equal(end(call), 0);
+		memstore_clear_faults(rig->ms);
+		assert_int_equal(run(rig, op_release, .handle = handle), 0);
+		assert_int_equal(look(rig, early ? "early" : "late"), 0);
+		before = mtime_ns(rig);
+		rig_notes_clear(rig);
+		push_tell_all(rig);
+		assert_int_equal(look(rig, early ? "early" : "late"), 0);
+		assert_int_equal(mtime_ns(rig), before);
+		assert_int_equal(rig->note_count, 0);
+		memstore_log_clear(rig->ms);
+		assert_reads(rig, early ? "early" : "late", "mine");
+		assert_no_requests(rig);
+		assert_null(rig->fs->push.echoes.keys);
+	}
+}
+
+/* The order in which the store carried them out decides; the reply may come before, between or behind both. */
+static void a_foreign_write_about_our_own(void **state)
+{
+	struct rig *rig = *state;
+
+	for (int foreign_first = 0; foreign_first < 2; foreign_first++) {
+		for (int reply = 0; reply < 3; reply++) {
+			put(rig, "a", "old");
+			id_of(rig, "a");
+			push_settle(rig);
+			memstore_hold_told(rig->ms, true);
+			memstore_add_fault(rig->ms, (struct memstore_fault){
+							    .op = STORE_SET,
+							    .hold = foreign_first ? MEMSTORE_HOLD_REQUEST : MEMSTORE_HOLD_REPLY });
+			struct fs_handle *handle = open_file(rig, "a", O_WRONLY | O_TRUNC);
+
+			assert_int_equal(write_at(rig, handle, 0, "mine"), 0);
+			struct call *call = begin(rig, op_flush, .handle = handle);
+
+			rig_until_held(rig, 1);
+			memstore_clear_faults(rig->ms);
+			memstore_put(rig->ms, "a", "foreign");
+			if (foreign_first) {
+				memstore_add_fault(rig->ms, (struct memstore_fault){ 0 });
+				memstore_clear_faults(rig->ms);
+				memstore_release_one(rig->ms);
+			}
+			for (int i = 0; i < 3; i++) {
+				if (i == reply) {
+					if (!foreign_first)
+						memstore_release(rig->ms);
+					assert_int_equal(end(call), 0);
+				} else {
+					memstore_tell(rig->ms);
+					push_settle(rig);
+				}
+			}
+			push_tell_all(rig);
+			assert_int_equal(run(rig, op_release, .handle = handle), 0);
+			push_tell_all(rig);
+			memstore_log_clear(rig->ms);
+			assert_reads(rig, "a", foreign_first ? "mine" : "foreign");
+			assert_stored(rig, "a", foreign_first ? "mine" : "foreign");
+			assert_no_requests(rig);
+			memstore_hold_told(rig->ms, false);
+		}
+	}
+}
+
+static void our_own_content_is_seen_until_the_echo(void **state)
+{
+	struct rig *rig = *state;
+
+	put(rig, "a", "old");
+	id_of(rig, "a");
+	memstore_hold_told(rig->ms, true);
+	memstore_put(rig->ms, "a", "foreign");
+	assert_int_equal(write_file(rig, "a", "mine"), 0);
+	assert_reads(rig, "a", "mine");
+	push_tell(rig); /* the foreign one */
+	assert_reads(rig, "a", "mine");
+	push_tell_all(rig);
+	assert_reads(rig, "a", "mine");
+}
+
+static void appends_of_others_are_seen_with_the_echo(void **state)
+{
+	struct rig *rig = *state;
+
+	put(rig, "log", "1\n");
+	id_of(rig, "log");
+	memstore_hold_told(rig->ms, true);
+	memstore_put(rig->ms, "log", "1\n2\n");
+	assert_int_equal(append_file(rig, "log", "3\n"), 0);
+	push_tell_all(rig);
+	memstore_log_clear(rig->ms);
+	assert_reads(rig, "log", "1\n2\n3\n");
+	assert_no_requests(rig);
+	assert_null(rig->fs->push.echoes.keys);
+}
+
+static void an_echo_that_does_not_come_ends_the_subscription(void **state)
+{
+	struct rig *rig = *state;
+
+	memstore_watch(rig->ms, NULL, NULL); /* dead behind a connection that stands */
+	assert_int_equal(write_file(rig, "a", "mine"), 0);
+	assert_true(rig->fs->push.live);
+	while (rig->fs->push.live)
+		loop_once(rig->loop);
+	assert_int_equal(look(rig, "a"), 0);
+	assert_true(rig->entry.ttl_us <= RIG_TTL_US);
+}
+
+static void a_change_that_was_refused_has_no_echo(void **state)
+{
+	struct rig *rig = *state;
+
+	memstore_add_fault(rig->ms, (struct memstore_fault){ .op = STORE_SET, .err = -EINVAL });
+	assert_int_equal(write_file(rig, "a", "mine"), -EINVAL);
+	memstore_clear_faults(rig->ms);
+	push_settle(rig);
+	assert_null(rig->fs->push.echoes.keys);
+}
+
+/* --- races with answers --- */
+
+static void a_get_under_way_does_not_come_over_what_was_told(void **state)
+{
+	struct rig *rig = *state;
+	struct fs_handle *handle;
+
+	put(rig, "a", "old");
+	assert_int_equal(run(rig, op_open, .id = id_of(rig, "a"), .flags = O_RDONLY), 0);
+	handle = rig->handle;
+	value_drop(node_of(rig, "a"));
+	memstore_add_fault(rig->ms, (struct memstore_fault){ .op = STORE_GET, .hold = MEMSTORE_HOLD_REPLY });
+	struct call *call = begin(rig, op_read, .handle = handle, .size = 100);
+
+	rig_until_held(rig, 1);
+	put(rig, "a", "new");
+	memstore_release(rig->ms);
+	assert_int_equal(end(call), 0);
+	assert_string_equal(buf_str(&rig->out).p, "new");
+	assert_reads(rig, "a", "new");
+	assert_int_equal(close_file(rig, handle), 0);
+}
+
+static void names_told_while_a_listing_is_under_way(void **state)
+{
+	struct rig *rig = *state;
+	struct fs_handle *handle;
+
+	memstore_put(rig->ms, "d/changes", "old");
+	memstore_put(rig->ms, "d/goes", "1");
+	memstore_put(rig->ms, ".hpkvfs/m/d/changes", "{\"v\":1,\"mode\":33152}");
+	memstore_put(rig->ms, ".hpkvfs/m/d/link", LINK);
+	memstore_put(rig->ms, ".hpkvfs/m/d/gets", LINK);
+	push_end(rig);
+	rig_restart(rig);
+	push_begin(rig);
+	assert_int_equal(fs_opendir(rig->fs, id_of(rig, "d"), &handle), 0);
+	memstore_add_fault(rig->ms, (struct memstore_fault){ .op = STORE_RANGE, .hold = MEMSTORE_HOLD_REPLY });
+	struct call *call = begin(rig, op_readdir, .handle = handle);
+
+	rig_until_held(rig, 2);
+	put(rig, "d/changes", "new");
+	put(rig, "d/comes", "1");
+	put(rig, ".hpkvfs/m/d/changes", "{\"v\":1,\"mode\":33216}");
+	put(rig, "d/gets", "a value");
+	take(rig, "d/goes");
+	take(rig, ".hpkvfs/m/d/link");
+	put(rig, ".hpkvfs/m/d/late", LINK);
+	put(rig, ".hpkvfs/m/d/sub/", "{\"v\":1,\"mode\":16832}");
+	memstore_clear_faults(rig->ms);
+	memstore_release(rig->ms);
+	assert_int_equal(end(call), 0);
+	fs_releasedir(handle);
+	push_settle(rig);
+	memstore_log_clear(rig->ms);
+	assert_int_equal(list_dir(rig, "d"), 0);
+	assert_int_equal(words(rig->out.p), 5);
+	assert_reads(rig, "d/changes", "new");
+	assert_int_equal(node_of(rig, "d/changes")->mode, S_IFREG | 0700);
+	assert_reads(rig, "d/comes", "1");
+	assert_reads(rig, "d/gets", "a value");
+	assert_int_equal(look(rig, "d/goes"), -ENOENT);
+	assert_int_equal(look(rig, "d/link"), -ENOENT);
+	assert_int_equal(look(rig, "d/late"), 0);
+	assert_true(S_ISLNK(rig->entry.st.st_mode));
+	assert_int_equal(look(rig, "d/sub"), 0);
+	assert_no_requests(rig);
+}
+
+static void a_name_told_while_it_is_being_asked_for(void **state)
+{
+	struct rig *rig = *state;
+
+	for (int removed = 0; removed < 2; removed++) {
+		put_numbered(rig, "f%04d", 1500);
+		if (removed)
+			memstore_put(rig->ms, "g", "1");
+		push_end(rig);
+		rig_restart(rig);
+		push_begin(rig);
+		assert_int_equal(look(rig, "f0000"), 0); /* it is large, that is known now */
+		memstore_add_fault(rig->ms, (struct memstore_fault){ .any = true, .hold = MEMSTORE_HOLD_REPLY });
+		struct call *call = begin(rig, op_lookup, .parent = FS_ROOT_ID, .name = "g");
+
+		rig_until_held(rig, 4);
+		if (removed)
+			take(rig, "g");
+		else
+			put(rig, "g", "1");
+		memstore_clear_faults(rig->ms);
+		memstore_release(rig->ms);
+		assert_int_equal(end(call), removed ? -ENOENT : 0);
+		assert_int_equal(look(rig, "g"), removed ? -ENOENT : 0);
+		if (!removed)
+			take(rig, "g");
+	}
+}
+
+static void what_a_program_changes_is_not_disturbed(void **state)
+{
+	struct rig *rig = *state;
+	struct fs_handle *handle;
+
+	put(rig, "a", "old");
+	id_of(rig, "a");
+	handle = open_file(rig, "a", O_RDWR);
+	assert_int_equal(write_at(rig, handle, 0, "mine"), 0);
+	put(rig, "a", "foreign");
+	assert_int_equal(read_handle(rig, handle), 0);
+	assert_string_equal(buf_str(&rig->out).p, "mine");
+	take(rig, "a");
+	assert_int_equal(read_handle(rig, handle), 0);
+	assert_string_equal(buf_str(&rig->out).p, "mine");
+	assert_int_equal(close_file(rig, handle), 0);
+	push_settle(rig);
+	assert_stored(rig, "a", "mine");
+	assert_reads(rig, "a", "mine");
+}
+
+static void what_is_open_is_read_on_when_it_is_removed(void **state)
+{
+	struct rig *rig = *state;
+	struct fs_handle *handle;
+
+	put(rig, "a", "content");
+	id_of(rig, "a");
+	handle = open_file(rig, "a", O_RDONLY);
+	take(rig, "a");
+	assert_int_equal(look(rig, "a"), -ENOENT);
+	assert_int_equal(read_handle(rig, handle), 0);
+	assert_string_equal(buf_str(&rig->out).p, "content");
+	assert_int_equal(close_file(rig, handle), 0);
+}
+
+static void a_path_that_is_being_renamed(void **state)
+{
+	struct rig *rig = *state;
+
+	for (int at = 0; at < 2; at++) {
+		put(rig, "a", "content");
+		assert_reads(rig, "a", "content");
+		assert_int_equal(look(rig, "b"), -ENOENT);
+		memstore_add_fault(rig->ms, (struct memstore_fault){ .op = STORE_DELETE, .hold = MEMSTORE_HOLD_REPLY });
+		struct call *call = begin(rig, op_rename, .parent = FS_ROOT_ID, .name = "a", .new_parent = FS_ROOT_ID,
+					  .new_name = "b");
+
+		rig_until_held(rig, 1);
+		put(rig, at ? "b" : "a", "foreign");
+		memstore_clear_faults(rig->ms);
+		memstore_release(rig->ms);
+		assert_int_equal(end(call), 0);
+		push_settle(rig);
+		assert_reads(rig, "b", at ? "foreign" : "content");
+		if (at)
+			assert_int_equal(look(rig, "a"), -ENOENT);
+		else
+			assert_reads(rig, "a", "foreign");
+		assert_int_equal(run(rig, op_unlink, .parent = FS_ROOT_ID, .name = "b"), 0);
+		push_settle(rig);
+	}
+}
+
+static void below_a_directory_that_is_being_renamed(void **state)
+{
+	struct rig *rig = *state;
+
+	put(rig, "d/a", "1");
+	put(rig, "d/b", "1");
+	assert_lists(rig, "d", "a b ");
+	memstore_add_fault(rig->ms, (struct memstore_fault){ .op = STORE_DELETE, .key = "d/a", .hold = MEMSTORE_HOLD_REQUEST });
+	struct call *call =
+		begin(rig, op_rename, .parent = FS_ROOT_ID, .name = "d", .new_parent = FS_ROOT_ID, .new_name = "e");
+
+	rig_until_held(rig, 1);
+	put(rig, "e/a", "foreign");
+	put(rig, "e/c", "foreign");
+	memstore_clear_faults(rig->ms);
+	memstore_release(rig->ms);
+	assert_int_equal(end(call), 0);
+	push_settle(rig);
+	assert_reads(rig, "e/a", "foreign");
+	assert_reads(rig, "e/b", "1");
+	assert_reads(rig, "e/c", "foreign");
+}
+
+/* --- chunks --- */
+
+static void chunks_that_another_mount_writes_in_place(void **state)
+{
+	struct rig *rig = *state;
+	char *text = malloc(9001);
+	struct buf key = BUF_INIT;
+	uint64_t id;
+
+	memset(text, 'a', 9000);
+	text[9000] = '\0';
+	assert_int_equal(write_file(rig, "big", text), 0);
+	push_settle(rig);
+	assert_reads(rig, "big", text);
+	id = id_of(rig, "big");
+	for (size_t i = 0; i < memstore_size(rig->ms); i++)
+		if (str_starts(memstore_key(rig->ms, i), STR(".hpkvfs/c/")))
+			assert_int_equal(buf_set(&key, memstore_key(rig->ms, i)), 0); /* the last */
+	assert_non_null(key.p);
+	memset(text + 9000 / 2048 * 2048, 'a', 9000 - 9000 / 2048 * 2048);
+	rig_notes_clear(rig);
+	memstore_log_clear(rig->ms);
+	struct node *node = node_of(rig, "big");
+	uint64_t chunk_size = node->file->body->parts[0].chunk_size, start = 9000 / chunk_size * chunk_size;
+	struct buf base64 = BUF_INIT;
+
+	memset(text + start, 'z', 9000 - start);
+	assert_int_equal(base64_encode(str_of(text + start, 9000 - start), &base64), 0);
+	memstore_put_str(rig->ms, buf_str(&key), buf_str(&base64));
+	push_settle(rig);
+	assert_told_in_order(rig, FS_ROOT_ID, "big", id);
+	assert_reads(rig, "big", text);
+	assert_no_requests(rig);
+	/* also where the stub is not in memory any more */
+	value_drop(node_of(rig, "big"));
+	rig_notes_clear(rig);
+	memset(text + start, 'y', 9000 - start);
+	buf_clear(&base64);
+	assert_int_equal(base64_encode(str_of(text + start, 9000 - start), &base64), 0);
+	memstore_put_str(rig->ms, buf_str(&key), buf_str(&base64));
+	push_settle(rig);
+	assert_told_in_order(rig, FS_ROOT_ID, "big", id);
+	assert_reads(rig, "big", text);
+	buf_free(&base64);
+	buf_free(&key);
+	free(text);
+}
+
+/* --- late, twice, and many --- */
+
+static void tell(struct rig *rig, const char *key, const char *value, int64_t time_ms)
+{
+	struct str text = value ? str_c(value) : STR("");
+
+	fs_notified(rig->fs, str_c(key), value ? &text : NULL, time_ms);
+	push_settle(rig);
+}
+
+static void what_is_told_late_is_asked(void **state)
+{
+	struct rig *rig = *state;
+	int64_t now;
+
+	put(rig, "a", "1");
+	id_of(rig, "a");
+	put(rig, "a", "2");
+	put(rig, "a", "3");
+	now = memstore_time_ms(rig->ms);
+	memstore_log_clear(rig->ms);
+	tell(rig, "a", "3", now);     /* again */
+	tell(rig, "a", "2", now - 1); /* again, and late */
+	assert_reads(rig, "a", "3");
+	assert_int_equal(memstore_count_key(rig->ms, STORE_GET, "a"), 1);
+	tell(rig, "a", NULL, now - 5);
+	assert_reads(rig, "a", "3");
+	take(rig, "a");
+	tell(rig, "a", "3", now);
+	assert_int_equal(look(rig, "a"), -ENOENT);
+	put(rig, "a", "4");
+	assert_reads(rig, "a", "4");
+}
+
+static void thousands_at_once(void **state)
+{
+	struct rig *rig = *state;
+
+	assert_lists(rig, "", "");
+	for (int i = 0; i < 20000; i++)
+		memstore_put(rig->ms, i % 2 ? "a" : "b", i < 19998 ? "old" : "new");
+	push_settle(rig);
+	assert_reads(rig, "a", "new");
+	assert_reads(rig, "b", "new");
+	/* of what is being changed here the last is kept */
+	memstore_add_fault(rig->ms, (struct memstore_fault){ .op = STORE_SET, .hold = MEMSTORE_HOLD_REPLY });
+	struct fs_handle *handle = open_file(rig, "a", O_WRONLY | O_TRUNC);
+
+	assert_int_equal(write_at(rig, handle, 0, "mine"), 0);
+	struct call *call = begin(rig, op_flush, .handle = handle);
+
+	rig_until_held(rig, 1);
+	for (int i = 0; i < 20000; i++)
+		memstore_put(rig->ms, "a", i < 19999 ? "old" : "last");
+	push_settle(rig);
+	assert_true(fs_figures(rig->fs).deferred <= 1);
+	memstore_clear_faults(rig->ms);
+	memstore_release(rig->ms);
+	assert_int_equal(end(call), 0);
+	assert_int_equal(run(rig, op_release, .handle = handle), 0);
+	push_settle(rig);
+	assert_reads(rig, "a", "last");
+}
+
+/* --- lost and found --- */
+
+static void lost_the_kernel_is_told_to_ask(void **state)
+{
+	struct rig *rig = *state;
+	uint64_t a, d;
+
+	put(rig, "a", "1");
+	put(rig, "d/b", "1");
+	a = id_of(rig, "a");
+	d = id_of(rig, "d");
+	assert_int_equal(look(rig, "none"), -ENOENT);
+	rig_notes_clear(rig);
+	push_end(rig);
+	assert_true(rig_was_expired(rig, FS_ROOT_ID, "a"));
+	assert_true(rig_was_expired(rig, FS_ROOT_ID, "d"));
+	assert_true(rig_was_expired(rig, FS_ROOT_ID, "none"));
+	assert_true(rig_was_invalidated(rig, a));
+	assert_true(rig_was_invalidated(rig, d));
+	assert_true(rig_was_invalidated(rig, FS_ROOT_ID));
+	rig_expire(rig);
+	memstore_put(rig->ms, "a", "2");
+	assert_reads(rig, "a", "2");
+}
+
+static void found_again_what_changed_meanwhile_is_told(void **state)
+{
+	struct rig *rig = *state;
+	uint64_t a, b, c;
+
+	put(rig, "a", "1");
+	put(rig, "b", "1");
+	put(rig, "c", "1");
+	put(rig, "d/x", "1");
+	a = id_of(rig, "a");
+	b = id_of(rig, "b");
+	c = id_of(rig, "c");
+	assert_lists(rig, "d", "x ");
+	push_end(rig);
+	memstore_put(rig->ms, "a", "2");
+	memstore_remove(rig->ms, "b");
+	memstore_put(rig->ms, ".hpkvfs/m/c", "{\"v\":1,\"mode\":33152}");
+	memstore_put(rig->ms, "d/y", "1");
+	rig_notes_clear(rig);
+	push_begin(rig);
+	assert_told_in_order(rig, FS_ROOT_ID, "a", a);
+	assert_true(rig_was_expired(rig, FS_ROOT_ID, "b"));
+	assert_told_in_order(rig, FS_ROOT_ID, "c", c);
+	assert_false(rig_was_invalidated(rig, b));
+	memstore_log_clear(rig->ms);
+	rig_expire(rig);
+	assert_reads(rig, "a", "2");
+	assert_int_equal(look(rig, "b"), -ENOENT);
+	assert_int_equal(look(rig, "c"), 0);
+	assert_int_equal(rig->entry.st.st_mode, S_IFREG | 0600);
+	assert_lists(rig, "d", "x y ");
+	assert_no_requests(rig);
+}
+
+static void until_all_is_asked_again_nothing_is_believed_for_ever(void **state)
+{
+	struct rig *rig = *state;
+
+	put(rig, "a", "1");
+	id_of(rig, "a");
+	push_end(rig);
+	memstore_add_fault(rig->ms, (struct memstore_fault){ .op = STORE_RANGE, .hold = MEMSTORE_HOLD_REQUEST, .times = 2 });
+	fs_subscription_begin(rig->fs);
+	rig_until_held(rig, 2);
+	assert_int_equal(look(rig, "a"), 0);
+	assert_true(rig->entry.ttl_us <= RIG_TTL_US);
+	memstore_release(rig->ms);
+	push_settle(rig);
+	assert_int_equal(look(rig, "a"), 0);
+	assert_true(rig->entry.ttl_us == FS_FOREVER);
+}
+
+static void what_cannot_be_asked_is_asked_again(void **state)
+{
+	struct rig *rig = *state;
+
+	put(rig, "a", "1");
+	id_of(rig, "a");
+	push_end(rig);
+	memstore_put(rig->ms, "a", "2");
+	memstore_add_fault(rig->ms, (struct memstore_fault){ .op = STORE_RANGE, .err = -EIO, .times = 1 });
+	push_begin(rig); /* waits until it is live */
+	memstore_log_clear(rig->ms);
+	assert_reads(rig, "a", "2");
+	assert_no_requests(rig);
+}
+
+static void absences_are_bounded(void **state)
+{
+	struct rig *rig = *state;
+	char name[16];
+
+	assert_lists(rig, "", "");
+	for (int i = 0; i < 10001; i++) {
+		snprintf(name, sizeof(name), "n%05d", i);
+		assert_int_equal(look(rig, name), -ENOENT);
+	}
+	assert_true(rig_was_expired(rig, FS_ROOT_ID, "n00000"));
+	assert_false(rig_was_expired(rig, FS_ROOT_ID, "n00001"));
+	assert_int_equal(fs_figures(rig->fs).absences, 10000);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		push_test(what_is_known_is_not_asked_again),
+		push_test(the_kernel_may_keep_it),
+		push_test(a_large_directory_is_asked_name_by_name_and_once),
+		push_test(without_one_nothing_is_believed_for_ever),
+		push_test(a_change_is_there_without_a_request),
+		push_test(its_time_is_the_notifications),
+		push_test(a_new_name_is_there),
+		push_test(a_removed_name_is_gone),
+		push_test(directories_appear_with_their_keys),
+		push_test(a_directory_that_another_mount_makes_and_removes),
+		push_test(a_file_becomes_a_directory),
+		push_test(attributes_change_with_the_record),
+		push_test(symbolic_links_come_change_and_go),
+		push_test(a_link_is_replaced_by_a_file_and_the_reverse),
+		push_test(a_record_that_came_before_its_file),
+		push_test(keys_that_nobody_holds_take_no_memory),
+		push_test(what_is_no_name_is_ignored),
+		push_test(our_own_echo_changes_nothing),
+		push_test(a_foreign_write_about_our_own),
+		push_test(our_own_content_is_seen_until_the_echo),
+		push_test(appends_of_others_are_seen_with_the_echo),
+		push_test(an_echo_that_does_not_come_ends_the_subscription),
+		push_test(a_change_that_was_refused_has_no_echo),
+		push_test(a_get_under_way_does_not_come_over_what_was_told),
+		push_test(names_told_while_a_listing_is_under_way),
+		push_test(a_name_told_while_it_is_being_asked_for),
+		push_test(what_a_program_changes_is_not_disturbed),
+		push_test(what_is_open_is_read_on_when_it_is_removed),
+		push_test(a_path_that_is_being_renamed),
+		push_test(below_a_directory_that_is_being_renamed),
+		push_test(chunks_that_another_mount_writes_in_place),
+		push_test(what_is_told_late_is_asked),
+		push_test(thousands_at_once),
+		push_test(lost_the_kernel_is_told_to_ask),
+		push_test(found_again_what_changed_meanwhile_is_told),
+		push_test(until_all_is_asked_again_nothing_is_believed_for_ever),
+		push_test(what_cannot_be_asked_is_asked_again),
+		push_test(absences_are_bounded),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
