@@ -4,6 +4,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "fs/held.h"
+#include "fs/leftover.h"
 #include "fs/listing.h"
 #include "fs/special.h"
 
@@ -86,6 +87,7 @@ static co_fn int make_directory(struct node *dir, struct str name, mode_t mode, 
 	CLEANUP(buf_free) struct buf record = BUF_INIT;
 	CLEANUP(buf_free) struct buf value = BUF_INIT;
 	struct fs *fs = dir->fs;
+	bool is_new = false;
 	int r = node_dir_keys(dir);
 
 	if (r == 0)
@@ -93,13 +95,16 @@ static co_fn int make_directory(struct node *dir, struct str name, mode_t mode, 
 				&record);
 	if (r == 0)
 		r = make_record(dir, buf_str(&record), mode, maker, &value);
-	if (r == 0)
+	if (r == 0) {
+		is_new = !node_child(dir, name);
 		r = apply_dir(dir, name, fs_tick(fs), 0, out);
+	}
 	if (r < 0)
 		return r;
 	node_apply_record(*out, buf_str(&value));
 	(*out)->dir->recorded = true;
-	(*out)->dir->complete = true; /* nothing is in it yet */
+	if (!leftover_take_below(dir, name) && is_new)
+		(*out)->dir->complete = true; /* nothing is in it yet */
 	(*out)->dir->listed_us = (*out)->dir->value_known_us = clock_now_us();
 	node_changed_here(*out);
 	(*out)->dir->listed_seq = (*out)->change_seq;
@@ -225,6 +230,8 @@ int remove_directory(struct node *node)
 	if (fs->config.state)
 		state_remove(fs->config.state, buf_str(&key));
 	if (node->parent) {
+		if (leftover_take(node->parent, buf_str(&node->name), &end))
+			node->parent->dir->complete = false; /* what it has hidden */
 		node_touch_dir(node->parent);
 		node_detach(node);
 	}

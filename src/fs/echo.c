@@ -30,7 +30,7 @@ struct echo_key {
 	UT_hash_handle hh;
 	struct passing *passing;
 	bool has_last;
-	bool deleted;
+	bool deleted, own;
 	struct buf last;
 	int64_t time_ms;
 	size_t len;
@@ -85,7 +85,8 @@ static void strike(struct passing *passing)
 
 static void settle(struct echoes *echoes, struct echo_key *key)
 {
-	struct told told = { .deleted = key->deleted, .value = buf_str(&key->last), .time_ms = key->time_ms };
+	struct told told = { .deleted = key->deleted, .value = buf_str(&key->last), .time_ms = key->time_ms,
+			     .own = key->own };
 
 	if (key->passing)
 		return;
@@ -109,7 +110,9 @@ static bool holds_patch(const json_t *value, const json_t *patch)
 	json_object_foreach((json_t *)patch, name, member) {
 		const json_t *present = json_object_get(value, name);
 
-		if (json_is_null(member) ? present != NULL : !present || !holds_patch(present, member))
+		/* where nothing was there before, the patch is the value, nulls and all */
+		if (json_is_null(member) ? present && !json_is_null(present)
+					 : !present || !holds_patch(present, member))
 			return false;
 	}
 	return true;
@@ -161,14 +164,12 @@ static struct passing *find_echoed(const struct echo_key *key, const struct told
 	return NULL;
 }
 
-/* What was told before it was destroyed by what is told now. Of our own SET and DELETE all is known here; what came of
- * a PATCH is not. */
+/* What was told before it was destroyed by what is told now. */
 static int remember(struct echo_key *key, const struct told *told, bool own)
 {
-	key->has_last = !own;
+	key->has_last = true;
+	key->own = own;
 	buf_free(&key->last);
-	if (own)
-		return 0;
 	key->deleted = told->deleted;
 	key->time_ms = told->time_ms;
 	return told->deleted ? 0 : buf_set(&key->last, told->value);
@@ -182,7 +183,7 @@ bool echoes_hear(struct echoes *echoes, struct str key, const struct told *told)
 	if (!known)
 		return false;
 	passing = find_echoed(known, told);
-	if (remember(known, told, passing && passing->op != STORE_PATCH) < 0) {
+	if (remember(known, told, passing != NULL) < 0) {
 		echoes->missing(echoes->arg);
 		return true;
 	}
@@ -266,6 +267,19 @@ static bool is_told_of(enum store_op op)
 	return op == STORE_SET || op == STORE_PATCH || op == STORE_DELETE;
 }
 
+/* It would come over what is being sent, if that destroys it. */
+static void recall(struct echoes *echoes, struct echo_key *key)
+{
+	struct told told;
+
+	if (key->passing || !echoes->recall(echoes->arg, str_of(key->key, key->len), &key->last, &told))
+		return;
+	key->has_last = true;
+	key->deleted = told.deleted;
+	key->own = told.own;
+	key->time_ms = told.time_ms;
+}
+
 static int write_down(struct echoes *echoes, const struct store_request *request, struct passing *passing)
 {
 	struct echo_key *key;
@@ -280,6 +294,7 @@ static int write_down(struct echoes *echoes, const struct store_request *request
 	key = r == 0 ? make(echoes, request->key) : NULL;
 	if (!key)
 		return -ENOMEM;
+	recall(echoes, key);
 	passing->key = key;
 	DL_APPEND(key->passing, passing);
 	return 0;

@@ -18,6 +18,7 @@ struct told {
 	bool deleted;
 	struct str value;
 	int64_t time_ms;
+	bool own; /* it is the echo of what was sent here */
 };
 
 struct echo_key;
@@ -34,12 +35,14 @@ struct echoes {
 
 	/* What was told last of a key for which nothing is written down any more; the told one is borrowed. */
 	void (*settled)(void *arg, struct str key, const struct told *told);
+	/* The key is changed again. What was told of it and is not applied yet is older: the caller's, value and all. False: nothing. */
+	bool (*recall)(void *arg, struct str key, struct buf *value, struct told *told);
 	/* An echo did not come. */
 	void (*missing)(void *arg);
 	void *arg;
 };
 
-/* `settled`, `missing`, `arg` are to be set. */
+/* The callbacks are to be set. */
 void echoes_init(struct echoes *echoes, struct store *below, struct loop *loop);
 /* From now on, and no longer. What was written down before the end is forgotten. */
 void echoes_begin(struct echoes *echoes);

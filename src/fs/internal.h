@@ -121,6 +121,7 @@ struct directory {
 	bool large;         /* too many keys for a listing a lookup */
 	uint64_t listed_us; /* 0: never */
 	uint64_t listed_seq; /* when that was asked for */
+	bool doubtful;       /* what was told since the present listing began may have hidden something that it brings */
 	bool listing;       /* under way */
 	bool listing_whole;
 	int listing_err; /* how the last one ended */

@@ -26,10 +26,21 @@ static struct leftover *find(const struct node *dir, struct str name)
 	return leftover;
 }
 
+/* The record of a directory's own value lies beside those of the directory's neighbours. */
+static void find_place(struct node **dir, struct str *name)
+{
+	if (!names_is_value(*name) || !(*dir)->parent)
+		return;
+	*name = buf_str(&(*dir)->name);
+	*dir = (*dir)->parent;
+}
+
 void leftover_add(struct node *dir, struct str name, struct str value)
 {
-	struct leftover *leftover = find(dir, name);
+	struct leftover *leftover;
 
+	find_place(&dir, &name);
+	leftover = find(dir, name);
 	if (leftover)
 		leftover_free(dir, leftover);
 	if (HASH_COUNT(dir->dir->leftovers) >= MOST)
@@ -46,6 +57,31 @@ void leftover_add(struct node *dir, struct str name, struct str value)
 	free(leftover);
 }
 
+/* No name of a file has a slash. */
+static int name_below(struct str name, struct buf *out)
+{
+	int r = buf_set(out, name);
+
+	return r < 0 ? r : buf_add_char(out, '/');
+}
+
+void leftover_add_below(struct node *dir, struct str name)
+{
+	CLEANUP(buf_free) struct buf below = BUF_INIT;
+
+	if (name_below(name, &below) == 0)
+		leftover_add(dir, buf_str(&below), STR(""));
+}
+
+bool leftover_take_below(struct node *dir, struct str name)
+{
+	CLEANUP(buf_free) struct buf below = BUF_INIT;
+	CLEANUP(buf_free) struct buf value = BUF_INIT;
+
+	return HASH_COUNT(dir->dir->leftovers) >= MOST || name_below(name, &below) < 0 ||
+	       leftover_take(dir, buf_str(&below), &value);
+}
+
 void leftovers_forget(struct node *dir)
 {
 	struct leftover *leftover, *next;
@@ -56,8 +92,10 @@ void leftovers_forget(struct node *dir)
 
 bool leftover_take(struct node *dir, struct str name, struct buf *value)
 {
-	struct leftover *leftover = find(dir, name);
+	struct leftover *leftover;
 
+	find_place(&dir, &name);
+	leftover = find(dir, name);
 	if (!leftover)
 		return false;
 	buf_free(value);

@@ -10,6 +10,10 @@ struct node;
 
 /* A listing of `dir` or a look at one name has found a record and no key. What does not fit in memory is not remembered. */
 void leftover_add(struct node *dir, struct str name, struct str value);
+/* Records below `name`, of which nothing else shows that it is a directory: whoever makes it must look what is in it. */
+void leftover_add_below(struct node *dir, struct str name);
+/* True unless it is sure that there are none. Forgets it. */
+bool leftover_take_below(struct node *dir, struct str name);
 /* A listing begins to tell all of them anew; or the directory goes. */
 void leftovers_forget(struct node *dir);
 /* Moves its value into *value, and forgets it. False: there is none. */

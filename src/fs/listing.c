@@ -105,6 +105,7 @@ int apply_dir(struct node *dir, struct str name, uint64_t seq, uint64_t seen, st
 		return 0;
 	}
 	if (child && child->special) {
+		leftover_add(dir, name, buf_str(&child->record_value));
 		vanish(child, seq);
 		child = NULL;
 	}
@@ -239,8 +240,10 @@ static int visit_record(void *arg, struct str key, struct str value)
 		return 0;
 	}
 	r = names_split(&dir->fs->rules, buf_str(&listing->record), key, &split);
-	if (r < 0 || !names_valid(&dir->fs->rules, split.segment) || split.rest.len)
+	if (r < 0 || !names_valid(&dir->fs->rules, split.segment))
 		return 0;
+	if (split.rest.len)
+		return keep_record(listing, str_of(split.segment.p, split.segment.len + 1), STR(""));
 	if (!split.deeper)
 		return keep_record(listing, split.segment, value);
 	r = apply_dir(dir, split.segment, listing->seq, listing->seq, &child);
@@ -294,6 +297,21 @@ static int apply_special(struct listing *listing, const struct file_record *reco
 	return special_apply(listing->dir, buf_str(&record->name), buf_str(&record->value), listing->seq, listing->seq);
 }
 
+/* A name with the delimiter behind it: there are records below it. */
+static bool is_below(const struct file_record *record)
+{
+	return record->value.len == 0;
+}
+
+static void apply_below(struct listing *listing, const struct file_record *record)
+{
+	struct str name = str_of(record->name.p, record->name.len - 1);
+	const struct node *child = node_child(listing->dir, name);
+
+	if (!child || !child->dir)
+		leftover_add_below(listing->dir, name);
+}
+
 static int apply_records(struct listing *listing)
 {
 	struct file_record *record;
@@ -304,11 +322,15 @@ static int apply_records(struct listing *listing)
 	if (listing->values_whole && listing->records_whole)
 		leftovers_forget(listing->dir);
 	DL_FOREACH(listing->records, record) {
+		if (is_below(record)) {
+			apply_below(listing, record);
+			continue;
+		}
 		r = apply_special(listing, record);
 		if (r < 0)
 			return r;
 		child = node_child(listing->dir, buf_str(&record->name));
-		if (!child && listing->values_whole)
+		if (listing->values_whole && (!child || (child->dir && !node_child(child, VALUE_NAME))))
 			leftover_add(listing->dir, buf_str(&record->name), buf_str(&record->value));
 		if (child && child->dir)
 			child = node_child(child, VALUE_NAME);
@@ -323,6 +345,11 @@ static int apply_records(struct listing *listing)
 
 		if (!file || !file->file || file->change_seq > listing->seq)
 			continue;
+		if (file == child && names_is_value(buf_str(&child->name))) {
+			if (!file->record_known)
+				file->checked_us = 0; /* its record lies in the listing of the parent */
+			continue;
+		}
 		told = file->answer_seq > listing->seq; /* meanwhile */
 		if (!told && file->seen != listing->seq)
 			continue;
@@ -418,7 +445,7 @@ static co_fn int list_once(struct listing *listing)
 	dir->large = !dir->complete;
 	if (dir->complete)
 		remove_unseen(listing);
-	dir->listed_us = clock_now_us();
+	dir->listed_us = dir->doubtful ? 0 : clock_now_us();
 	dir->listed_seq = listing->seq;
 	return 0;
 }
@@ -460,6 +487,7 @@ int dir_list(struct node *node, bool whole)
 	if (dir_is_known(node) || (dir->large && !whole))
 		return 0;
 	dir->listing = true;
+	dir->doubtful = false;
 	dir->listing_whole = whole;
 	node_ref(node);
 	node_readers_add(node);

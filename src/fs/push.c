@@ -2,7 +2,7 @@
  *
  * A notification is as an answer of the store that was asked for when it came: it may make, change and remove nodes, and what
  * was asked for before it does not come over it. What of it concerns something that is being changed here waits until that is
- * done; what this mount has sent itself is not looked at (echo.h). Names in directories of which nothing is known are not
+ * done; what this mount has sent itself is no news, unless something else was told of the key before its echo (echo.h). Names in directories of which nothing is known are not
  * kept, but the kernel, and whoever asks at this moment, must not go on believing them absent. */
 #include "fs/push.h"
 
@@ -37,7 +37,7 @@ static const struct str VALUE_NAME = { "%=", 2 };
 
 struct deferred {
 	UT_hash_handle hh;
-	bool deleted;
+	bool deleted, own;
 	struct buf value;
 	int64_t time_ms;
 	size_t len;
@@ -216,10 +216,11 @@ struct change {
 	bool record;
 };
 
-/* New names are kept where all names are, or somebody is asking for them at this moment. */
-static bool keeps_names(const struct node *dir)
+/* New names are kept where all names are, or somebody is asking for them at this moment; and the directory's own value, which no
+ * listing of it brings. */
+static bool keeps_name(const struct node *dir, struct str name)
 {
-	return dir->dir->complete || dir->dir->readers;
+	return dir->dir->complete || dir->dir->readers || names_is_value(name);
 }
 
 /* The record of a file that has come: what is in the store of it without a file. */
@@ -249,7 +250,7 @@ static int value_came(struct change *change, struct node *dir, struct str name)
 		doubt_name(dir, name);
 		return 0;
 	}
-	if (!there && !keeps_names(dir)) {
+	if (!there && !keeps_name(dir, name)) {
 		name_came(dir, name);
 		return 0;
 	}
@@ -264,7 +265,7 @@ static int value_came(struct change *change, struct node *dir, struct str name)
 	if (node->file != file) {
 		take_record(dir, name, node, buf_str(&former));
 		made(dir, name, false);
-	} else if (file->version != version && !file->dirty) {
+	} else if (file->version != version && !file->dirty && !change->told->own) {
 		raise_event(dir, FS_EVENT_CHANGED, name, false);
 	}
 	return 0;
@@ -276,6 +277,7 @@ static int value_went(struct change *change, struct node *dir, struct str name)
 	struct node *node = node_child(dir, name);
 
 	note_gone(change->fs, change->key, change->told->time_ms);
+	dir->dir->doubtful = true; /* its record may make another file of that name */
 	if (!node) {
 		node_note_removed(dir, name);
 		return 0;
@@ -292,8 +294,11 @@ static int value_went(struct change *change, struct node *dir, struct str name)
 		return -ENOMEM;
 	vanish(node, change->seq);
 	removed(dir, name, false);
-	if (special_is_record(buf_str(&record)) &&
-	    special_apply(dir, name, buf_str(&record), fs_tick(change->fs), 0) == 0 && node_child(dir, name))
+	if (!special_is_record(buf_str(&record)))
+		return 0;
+	if (names_is_value(name)) /* the directory hides it */
+		leftover_add(dir, name, buf_str(&record));
+	else if (special_apply(dir, name, buf_str(&record), fs_tick(change->fs), 0) == 0 && node_child(dir, name))
 		made(dir, name, false);
 	return 0;
 }
@@ -332,18 +337,21 @@ static int told_of_value(struct change *change, struct node *dir, struct str nam
 
 static int special_came(struct change *change, struct node *dir, struct str name)
 {
+	CLEANUP(buf_free) struct buf left = BUF_INIT;
 	struct node *there = node_child(dir, name), *node;
 	struct str value = change->told->value;
 	int r;
 
-	if (!there && !keeps_names(dir)) {
+	if (!there && !keeps_name(dir, name)) {
 		name_came(dir, name);
 		return 0;
 	}
 	r = special_apply(dir, name, value, change->seq, there ? there->seen : 0);
 	node = node_child(dir, name);
-	if (r == 0 && node && node != there)
+	if (r == 0 && node && node != there) {
+		leftover_take(dir, name, &left);
 		made(dir, name, false);
+	}
 	return r;
 }
 
@@ -391,15 +399,25 @@ static int file_record(struct change *change, struct node *dir, struct str name)
 		return special_went(change, dir, name, node);
 	if (change->told->deleted)
 		leftover_take(dir, name, &left);
-	else if (dir->dir->complete)
+	else if (dir->dir->complete || names_is_value(name))
 		leftover_add(dir, name, change->told->value);
 	return 0;
+}
+
+/* Without a record a directory is what keys below it make of it, as far as is known. */
+static bool stands(struct node *dir)
+{
+	for (struct node *node = dir; node; node = node_next_below(dir, node))
+		if (node->file || (node->dir && node->dir->implied && !node->dir->complete))
+			return true;
+	return false;
 }
 
 static int dir_record(struct change *change, struct node *dir)
 {
 	struct node *parent = dir->parent;
 	CLEANUP(buf_free) struct buf name = BUF_INIT;
+	CLEANUP(buf_free) struct buf left = BUF_INIT;
 
 	if (dir->lock.held)
 		return -EAGAIN;
@@ -413,13 +431,19 @@ static int dir_record(struct change *change, struct node *dir)
 	dir->dir->recorded = !change->told->deleted;
 	if (dir->dir->recorded || !parent)
 		return 0;
-	/* a directory that was removed; what is in it still stands for it */
-	if (dir->dir->children || (dir->dir->implied && !dir->dir->complete) || !may_vanish(dir, change->seq))
+	if (stands(dir) || !may_vanish(dir, change->seq))
 		return 0;
 	if (buf_set(&name, buf_str(&dir->name)) < 0)
 		return -ENOMEM;
 	vanish(dir, change->seq);
+	leftover_add_below(parent, buf_str(&name));
 	removed(parent, buf_str(&name), true);
+	if (!leftover_take(parent, buf_str(&name), &left))
+		return 0;
+	/* of what it has hidden */
+	if (special_is_record(buf_str(&left)))
+		return special_apply(parent, buf_str(&name), buf_str(&left), fs_tick(change->fs), 0);
+	leftover_add(parent, buf_str(&name), buf_str(&left));
 	return 0;
 }
 
@@ -429,18 +453,22 @@ static int enter(struct change *change, struct node *dir, struct str name, bool 
 	struct node *there = node_child(dir, name);
 	int r;
 
+	if (is_busy(dir, name, there))
+		return -EAGAIN;
 	if (there && there->dir) {
 		*out = there;
 		there->dir->implied |= !change->record && !change->told->deleted;
 		return 1;
 	}
-	if (is_busy(dir, name, there))
+	if (change->record && dir->dir->readers)
 		return -EAGAIN;
-	if (change->record && own_record && dir->dir->readers)
-		return -EAGAIN;
-	if (change->told->deleted || (change->record && !own_record))
+	if (change->told->deleted)
 		return 0;
-	if (!keeps_names(dir)) {
+	if (change->record && !own_record) {
+		leftover_add_below(dir, name);
+		return 0;
+	}
+	if (!keeps_name(dir, name)) {
 		if (there)
 			doubt(there);
 		name_came(dir, name);
@@ -450,7 +478,7 @@ static int enter(struct change *change, struct node *dir, struct str name, bool 
 	if (r < 0 || !*out)
 		return r;
 	(*out)->dir->implied = !change->record;
-	if (!there && dir->dir->complete) { /* there was nothing in it */
+	if (!leftover_take_below(dir, name) && !there && dir->dir->complete) { /* there was nothing in it */
 		(*out)->dir->complete = true;
 		(*out)->dir->listed_us = (*out)->dir->value_known_us = clock_now_us();
 		(*out)->dir->listed_seq = change->seq;
@@ -516,8 +544,8 @@ static int told_of_chunk(struct fs *fs, struct str rest, const struct told *told
 	struct content_id id;
 	uint32_t index;
 
-	if (!parse_chunk_key(rest, &id, &index))
-		return 0;
+	if (told->own || !parse_chunk_key(rest, &id, &index))
+		return 0; /* our own are in the pages already */
 	HASH_FIND(hh, fs->push.by_id, id.hex, CONTENT_ID_LEN, first);
 	if (told->deleted || !first || base64_decode(told->value, &bytes) < 0)
 		chunk_drop(fs, &id, index);
@@ -616,6 +644,7 @@ static void defer(struct fs *fs, struct str key, const struct told *told)
 
 	if (r == 0) {
 		deferred->deleted = told->deleted;
+		deferred->own = told->own;
 		deferred->time_ms = told->time_ms;
 		fs->push.deferred_bytes -= deferred->value.capacity;
 		r = buf_set(&deferred->value, told->deleted ? STR("") : told->value);
@@ -631,7 +660,10 @@ static void apply_deferred(struct loop_task *task)
 	struct deferred *deferred, *next;
 
 	HASH_ITER(hh, fs->push.deferred, deferred, next) {
-		struct told told = { deferred->deleted, buf_str(&deferred->value), deferred->time_ms };
+		struct told told = { .deleted = deferred->deleted,
+				     .value = buf_str(&deferred->value),
+				     .time_ms = deferred->time_ms,
+				     .own = deferred->own };
 		int r = apply(fs, str_of(deferred->key, deferred->len), &told);
 
 		if (r == -EAGAIN)
@@ -669,6 +701,21 @@ static void settled(void *arg, struct str key, const struct told *told)
 
 	defer(fs, key, told);
 	push_go_on(fs);
+}
+
+static bool recall(void *arg, struct str key, struct buf *value, struct told *told)
+{
+	struct fs *fs = arg;
+	struct deferred *deferred = deferred_find(fs, key);
+
+	if (!deferred)
+		return false;
+	*told = (struct told){ .deleted = deferred->deleted, .time_ms = deferred->time_ms, .own = deferred->own };
+	fs->push.deferred_bytes -= deferred->value.capacity;
+	buf_free(value);
+	*value = buf_take(&deferred->value);
+	deferred_free(fs, deferred);
+	return true;
 }
 
 static void echo_missing(void *arg)
@@ -872,6 +919,7 @@ void push_init(struct fs *fs, struct store *store)
 
 	push->task.fn = apply_deferred;
 	push->echoes.settled = settled;
+	push->echoes.recall = recall;
 	push->echoes.missing = echo_missing;
 	push->echoes.arg = fs;
 	echoes_init(&push->echoes, store, fs->loop);
