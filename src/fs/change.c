@@ -278,8 +278,10 @@ static co_fn int unlink_locked(struct node *node)
 	struct store_expect expect;
 	int r = 0, gone = 0;
 
+	/* opened since that was done without the lock, or not kept that long */
+	r = load_while_stored(node);
 	/* who has it open may read it when the last that names its chunks is gone: as for any file, its key tells */
-	if (node->file->held)
+	if (r == 0 && node->file->held)
 		r = node->file->opens ? held_settle_locked(node) : held_unlink(node);
 	if (r == 0)
 		r = node_keys(node, &key, &record);

@@ -361,7 +361,8 @@ static co_fn int set_new(struct held *held, struct file_move *move)
 }
 
 /* Not where a file was made or moved there: its commit replaces the value. Nor where another client has changed it. */
-static co_fn int delete_old(struct held *held, struct file_move *move)
+static co_fn int delete_old(struct held *held, struct file_move *move,
+			    co_fn int (*delete_record)(struct file_move *move, struct node *node))
 {
 	CLEANUP(buf_free) struct buf now = BUF_INIT;
 	struct fs *fs = held->node->fs;
@@ -375,7 +376,7 @@ static co_fn int delete_old(struct held *held, struct file_move *move)
 	if (r == 0 && str_equal(buf_str(&now), buf_str(&held->value))) {
 		r = store_delete(fs->store, buf_str(&move->key), expect);
 		if ((r == 0 || r == -ENOENT) && held->node->record_value.len)
-			r = file_move_old_record(move, held->node);
+			r = delete_record(move, held->node);
 		node_note_removed(held->dir, buf_str(&held->name));
 		if ((r == 0 || r == -ENOENT) && fs->config.state)
 			state_remove(fs->config.state, buf_str(&move->key));
@@ -395,7 +396,7 @@ int held_settle_locked(struct node *node)
 	if (r == 0)
 		r = set_new(held, &move);
 	if (r == 0)
-		r = delete_old(held, &move);
+		r = delete_old(held, &move, file_move_old_record);
 	if (r == 0) {
 		end(held);
 		file_moved(&move, node);
@@ -468,6 +469,14 @@ int held_settle_below(const struct node *node, const struct node *new_parent, st
 	return r;
 }
 
+/* What it says by now goes to no other name. */
+static co_fn int remove_record(struct file_move *move, struct node *node)
+{
+	int r = attr_remove(node, buf_str(&move->record));
+
+	return r == -ENOENT ? 0 : r;
+}
+
 int held_unlink(struct node *node)
 {
 	struct held *held = node->file->held;
@@ -483,7 +492,7 @@ int held_unlink(struct node *node)
 		r = store_delete(fs->store, buf_str(&move.new_record),
 				 (struct store_expect){ .what = STORE_EXPECT_UNKNOWN });
 	if (r == 0 || r == -ENOENT)
-		r = delete_old(held, &move);
+		r = delete_old(held, &move, remove_record);
 	if (r == 0) {
 		end(held);
 		forget_ids(fs, NULL, buf_str(&held->value), buf_str(&move.key));

@@ -164,6 +164,7 @@ struct node {
 	uint64_t lookups;  /* the kernel's */
 	uint64_t given_us; /* until when the kernel believes what it was given; 0: it does not */
 	struct co_mutex lock;
+	bool gone_here;       /* it was removed or replaced here: programs that have it go on with it */
 	uint64_t change_seq;  /* of the last local change */
 	uint64_t answer_seq;  /* of the last answer applied */
 	uint64_t checked_us;  /* when the store last confirmed it; 0: never */

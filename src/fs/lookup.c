@@ -322,7 +322,7 @@ int node_refresh(struct node *node)
 	tree_shared(node->fs); /* what is being moved is under neither name */
 	r = node->dir ? refresh_dir(node) : refresh_file(node);
 	tree_shared_end(node->fs);
-	return r;
+	return r == -ENOENT && node->gone_here ? 0 : r;
 }
 
 /* A few files of a directory are asked for one by one; where more are looked at, a listing is cheaper. */

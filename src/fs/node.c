@@ -271,6 +271,7 @@ int node_attach(struct node *parent, struct node *node, struct str name)
 	dir->names_version++;
 	RB_INSERT(cookie_tree, &dir->cookies, node);
 	node->parent = parent;
+	node->gone_here = false;
 	if (node->dir)
 		dir->subdirectories++;
 	tomb_take(dir, name);
@@ -296,6 +297,7 @@ static void tomb_add(struct directory *dir, struct str name, uint64_t seq)
 
 void node_detach(struct node *node)
 {
+	node->gone_here |= node->parent != NULL;
 	node_detach_since(node, fs_tick(node->fs));
 }
 
@@ -504,7 +506,7 @@ bool node_stays(const struct node *node)
 
 bool node_fresh(const struct node *node)
 {
-	if (node->file && (node->file->dirty || node->file->held || node_is_unlinked(node)))
+	if (node->gone_here || (node->file && (node->file->dirty || node->file->held || node_is_unlinked(node))))
 		return true;
 	if (node == node->fs->root || node_stays(node))
 		return true;

@@ -370,9 +370,10 @@ static co_fn int rename_file_locked(struct node *dir, struct str name, struct no
 	if (second)
 		node_lock(second);
 	push_name_begin(&made, new_dir, new_name);
-	if (node_child(dir, name) != node || node_child(new_dir, new_name) != target)
+	r = target ? load_while_stored(target) : 0; /* as in unlink_locked */
+	if (r == 0 && (node_child(dir, name) != node || node_child(new_dir, new_name) != target))
 		r = -EAGAIN; /* others were faster */
-	else
+	if (r == 0)
 		r = node->special ? special_rename(node, target, new_dir, new_name)
 				  : rename_file(node, target, new_dir, new_name);
 	push_name_end(&made);

@@ -529,6 +529,23 @@ static void test_attributes_that_wait_go_before(void **state)
 	assert_not_stored(rig, ".hpkvfs/m/f");
 }
 
+/* Another may write the same in other words: the store's own merging of a PATCH does. */
+static void test_removed_its_record_goes_whatever_it_says(void **state)
+{
+	struct rig *rig = *state;
+
+	make_file(rig, "f", 0600, "old");
+	use_with(rig, "f ", LATE_US, LATE_US);
+	assert_stored(rig, ".hpkvfs/m/f", "{\"v\":1,\"mode\":33152}");
+	assert_int_equal(rename_to(rig, "f", "f~"), 0);
+	memstore_put(rig->ms, ".hpkvfs/m/f", "{\"mode\":33152,\"v\":1}");
+	assert_int_equal(remove_file(rig, "f~"), 0);
+	assert_not_stored(rig, "f");
+	assert_not_stored(rig, "f~");
+	assert_not_stored(rig, ".hpkvfs/m/f");
+	assert_not_stored(rig, ".hpkvfs/m/f~");
+}
+
 /* --- chunks --- */
 
 static void test_chunks_stay_for_the_backup(void **state)
@@ -659,6 +676,7 @@ int main(void)
 		waiting_test(test_a_deletion_that_fails_is_repeated),
 		waiting_test(test_each_has_its_own_attributes),
 		waiting_test(test_attributes_that_wait_go_before),
+		waiting_test(test_removed_its_record_goes_whatever_it_says),
 		waiting_test(test_chunks_stay_for_the_backup),
 		waiting_test(test_chunks_go_with_the_backup),
 		waiting_test(test_chunks_stay_for_the_key_when_the_backup_was_opened_late),
