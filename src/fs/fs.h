@@ -24,9 +24,10 @@ struct fs;
 struct fs_config {
 	struct str prefix; /* borrowed for the life of the fs */
 	char delimiter;
-	size_t max_value; /* bytes */
-	size_t max_key;   /* bytes */
-	uint64_t ttl_us;  /* how long what was read holds */
+	size_t max_value;  /* bytes */
+	size_t max_key;    /* bytes */
+	uint64_t ttl_us;   /* how long what was read holds */
+	size_t cache_size; /* bytes of values and chunks kept in memory to be read again */
 	uint32_t uid, gid;
 	mode_t umask;
 	bool read_only;

@@ -352,6 +352,7 @@ static int make_fs(struct daemon *daemon)
 		.max_value = (size_t)options->max_value,
 		.max_key = (size_t)options->max_key,
 		.ttl_us = options->ttl_us,
+		.cache_size = (size_t)options->cache_size,
 		.uid = (uint32_t)options->uid,
 		.gid = (uint32_t)options->gid,
 		.umask = (mode_t)options->umask,
