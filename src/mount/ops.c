@@ -141,7 +141,7 @@ void mount_ops_interrupt_all(struct mount_context *context)
 
 static struct fuse_entry_param entry_param(const struct fs_entry *entry)
 {
-	double ttl = (double)entry->ttl_us / CLOCK_US_PER_S;
+	double ttl = kernel_ttl(entry->ttl_us);
 
 	return (struct fuse_entry_param){
 		.ino = entry->id, .attr = entry->st, .attr_timeout = ttl, .entry_timeout = ttl
@@ -159,12 +159,24 @@ void answer_entry(struct request *request, const struct fs_entry *entry)
 
 /* --- names --- */
 
+/* The kernel remembers that there is no such name. */
+static void answer_absence(struct request *request, uint64_t ttl_us)
+{
+	const struct fuse_entry_param param = { .entry_timeout = kernel_ttl(ttl_us) };
+	fuse_req_t req = answer_take(request);
+
+	if (req)
+		fuse_reply_entry(req, &param);
+}
+
 static void run_lookup(struct request *request)
 {
-	struct fs_entry entry;
+	struct fs_entry entry = { .ttl_us = 0 };
 	int r = fs_lookup(request->context->fs, request->id, request->name, &entry);
 
-	if (r < 0)
+	if (r == -ENOENT && entry.ttl_us)
+		answer_absence(request, entry.ttl_us);
+	else if (r < 0)
 		answer_error(request, r);
 	else
 		answer_entry(request, &entry);

@@ -14,7 +14,7 @@ static void answer_attr(struct request *request, const struct fs_entry *entry)
 	fuse_req_t req = answer_take(request);
 
 	if (req)
-		fuse_reply_attr(req, &entry->st, (double)entry->ttl_us / CLOCK_US_PER_S);
+		fuse_reply_attr(req, &entry->st, kernel_ttl(entry->ttl_us));
 }
 
 static void run_getattr(struct request *request)

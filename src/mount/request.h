@@ -2,6 +2,7 @@
 #ifndef HPKVFS_MOUNT_REQUEST_H
 #define HPKVFS_MOUNT_REQUEST_H
 
+#include "base/clock.h"
 #include "mount/ops.h"
 
 struct request {
@@ -41,6 +42,15 @@ fuse_req_t answer_take(struct request *request);
 void answer_error(struct request *request, int err);
 /* A lookup that nobody learns of is taken back. */
 void answer_entry(struct request *request, const struct fs_entry *entry);
+
+/* How long the kernel may rely on an answer, in its seconds. Without limit is as long as no mount lives: the kernel adds it to
+ * its own clock. */
+#define KERNEL_TTL_MOST_US (10 * 365 * 86400ull * CLOCK_US_PER_S)
+
+static inline double kernel_ttl(uint64_t ttl_us)
+{
+	return (double)(ttl_us < KERNEL_TTL_MOST_US ? ttl_us : KERNEL_TTL_MOST_US) / CLOCK_US_PER_S;
+}
 
 static inline struct fs_handle *handle_of(const struct fuse_file_info *file)
 {
