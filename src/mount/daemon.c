@@ -21,6 +21,7 @@
 #include "mount/invalidator.h"
 #include "mount/kernel.h"
 #include "mount/mountpoint.h"
+#include "mount/notify.h"
 #include "mount/ops.h"
 #include "mount/pid_file.h"
 #include "mount/session.h"
@@ -145,7 +146,7 @@ static void end_main(void *arg)
 	daemon->ender = co_self();
 	detach(daemon);
 	subscription_stop(daemon->subscription);
-	invalidator_stop(daemon->context.invalidator, daemon->loop, invalidator_stopped, daemon);
+	invalidator_stop(daemon->context.invalidator, invalidator_stopped, daemon);
 	wait_until(&daemon->invalidator_stopped);
 	session_stop(daemon->session);
 	while (daemon->context.running)
@@ -229,6 +230,7 @@ static void ready_task(struct loop_task *task)
 	struct daemon *daemon = lws_container_of(task, struct daemon, ready_task);
 
 	daemon->serving = true;
+	invalidator_start(daemon->context.invalidator);
 	store_hpkv_start_logging(daemon->store);
 	/* From here on the kernel keeps programs from writing, and only it knows of a remount. */
 	fs_set_read_only(daemon->context.fs, false);
@@ -349,6 +351,21 @@ static void notify_inval(void *arg, uint64_t id)
 		invalidator_inval_inode(daemon->context.invalidator, id);
 }
 
+static bool notify_expire_all(void *arg)
+{
+	struct daemon *daemon = arg;
+
+	return daemon->ending || invalidator_expire_all(daemon->context.invalidator);
+}
+
+static void notify_inval_attributes(void *arg, uint64_t id)
+{
+	struct daemon *daemon = arg;
+
+	if (!daemon->ending)
+		invalidator_inval_attributes(daemon->context.invalidator, id);
+}
+
 static void notify_echo_missing(void *arg)
 {
 	struct daemon *daemon = arg;
@@ -380,6 +397,8 @@ static int make_fs(struct daemon *daemon)
 	const struct fs_notify notify = {
 		.expire_entry = notify_expire,
 		.inval_inode = notify_inval,
+		.expire_all = notify_expire_all,
+		.inval_attributes = notify_inval_attributes,
 		.echo_missing = notify_echo_missing,
 		.arg = daemon,
 	};
@@ -443,6 +462,13 @@ static int watch_signals(struct daemon *daemon)
 	return loop_fd_new(daemon->loop, daemon->signal_fd, signal_came, NULL, daemon, &daemon->signals);
 }
 
+static int make_invalidator(struct daemon *daemon)
+{
+	const struct invalidator_kernel kernel = notify_kernel(session_fuse(daemon->session));
+
+	return invalidator_new(daemon->loop, &kernel, test_notify_directly(), &daemon->context.invalidator);
+}
+
 static int set_up(struct daemon *daemon)
 {
 	int r = loop_new(&daemon->loop);
@@ -462,7 +488,7 @@ static int set_up(struct daemon *daemon)
 	if (r == 0)
 		r = session_new(&daemon->context, daemon->config->options->debug, &daemon->session);
 	if (r == 0)
-		r = invalidator_new(session_fuse(daemon->session), &daemon->context.invalidator);
+		r = make_invalidator(daemon);
 	if (r == 0)
 		r = co_start(daemon->loop, start_main, daemon);
 	return r;

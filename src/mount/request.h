@@ -3,7 +3,15 @@
 #define HPKVFS_MOUNT_REQUEST_H
 
 #include "base/clock.h"
+#include "mount/invalidator.h"
 #include "mount/ops.h"
+
+/* What the kernel keeps locked until the answer, of node `id` (and of `new_parent`, if there is one). */
+enum request_locks {
+	REQUEST_LOCKS_NOTHING,
+	REQUEST_LOCKS_NAMES,
+	REQUEST_LOCKS_PAGES,
+};
 
 struct request {
 	struct request *prev, *next;
@@ -13,6 +21,9 @@ struct request {
 	bool interrupted;
 	bool closing; /* a close, by a program that may be ending */
 	void (*run)(struct request *request);
+	enum request_locks locks;
+	struct invalidator_mark marks[2];
+	bool *ended; /* set at its end; NULL: whom it concerns is gone */
 
 	uint64_t id, new_parent, offset;
 	size_t size;

@@ -45,6 +45,16 @@ uint64_t test_suspend_us(const struct test_suspend *suspend)
 	return 3600 * (uint64_t)CLOCK_US_PER_S;
 }
 
+bool test_notify_directly(void)
+{
+	const char *text = secure_getenv("HPKVFS_TEST_NOTIFY");
+	bool directly = text && strcmp(text, "directly") == 0;
+
+	if (directly)
+		log_warning("HPKVFS_TEST_NOTIFY is set: this mount will hang");
+	return directly;
+}
+
 /* The number at *text, and *text behind it and the colon that follows it. */
 static uint64_t take_ms(char **text)
 {

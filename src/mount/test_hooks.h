@@ -3,6 +3,7 @@
 #ifndef HPKVFS_MOUNT_TEST_HOOKS_H
 #define HPKVFS_MOUNT_TEST_HOOKS_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 struct test_stop {
@@ -25,6 +26,9 @@ struct test_suspend {
 void test_suspend_init(struct test_suspend *suspend);
 /* So much it is ahead. */
 uint64_t test_suspend_us(const struct test_suspend *suspend);
+
+/* Reads HPKVFS_TEST_NOTIFY: true where the loop's own thread is to write notifications, which deadlocks. */
+bool test_notify_directly(void);
 
 /* 0: as ever. */
 struct test_times {

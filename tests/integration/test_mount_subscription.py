@@ -150,6 +150,16 @@ def test_a_change_that_cannot_be_read(pyserver, subscribed):
     assert len(losses(mount)) == 1
 
 
+# --- the kernel ---
+
+
+def test_the_kernel_can_expire_all_names(subscribed):
+    """From Linux 6.16 on."""
+    mount = subscribed()
+    can = tuple(int(part) for part in re.findall(r"\d+", os.uname().release)[:2]) >= (6, 16)
+    wait_for(lambda: f"the kernel {'can' if can else 'cannot'} expire all names at once" in mount.log(), "the kernel's answer")
+
+
 # --- servers without tokens ---
 
 
