@@ -109,3 +109,10 @@ def test_a_closed_file_beside_a_reader_whose_server_is_silent(pyserver, mount_on
     finally:
         pyserver.release(held)
         reader.join(30)
+
+
+def test_the_hook_that_hangs_a_mount_is_announced(pyserver, mount_on):
+    pyserver.set("f", "one")
+    mount = mount_on(pyserver, env={"HPKVFS_TEST_NOTIFY": "directly"})
+    assert (mount.path / "f").read_text() == "one"
+    assert "HPKVFS_TEST_NOTIFY" in mount.log()

@@ -105,6 +105,15 @@ def test_a_server_that_was_away(pyserver, subscribed):
     assert len(losses(mount)) == 1
 
 
+def test_tokens_that_expire(pyserver, subscribed):
+    """Nobody notices: there is one subscription all the time."""
+    pyserver.configure(token_exp_s=2)
+    mount = subscribed()
+    wait_live(mount)
+    wait_for(lambda: pyserver.tokens() >= 3, "two new tokens")
+    assert begun(mount) == 1 and not losses(mount)
+
+
 def test_a_check_that_is_not_answered(pyserver, subscribed):
     """The connection is made anew, and only one that answers counts."""
     held = pyserver.fault(op="GET", key=".hpkvfs/fs", skip=1, times=1, never=True)
