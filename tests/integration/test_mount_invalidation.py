@@ -111,6 +111,32 @@ def test_a_closed_file_beside_a_reader_whose_server_is_silent(pyserver, mount_on
         reader.join(30)
 
 
+def test_a_folder_that_is_waited_for_holds_nobody_else_up(pyserver, mount_on):
+    """The name that changed cannot be expired while a lookup beside it hangs; what concerns other folders goes first."""
+    pyserver.set_all({"a/f": "one", "a/x": "1", "b/m": "7"})
+    pyserver.set("b/n", 0)
+    mount = mount_on(pyserver, "ttl=0", "timeout=40")
+    assert sorted(os.listdir(mount.path / "a")) == ["f", "x"]
+    assert (mount.path / "a" / "f").read_text() == "one"
+    number = os.open(mount.path / "b" / "n", os.O_RDONLY)
+    # A name that the kernel has not seen: only then it keeps the folder locked.
+    held = pyserver.fault(op=["GET", "RANGE"], prefix="a/", times=1, hold=True)
+    asker = threading.Thread(target=lambda: os.path.exists(mount.path / "a" / "none"))
+    asker.start()
+    try:
+        wait_for(lambda: pyserver.hits(held), "the lookup that hangs")
+        pyserver.set("a/f", "another")
+        assert os.stat(mount.path / "a" / "f").st_size == 7
+        for count in range(1, 20):
+            os.pread(number, 10, 0)
+            os.setxattr(mount.path / "b" / "n", "user.hpkv.incr", b"1")
+            assert os.pread(number, 10, 0) == str(count).encode()
+    finally:
+        pyserver.release(held)
+        asker.join(30)
+        os.close(number)
+
+
 def test_the_hook_that_hangs_a_mount_is_announced(pyserver, mount_on):
     pyserver.set("f", "one")
     mount = mount_on(pyserver, env={"HPKVFS_TEST_NOTIFY": "directly"})
