@@ -1,6 +1,7 @@
 /* The order of things at the end is the order of what waits for what:
  *
  *   the mount is detached (on a thread: the kernel may write pages back first, which the loop serves)
+ *   nothing is told by the server any more
  *   the invalidator stops (its last notification may wait for answers, which the loop still gives)
  *   no more requests are read; those that were read are answered
  *   what waits in memory is sent
@@ -20,6 +21,7 @@
 #include "mount/invalidator.h"
 #include "mount/kernel.h"
 #include "mount/mountpoint.h"
+#include "mount/notify.h"
 #include "mount/ops.h"
 #include "mount/pid_file.h"
 #include "mount/session.h"
@@ -32,6 +34,7 @@ struct daemon {
 	struct daemon_result *result;
 	struct loop *loop;
 	struct store_hpkv *store;
+	struct subscription *subscription; /* NULL: nosubscribe */
 	struct state *state;
 	struct session *session;
 	int signal_fd;
@@ -142,7 +145,8 @@ static void end_main(void *arg)
 
 	daemon->ender = co_self();
 	detach(daemon);
-	invalidator_stop(daemon->context.invalidator, daemon->loop, invalidator_stopped, daemon);
+	subscription_stop(daemon->subscription);
+	invalidator_stop(daemon->context.invalidator, invalidator_stopped, daemon);
 	wait_until(&daemon->invalidator_stopped);
 	session_stop(daemon->session);
 	while (daemon->context.running)
@@ -226,13 +230,17 @@ static void ready_task(struct loop_task *task)
 	struct daemon *daemon = lws_container_of(task, struct daemon, ready_task);
 
 	daemon->serving = true;
+	invalidator_start(daemon->context.invalidator);
 	store_hpkv_start_logging(daemon->store);
 	/* From here on the kernel keeps programs from writing, and only it knows of a remount. */
 	fs_set_read_only(daemon->context.fs, false);
 	if (daemon->closed || daemon->stopping || !daemon->config->mounted(daemon->config->arg)) {
 		daemon->stopping = true;
 		begin_end(daemon);
+		return;
 	}
+	if (daemon->subscription)
+		subscription_start(daemon->subscription);
 }
 
 /* The answer to FUSE_INIT goes out after this has returned. */
@@ -343,6 +351,29 @@ static void notify_inval(void *arg, uint64_t id)
 		invalidator_inval_inode(daemon->context.invalidator, id);
 }
 
+static bool notify_expire_all(void *arg)
+{
+	struct daemon *daemon = arg;
+
+	return daemon->ending || invalidator_expire_all(daemon->context.invalidator);
+}
+
+static void notify_inval_attributes(void *arg, uint64_t id)
+{
+	struct daemon *daemon = arg;
+
+	if (!daemon->ending)
+		invalidator_inval_attributes(daemon->context.invalidator, id);
+}
+
+static void notify_echo_missing(void *arg)
+{
+	struct daemon *daemon = arg;
+
+	if (daemon->subscription)
+		subscription_doubt(daemon->subscription);
+}
+
 static int make_fs(struct daemon *daemon)
 {
 	const struct options *options = daemon->config->options;
@@ -352,6 +383,7 @@ static int make_fs(struct daemon *daemon)
 		.max_value = (size_t)options->max_value,
 		.max_key = (size_t)options->max_key,
 		.ttl_us = options->ttl_us,
+		.cache_size = (size_t)options->cache_size,
 		.uid = (uint32_t)options->uid,
 		.gid = (uint32_t)options->gid,
 		.umask = (mode_t)options->umask,
@@ -362,7 +394,14 @@ static int make_fs(struct daemon *daemon)
 		.local_ttl_us = options->local_ttl_us,
 		.commit_us = options->commit_us,
 	};
-	const struct fs_notify notify = { .expire_entry = notify_expire, .inval_inode = notify_inval, .arg = daemon };
+	const struct fs_notify notify = {
+		.expire_entry = notify_expire,
+		.inval_inode = notify_inval,
+		.expire_all = notify_expire_all,
+		.inval_attributes = notify_inval_attributes,
+		.echo_missing = notify_echo_missing,
+		.arg = daemon,
+	};
 	struct test_times times;
 
 	test_times_init(&times);
@@ -371,12 +410,63 @@ static int make_fs(struct daemon *daemon)
 	return fs_new(daemon->loop, store_hpkv_store(daemon->store), &config, &notify, &daemon->context.fs);
 }
 
+/* --- what the server tells --- */
+
+static void subscription_live(void *arg)
+{
+	struct daemon *daemon = arg;
+
+	fs_subscription_begin(daemon->context.fs);
+}
+
+static void subscription_lost(void *arg)
+{
+	struct daemon *daemon = arg;
+
+	fs_subscription_end(daemon->context.fs);
+}
+
+static void subscription_notified(void *arg, struct str key, const struct str *value, int64_t time_ms)
+{
+	struct daemon *daemon = arg;
+
+	fs_notified(daemon->context.fs, key, value, time_ms);
+}
+
+static int make_subscription(struct daemon *daemon)
+{
+	const struct daemon_config *config = daemon->config;
+	const struct subscription_events events = {
+		.live = subscription_live,
+		.lost = subscription_lost,
+		.notified = subscription_notified,
+		.arg = daemon,
+	};
+	struct hpkv_error error;
+	int r;
+
+	if (config->options->nosubscribe)
+		return 0;
+	r = target_subscription(config->target, config->options, config->cacert, daemon->loop, &events,
+				&daemon->subscription, &error);
+	if (r)
+		fail(daemon, r == -EINVAL ? MOUNT_USAGE : MOUNT_SYSTEM, "%s", error.text);
+	return r;
+}
+
 static int watch_signals(struct daemon *daemon)
 {
 	daemon->signal_fd = signals_open();
 	if (daemon->signal_fd < 0)
 		return daemon->signal_fd;
 	return loop_fd_new(daemon->loop, daemon->signal_fd, signal_came, NULL, daemon, &daemon->signals);
+}
+
+static int make_invalidator(struct daemon *daemon)
+{
+	const struct invalidator_kernel kernel = notify_kernel(session_fuse(daemon->session));
+
+	return invalidator_new(daemon->loop, &kernel, test_notify_directly(), &daemon->context.invalidator);
 }
 
 static int set_up(struct daemon *daemon)
@@ -394,9 +484,11 @@ static int set_up(struct daemon *daemon)
 	if (r == 0)
 		r = make_fs(daemon);
 	if (r == 0)
+		r = make_subscription(daemon);
+	if (r == 0)
 		r = session_new(&daemon->context, daemon->config->options->debug, &daemon->session);
 	if (r == 0)
-		r = invalidator_new(session_fuse(daemon->session), &daemon->context.invalidator);
+		r = make_invalidator(daemon);
 	if (r == 0)
 		r = co_start(daemon->loop, start_main, daemon);
 	return r;
@@ -405,6 +497,7 @@ static int set_up(struct daemon *daemon)
 static void tear_down(struct daemon *daemon)
 {
 	loop_timer_cancel(&daemon->context.watch);
+	subscription_free(daemon->subscription);
 	invalidator_free(daemon->context.invalidator);
 	session_free(daemon->session);
 	if (daemon->context.fs)

@@ -18,10 +18,15 @@
 /* How often /proc is asked while an interrupted request, or a close, waits. */
 #define WATCH_US (50 * CLOCK_US_PER_MS)
 
+/* How long a close waits for its file's invalidation, which waits for readers whose server does not answer. */
+#define FLUSH_WAIT_US (5 * (uint64_t)CLOCK_US_PER_S)
+
 /* --- life of a request --- */
 
 fuse_req_t answer_take(struct request *request)
 {
+	for (size_t i = 0; i < sizeof(request->marks) / sizeof(request->marks[0]); i++)
+		invalidator_end(request->context->invalidator, &request->marks[i]);
 	return STEAL(request->req);
 }
 
@@ -42,6 +47,8 @@ static void request_main(void *arg)
 	if (request->req)
 		answer_error(request, -EIO); /* no path leaves a program waiting */
 	DL_DELETE(context->requests, request);
+	if (request->ended)
+		*request->ended = true;
 	free(request);
 	if (--context->running == 0)
 		context->idle(context);
@@ -101,17 +108,38 @@ struct request *ops_request_new(fuse_req_t req, uint64_t id, void (*run)(struct 
 	return request;
 }
 
+/* The request waits, and what it keeps locked is not to be waited for by what could go on. */
+static void begin_marks(struct request *request)
+{
+	struct invalidator *invalidator = request->context->invalidator;
+	enum invalidator_lock lock = request->locks == REQUEST_LOCKS_PAGES ? INVALIDATOR_PAGES : INVALIDATOR_NAMES;
+
+	if (request->locks == REQUEST_LOCKS_NOTHING)
+		return;
+	invalidator_begin(invalidator, lock, request->id, &request->marks[0]);
+	if (request->new_parent && request->new_parent != request->id)
+		invalidator_begin(invalidator, lock, request->new_parent, &request->marks[1]);
+}
+
 void ops_request_start(struct request *request)
 {
 	struct mount_context *context = request->context;
+	bool ended = false;
 
+	request->ended = &ended;
 	context->running++;
 	DL_APPEND(context->requests, request);
 	fuse_req_interrupt_func(request->req, interrupted, request);
 	if (request->closing)
 		watch_soon(context, WATCH_US);
-	if (co_start(context->loop, request_main, request) == 0)
+	if (co_start(context->loop, request_main, request) == 0) {
+		if (ended)
+			return;
+		request->ended = NULL;
+		if (request->req)
+			begin_marks(request);
 		return;
+	}
 	answer_error(request, -ENOMEM);
 	DL_DELETE(context->requests, request);
 	free(request);
@@ -126,6 +154,7 @@ static void start_named(fuse_req_t req, fuse_ino_t parent, const char *name, voi
 	if (!request)
 		return;
 	request->name = str_c(name);
+	request->locks = REQUEST_LOCKS_NAMES;
 	ops_request_start(request);
 }
 
@@ -141,7 +170,7 @@ void mount_ops_interrupt_all(struct mount_context *context)
 
 static struct fuse_entry_param entry_param(const struct fs_entry *entry)
 {
-	double ttl = (double)entry->ttl_us / CLOCK_US_PER_S;
+	double ttl = kernel_ttl(entry->ttl_us);
 
 	return (struct fuse_entry_param){
 		.ino = entry->id, .attr = entry->st, .attr_timeout = ttl, .entry_timeout = ttl
@@ -159,12 +188,24 @@ void answer_entry(struct request *request, const struct fs_entry *entry)
 
 /* --- names --- */
 
+/* The kernel remembers that there is no such name. */
+static void answer_absence(struct request *request, uint64_t ttl_us)
+{
+	const struct fuse_entry_param param = { .entry_timeout = kernel_ttl(ttl_us) };
+	fuse_req_t req = answer_take(request);
+
+	if (req)
+		fuse_reply_entry(req, &param);
+}
+
 static void run_lookup(struct request *request)
 {
-	struct fs_entry entry;
+	struct fs_entry entry = { .ttl_us = 0 };
 	int r = fs_lookup(request->context->fs, request->id, request->name, &entry);
 
-	if (r < 0)
+	if (r == -ENOENT && entry.ttl_us)
+		answer_absence(request, entry.ttl_us);
+	else if (r < 0)
 		answer_error(request, r);
 	else
 		answer_entry(request, &entry);
@@ -211,6 +252,7 @@ static void op_mkdir(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t
 		return;
 	request->name = str_c(name);
 	request->mode = mode;
+	request->locks = REQUEST_LOCKS_NAMES;
 	ops_request_start(request);
 }
 
@@ -251,6 +293,7 @@ static void op_rename(fuse_req_t req, fuse_ino_t parent, const char *name, fuse_
 	request->new_parent = new_parent;
 	request->new_name = str_c(new_name);
 	request->flags = (int)flags;
+	request->locks = REQUEST_LOCKS_NAMES;
 	ops_request_start(request);
 }
 
@@ -343,6 +386,7 @@ static void op_create(fuse_req_t req, fuse_ino_t parent, const char *name, mode_
 	request->name = str_c(name);
 	request->mode = mode;
 	request->flags = file->flags;
+	request->locks = REQUEST_LOCKS_NAMES;
 	ops_request_start(request);
 }
 
@@ -370,6 +414,7 @@ static void op_read(fuse_req_t req, fuse_ino_t id, size_t size, off_t offset, st
 	request->handle = handle_of(file);
 	request->size = size;
 	request->offset = (uint64_t)offset;
+	request->locks = REQUEST_LOCKS_PAGES;
 	ops_request_start(request);
 }
 
@@ -403,6 +448,7 @@ static void op_write(fuse_req_t req, fuse_ino_t id, const char *data, size_t siz
 	request->name = str_of(data, size);
 	request->offset = (uint64_t)offset;
 	request->pages = file->writepage;
+	request->locks = REQUEST_LOCKS_PAGES;
 	ops_request_start(request);
 }
 
@@ -485,9 +531,14 @@ static void op_copy_range(fuse_req_t req, fuse_ino_t id, off_t offset, struct fu
 	ops_request_start(request);
 }
 
+/* Who appends to a file that another has made longer leaves bytes at the wrong place in the kernel's pages: whoever reads after
+ * the close must not find them. A close keeps nothing locked. */
 static void run_flush(struct request *request)
 {
-	answer_error(request, fs_flush(request->handle, request->thread));
+	int r = fs_flush(request->handle, request->thread);
+
+	invalidator_wait(request->context->invalidator, request->id, FLUSH_WAIT_US);
+	answer_error(request, r);
 }
 
 static void op_flush(fuse_req_t req, fuse_ino_t id, struct fuse_file_info *file)
@@ -566,8 +617,10 @@ static void op_fsyncdir(fuse_req_t req, fuse_ino_t id, int data_only, struct fus
 
 	(void)data_only;
 	(void)file;
-	if (request)
-		ops_request_start(request);
+	if (!request)
+		return;
+	request->locks = REQUEST_LOCKS_NAMES;
+	ops_request_start(request);
 }
 
 static void op_releasedir(fuse_req_t req, fuse_ino_t id, struct fuse_file_info *file)
@@ -650,6 +703,7 @@ static void start_readdir(fuse_req_t req, fuse_ino_t id, size_t size, off_t offs
 	request->size = size;
 	request->offset = (uint64_t)offset;
 	request->plus = plus;
+	request->locks = REQUEST_LOCKS_NAMES;
 	ops_request_start(request);
 }
 

@@ -7,6 +7,8 @@
 #include "base/clock.h"
 #include "mount/request.h"
 
+#define VERB_WAIT_US (1 * (uint64_t)CLOCK_US_PER_S)
+
 /* --- attributes --- */
 
 static void answer_attr(struct request *request, const struct fs_entry *entry)
@@ -14,7 +16,7 @@ static void answer_attr(struct request *request, const struct fs_entry *entry)
 	fuse_req_t req = answer_take(request);
 
 	if (req)
-		fuse_reply_attr(req, &entry->st, (double)entry->ttl_us / CLOCK_US_PER_S);
+		fuse_reply_attr(req, &entry->st, kernel_ttl(entry->ttl_us));
 }
 
 static void run_getattr(struct request *request)
@@ -86,6 +88,7 @@ void ops_setattr(fuse_req_t req, fuse_ino_t id, struct stat *st, int set, struct
 		return;
 	request->change = change_of(st, set);
 	request->handle = handle_of(file);
+	request->locks = REQUEST_LOCKS_NAMES;
 	ops_request_start(request);
 }
 
@@ -132,6 +135,7 @@ void ops_mknod(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode,
 	request->name = str_c(name);
 	request->mode = mode;
 	request->device = device;
+	request->locks = REQUEST_LOCKS_NAMES;
 	ops_request_start(request);
 }
 
@@ -155,6 +159,7 @@ void ops_symlink(fuse_req_t req, const char *target, fuse_ino_t parent, const ch
 		return;
 	request->name = str_c(name);
 	request->new_name = str_c(target);
+	request->locks = REQUEST_LOCKS_NAMES;
 	ops_request_start(request);
 }
 
@@ -212,10 +217,18 @@ static bool keeps_group_id(struct request *request)
 	return in_group(request->req, gid);
 }
 
+/* An attribute that does something changes the content, which the kernel must not show from its pages afterwards. It keeps the
+ * file locked meanwhile, for which who removes its name may wait with the directory locked, and so may the
+ * invalidation: hence the limit. */
 static void run_setxattr(struct request *request)
 {
-	answer_error(request, fs_setxattr(request->context->fs, request->id, request->name, request->new_name,
-					  request->flags, keeps_group_id(request)));
+	bool verb = str_starts(request->name, STR("user.hpkv."));
+	int r = fs_setxattr(request->context->fs, request->id, request->name, request->new_name, request->flags,
+			    keeps_group_id(request));
+
+	if (verb)
+		invalidator_wait(request->context->invalidator, request->id, VERB_WAIT_US);
+	answer_error(request, r);
 }
 
 void ops_setxattr(fuse_req_t req, fuse_ino_t id, const char *name, const char *value, size_t size, int flags)
@@ -227,6 +240,7 @@ void ops_setxattr(fuse_req_t req, fuse_ino_t id, const char *name, const char *v
 	request->name = str_c(name);
 	request->new_name = str_of(value, size);
 	request->flags = flags;
+	request->locks = REQUEST_LOCKS_NAMES;
 	ops_request_start(request);
 }
 
@@ -314,5 +328,6 @@ void ops_removexattr(fuse_req_t req, fuse_ino_t id, const char *name)
 	if (!request)
 		return;
 	request->name = str_c(name);
+	request->locks = REQUEST_LOCKS_NAMES;
 	ops_request_start(request);
 }

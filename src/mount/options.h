@@ -57,11 +57,13 @@ struct options {
 	uint64_t inflight;
 	uint64_t timeout_us;
 	uint64_t ttl_us;
+	uint64_t cache_size; /* bytes */
 	uint64_t commit_us, local_ttl_us;
 	uint64_t uid, gid;
 	uint64_t umask;
 	bool allow_other;
 	bool insecure;
+	bool nosubscribe;
 	bool remount;
 	enum tristate read_only, suid, dev, exec;
 

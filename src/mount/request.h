@@ -2,7 +2,16 @@
 #ifndef HPKVFS_MOUNT_REQUEST_H
 #define HPKVFS_MOUNT_REQUEST_H
 
+#include "base/clock.h"
+#include "mount/invalidator.h"
 #include "mount/ops.h"
+
+/* What the kernel keeps locked until the answer, of node `id` (and of `new_parent`, if there is one). */
+enum request_locks {
+	REQUEST_LOCKS_NOTHING,
+	REQUEST_LOCKS_NAMES,
+	REQUEST_LOCKS_PAGES,
+};
 
 struct request {
 	struct request *prev, *next;
@@ -12,6 +21,9 @@ struct request {
 	bool interrupted;
 	bool closing; /* a close, by a program that may be ending */
 	void (*run)(struct request *request);
+	enum request_locks locks;
+	struct invalidator_mark marks[2];
+	bool *ended; /* set at its end; NULL: whom it concerns is gone */
 
 	uint64_t id, new_parent, offset;
 	size_t size;
@@ -41,6 +53,15 @@ fuse_req_t answer_take(struct request *request);
 void answer_error(struct request *request, int err);
 /* A lookup that nobody learns of is taken back. */
 void answer_entry(struct request *request, const struct fs_entry *entry);
+
+/* How long the kernel may rely on an answer, in its seconds. Without limit is as long as no mount lives: the kernel adds it to
+ * its own clock. */
+#define KERNEL_TTL_MOST_US (10 * 365 * 86400ull * CLOCK_US_PER_S)
+
+static inline double kernel_ttl(uint64_t ttl_us)
+{
+	return (double)(ttl_us < KERNEL_TTL_MOST_US ? ttl_us : KERNEL_TTL_MOST_US) / CLOCK_US_PER_S;
+}
 
 static inline struct fs_handle *handle_of(const struct fuse_file_info *file)
 {

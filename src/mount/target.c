@@ -67,3 +67,19 @@ int target_store(const struct target *target, const struct options *options, con
 
 	return store_hpkv_new(loop, &config, out, error);
 }
+
+int target_subscription(const struct target *target, const struct options *options, const char *ca_file,
+			struct loop *loop, const struct subscription_events *events, struct subscription **out,
+			struct hpkv_error *error)
+{
+	const struct subscription_config config = {
+		.url = target->url,
+		.api_key = target->api_key,
+		.ca_file = ca_file,
+		.insecure = options->insecure,
+		.max_value = (size_t)options->max_value,
+		.prefix = options->prefix ? str_c(options->prefix) : STR(""),
+	};
+
+	return subscription_new(loop, &config, events, out, error);
+}

@@ -6,6 +6,7 @@
 #include "client/hpkv.h"
 #include "mount/options.h"
 #include "mount/store_hpkv.h"
+#include "mount/subscription.h"
 
 /* Owned. */
 struct target {
@@ -22,5 +23,10 @@ void target_free(struct target *target);
 /* store_hpkv_new for it. `ca_file` may be NULL. */
 CHECKED int target_store(const struct target *target, const struct options *options, const char *ca_file,
 			 struct loop *loop, struct store_hpkv **out, struct hpkv_error *error);
+
+/* subscription_new for it, in the same way. */
+CHECKED int target_subscription(const struct target *target, const struct options *options, const char *ca_file,
+				struct loop *loop, const struct subscription_events *events, struct subscription **out,
+				struct hpkv_error *error);
 
 #endif

@@ -3,6 +3,7 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/clock.h"
 #include "base/log.h"
@@ -30,6 +31,28 @@ void test_stop_written(struct test_stop *stop)
 {
 	if (stop->writes_left && --stop->writes_left == 0)
 		raise(stop->signal);
+}
+
+void test_suspend_init(struct test_suspend *suspend)
+{
+	suspend->path = secure_getenv("HPKVFS_TEST_SUSPEND");
+}
+
+uint64_t test_suspend_us(const struct test_suspend *suspend)
+{
+	if (!suspend->path || access(suspend->path, F_OK) < 0)
+		return 0;
+	return 3600 * (uint64_t)CLOCK_US_PER_S;
+}
+
+bool test_notify_directly(void)
+{
+	const char *text = secure_getenv("HPKVFS_TEST_NOTIFY");
+	bool directly = text && strcmp(text, "directly") == 0;
+
+	if (directly)
+		log_warning("HPKVFS_TEST_NOTIFY is set: this mount will hang");
+	return directly;
 }
 
 /* The number at *text, and *text behind it and the colon that follows it. */

@@ -50,6 +50,7 @@ class Mount:
     path        the mount point, made if it does not exist (default: a new folder)
     options     a string "a,b=c" or a list; state=none is added unless a state= is given, so that no test
                 writes to the user's state folder
+    subscribe   let the server tell of changes; without it nosubscribe is added, so that tests see what a mount does by itself
     key         the API key, passed by HPKV_API_KEY; None: the variable is not set
     background  let it go into the background by itself; then .pid is found by an inherited variable
     helper      the name to call the program by, e.g. "mount.hpkvfs" (a link to the same binary)
@@ -64,6 +65,7 @@ class Mount:
         path=None,
         options=None,
         *,
+        subscribe=False,
         key=None,
         env=None,
         background=False,
@@ -92,6 +94,8 @@ class Mount:
         words = _option_list(options)
         if not any(word.startswith("state=") for word in words):
             words.append("state=none")
+        if not subscribe and "nosubscribe" not in words:
+            words.append("nosubscribe")
         self.command = [str(self._binary(helper)), self.spec, str(self.path), "-o", ",".join(words)]
         self.command += [*arguments] if background else ["-f", *arguments]
         self._start(key, env)

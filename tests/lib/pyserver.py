@@ -123,7 +123,8 @@ class PyServer:
 
     def configure(self, **settings):
         """refuse (an HTTP status for every upgrade, or None), token_status (one for every token, or None), token_exp_s (tokens
-        say that they expire after so many seconds, but do not), noise (texts sent unasked before each answer), page_records, page_bytes, max_value, max_key, disorder."""
+        say that they expire after so many seconds, but do not), token_delay_s and upgrade_delay_s (before each answer to one who asks
+        for a token, or comes with one), noise (texts sent unasked before each answer), page_records, page_bytes, max_value, max_key, disorder."""
         self._do("configure", settings=settings)
 
     def reset(self, **settings):
@@ -137,12 +138,20 @@ class PyServer:
         """How many were given."""
         return self._do("tokens")
 
+    def token_requests(self):
+        """What was asked for, also where none was given."""
+        return self._do("token_requests")
+
     def closes(self):
         """How connections ended, in order: the close code that the client sent, 1006 where there was none."""
         return self._do("closes")
 
-    def drop_connections(self):
-        self._do("drop_connections")
+    def drop_connections(self, *, tokens_only=False):
+        self._do("drop_connections", tokens_only=tokens_only)
+
+    def tell(self, text):
+        """Sends a text frame to all that came with a token."""
+        self._do("tell", text=text)
 
     def down(self):
         """Nobody listens any more, and every connection is dropped; the contents stay."""
@@ -365,12 +374,16 @@ def make_protocol(server):
             request = _object(body)
             if request is None:
                 return 400, {"error": "Invalid body"}
+            server.token_requests.append(request)
+            await asyncio.sleep(server.settings["token_delay_s"])
             if server.settings["token_status"] is not None:
                 return server.settings["token_status"], {"error": "No token now"}
             return 200, {"token": server.new_token(request)}
 
         async def process_request(self, path, _headers):
             status = server.upgrade_status(path)
+            if "token=" in path:
+                await asyncio.sleep(server.settings["upgrade_delay_s"])
             if status is not None:
                 return http.HTTPStatus(status), [], b""
             return None
@@ -400,6 +413,8 @@ class Server:
             "refuse": None,
             "token_status": None,
             "token_exp_s": None,
+            "token_delay_s": 0,
+            "upgrade_delay_s": 0,
             "noise": [],
             **settings,
             "key": self.key,
@@ -409,6 +424,7 @@ class Server:
         self.requests = []
         self.faults = {}
         self.tokens = {}
+        self.token_requests = []
         self.closes = []
         self.waiting = []
 
@@ -575,9 +591,15 @@ class Server:
             await self.listener.wait_closed()
             self.listener = None
 
-    def drop(self):
-        for websocket in list(self.sockets):
-            websocket.transport.abort()
+    def drop(self, tokens_only=False):
+        for websocket, token in list(self.sockets.items()):
+            if token is not None or not tokens_only:
+                websocket.transport.abort()
+
+    def tell(self, text):
+        for websocket, token in list(self.sockets.items()):
+            if token is not None:
+                self.start(self.send(websocket, text))
 
     async def order(self, message):
         do = message["do"]
@@ -601,12 +623,16 @@ class Server:
             self.requests = []
         elif do == "tokens":
             return len(self.tokens)
+        elif do == "token_requests":
+            return self.token_requests
         elif do == "closes":
             return self.closes
         elif do == "connections":
             return len(self.sockets)
         elif do == "drop_connections":
-            self.drop()
+            self.drop(message["tokens_only"])
+        elif do == "tell":
+            self.tell(message["text"])
         elif do == "reset":
             self.reset(message["settings"])
             if self.listener is None:

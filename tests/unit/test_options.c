@@ -71,10 +71,11 @@ static void test_defaults(void **state)
 	assert_int_equal(options.inflight, 128);
 	assert_int_equal(options.timeout_us, 30000000);
 	assert_int_equal(options.ttl_us, 1000000);
+	assert_int_equal(options.cache_size, 64 * 1024 * 1024);
 	assert_int_equal(options.uid, geteuid());
 	assert_int_equal(options.gid, getegid());
 	assert_int_equal(options.umask, 027);
-	assert_false(options.allow_other || options.insecure);
+	assert_false(options.allow_other || options.insecure || options.nosubscribe);
 	assert_int_equal(options.read_only, UNSET);
 	assert_int_equal(options.suid, UNSET);
 	assert_int_equal(options.dev, UNSET);
@@ -107,7 +108,7 @@ static void test_every_option(void **state)
 	struct options options = good(
 		"hpkvfs -o credentials=/k,prefix=a/b/,delimiter=:,uid=7,gid=8,umask=077,allow_other,max_value=4K "
 		"https://host.example /mnt -o max_key=1k,timeout=2.5,ttl=.25,cacert=ca.pem,insecure,state=none -o ro "
-		"-o dev,suid,noexec,rate=12.5,inflight=7");
+		"-o dev,suid,noexec,rate=12.5,inflight=7,nosubscribe,cache_size=2m");
 
 	(void)state;
 	assert_string_equal(options.credentials, "/k");
@@ -116,7 +117,8 @@ static void test_every_option(void **state)
 	assert_int_equal(options.uid, 7);
 	assert_int_equal(options.gid, 8);
 	assert_int_equal(options.umask, 077);
-	assert_true(options.allow_other && options.insecure);
+	assert_true(options.allow_other && options.insecure && options.nosubscribe);
+	assert_int_equal(options.cache_size, 2 * 1024 * 1024);
 	assert_int_equal(options.max_value, 4096);
 	assert_int_equal(options.max_key, 1024);
 	assert_int_equal(options.rate_micro, 12500000);
@@ -228,6 +230,10 @@ static void test_bad_values(void **state)
 		{ "max_value=K", "max_value=K is not a number of bytes" },
 		{ "max_value=18446744073709551616", "is not a number of bytes" },
 		{ "max_value=99999999999999999G", "is not a number of bytes" },
+		{ "cache_size=0", "cache_size=0 is too small" },
+		{ "cache_size=1048575", "cache_size=1048575 is too small" },
+		{ "cache_size=much", "cache_size=much is not a number of bytes" },
+		{ "nosubscribe=1", "nosubscribe takes no value" },
 		{ "max_key=-5", "max_key=-5 is not a number of bytes" },
 		{ "umask=8", "umask=8 is not an octal number" },
 		{ "umask=1000", "umask=1000 is too large" },
