@@ -4,6 +4,7 @@
 
 #include "base/buf.h"
 #include "cli/options.h"
+#include "cli/writer.h"
 #include "client/hpkv.h"
 
 struct cli {
@@ -13,9 +14,12 @@ struct cli {
 	char *api_key;                  /* NULL for local:DIR */
 	struct buf value;               /* set, patch */
 	struct hpkv_iterator *iterator; /* range */
-	unsigned long written;          /* range: records */
+	struct writer *writer;          /* watch */
+	bool lost;                      /* watch: the connection, which may come back */
+	unsigned long written;          /* range: records; watch: changes */
 	uint64_t began_us;              /* ping */
 	uint64_t connected_us;
+	bool over; /* the command; what comes until the loop has ended concerns nobody */
 	enum exit_code exit_code;
 };
 
@@ -26,8 +30,23 @@ void command_start(struct cli *cli);
 void cli_finish(struct cli *cli, enum exit_code code);
 /* The same with the error's line on standard error. */
 void cli_fail(struct cli *cli, const struct hpkv_error *error);
+/* The same after the last output; `r` is 0 or -errno of writing it. */
+void cli_finish_output(struct cli *cli, int r);
+enum exit_code cli_exit_code(const struct hpkv_error *error);
 
-/* output.c: all answer 0 or -errno of writing. */
+/* watch.c. Changes `config`, and borrows `tokens` for it. */
+void watch_configure(struct cli *cli, struct hpkv_config *config, struct hpkv_token_config *tokens);
+/* On the client that was made with it, before it connects. 0 or -errno. */
+CHECKED int watch_start(struct cli *cli);
+/* Nothing more is to be written, and the loop may go. */
+void watch_stop(struct cli *cli);
+/* Waits until all is written. 0 or -errno. */
+CHECKED int watch_end(struct cli *cli);
+
+/* output.c: the line of one change, appended. 0 or -ENOMEM. */
+CHECKED int output_change(const struct cli *cli, const struct hpkv_notification *change, struct buf *out);
+
+/* output.c: all of these answer 0 or -errno of writing. */
 CHECKED int output_value(const struct cli *cli, struct hpkv_slice key, struct hpkv_slice value, bool number);
 CHECKED int output_record(const struct cli *cli, const struct hpkv_record *record);
 CHECKED int output_number(const struct cli *cli, struct hpkv_slice key, struct hpkv_slice number);

@@ -25,7 +25,7 @@ static const char *key_of(const struct cli *cli)
 
 /* --- endings --- */
 
-static enum exit_code error_exit_code(const struct hpkv_error *error)
+enum exit_code cli_exit_code(const struct hpkv_error *error)
 {
 	if (error->code == 404 && error->err == -ENOENT)
 		return EXIT_NOT_FOUND;
@@ -34,6 +34,7 @@ static enum exit_code error_exit_code(const struct hpkv_error *error)
 
 void cli_finish(struct cli *cli, enum exit_code code)
 {
+	cli->over = true;
 	cli->exit_code = code;
 	hpkv_loop_stop(cli->loop);
 }
@@ -41,7 +42,7 @@ void cli_finish(struct cli *cli, enum exit_code code)
 void cli_fail(struct cli *cli, const struct hpkv_error *error)
 {
 	fprintf(stderr, "hpkv: %s\n", error->text);
-	cli_finish(cli, error_exit_code(error));
+	cli_finish(cli, cli_exit_code(error));
 }
 
 /* A failure on this side: the output, memory, or an argument that the library refused. */
@@ -51,7 +52,7 @@ static void fail_here(struct cli *cli, const char *what, int r)
 	cli_finish(cli, EXIT_USAGE);
 }
 
-static void finish_output(struct cli *cli, int r)
+void cli_finish_output(struct cli *cli, int r)
 {
 	if (r == -EPIPE) /* the reader has seen enough (`hpkv range a | head`): nothing to tell */
 		cli_finish(cli, EXIT_USAGE);
@@ -70,7 +71,7 @@ static void got(void *arg, const struct hpkv_reply *reply)
 	if (reply->error)
 		cli_fail(cli, reply->error);
 	else
-		finish_output(cli, output_value(cli, slice_c(key_of(cli)), reply->value, reply->number));
+		cli_finish_output(cli, output_value(cli, slice_c(key_of(cli)), reply->value, reply->number));
 }
 
 static void done(void *arg, const struct hpkv_reply *reply)
@@ -80,7 +81,7 @@ static void done(void *arg, const struct hpkv_reply *reply)
 	if (reply->error)
 		cli_fail(cli, reply->error);
 	else
-		finish_output(cli, output_done(cli, slice_c(key_of(cli))));
+		cli_finish_output(cli, output_done(cli, slice_c(key_of(cli))));
 }
 
 static void added(void *arg, const struct hpkv_reply *reply)
@@ -90,7 +91,7 @@ static void added(void *arg, const struct hpkv_reply *reply)
 	if (reply->error)
 		cli_fail(cli, reply->error);
 	else
-		finish_output(cli, output_number(cli, slice_c(key_of(cli)), reply->value));
+		cli_finish_output(cli, output_number(cli, slice_c(key_of(cli)), reply->value));
 }
 
 /* Any answer to the question is one, also that there is no such key. */
@@ -101,8 +102,8 @@ static void pinged(void *arg, const struct hpkv_reply *reply)
 	if (reply->error && reply->error->err != -ENOENT)
 		cli_fail(cli, reply->error);
 	else
-		finish_output(cli,
-			      output_ping(cli, cli->connected_us - cli->began_us, clock_now_us() - cli->connected_us));
+		cli_finish_output(
+			cli, output_ping(cli, cli->connected_us - cli->began_us, clock_now_us() - cli->connected_us));
 }
 
 /* --- range --- */
@@ -120,7 +121,7 @@ static void listed(void *arg, const struct hpkv_record *record, const struct hpk
 	}
 	r = record ? output_record(cli, record) : 0;
 	if (!record || r || ++cli->written == cli->options.limit) {
-		finish_output(cli, r);
+		cli_finish_output(cli, r);
 		return;
 	}
 	r = next_record(cli);
@@ -174,6 +175,9 @@ void command_start(struct cli *cli)
 		break;
 	case COMMAND_PING:
 		r = hpkv_get(cli->client, slice_c(key), NULL, pinged, cli, NULL);
+		break;
+	case COMMAND_WATCH: /* goes on by itself */
+		r = 0;
 		break;
 	case COMMAND_TOKEN: /* needs no connection */
 		break;

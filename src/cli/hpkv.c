@@ -54,17 +54,28 @@ static int take_value(struct cli *cli)
 	return 0;
 }
 
+static int check_patterns(const struct options *options)
+{
+	for (int i = 0; i < options->count; i++) {
+		if (!utf8_valid(str_c(options->arguments[i])))
+			return complain("a pattern is not UTF-8");
+		if (options->command == COMMAND_WATCH && !*options->arguments[i])
+			return complain("a pattern is empty, and no key is");
+	}
+	return 0;
+}
+
 static int check_arguments(struct cli *cli)
 {
 	const struct options *options = &cli->options;
 
+	if (options->command == COMMAND_TOKEN || options->command == COMMAND_WATCH)
+		return check_patterns(options);
 	for (int i = 0; i < options->count; i++)
 		if (!utf8_valid(str_c(options->arguments[i])) && !(i == 1 && options->command == COMMAND_SET) &&
 		    !(i == 1 && options->command == COMMAND_PATCH))
-			return complain(options->command == COMMAND_TOKEN ? "a pattern is not UTF-8"
-									  : "the key is not UTF-8");
-	if (options->command != COMMAND_RANGE && options->command != COMMAND_TOKEN && options->count &&
-	    !*options->arguments[0])
+			return complain("the key is not UTF-8");
+	if (options->command != COMMAND_RANGE && options->count && !*options->arguments[0])
 		return complain("the key is empty");
 	if (options->command == COMMAND_RANGE && options->count > 1 && !*options->arguments[1])
 		return complain("the END of the range is empty");
@@ -103,6 +114,8 @@ static void connected(void *arg, const struct hpkv_error *error)
 {
 	struct cli *cli = arg;
 
+	if (cli->over) /* its output has failed meanwhile */
+		return;
 	if (error)
 		cli_fail(cli, error);
 	else
@@ -136,6 +149,7 @@ static int start_token(struct cli *cli, struct hpkv_error *error)
 
 static int start_client(struct cli *cli, struct hpkv_error *error)
 {
+	struct hpkv_token_config tokens;
 	struct hpkv_config config;
 	int r;
 
@@ -148,7 +162,11 @@ static int start_client(struct cli *cli, struct hpkv_error *error)
 		config.connect_timeout_ms = cli->options.timeout_ms;
 		config.operation_timeout_ms = cli->options.timeout_ms;
 	}
+	if (cli->options.command == COMMAND_WATCH)
+		watch_configure(cli, &config, &tokens);
 	r = hpkv_client_new(cli->loop, &config, &cli->client, error);
+	if (r == 0 && cli->options.command == COMMAND_WATCH)
+		r = watch_start(cli);
 	if (r)
 		return r;
 	cli->began_us = clock_now_us();
@@ -170,9 +188,14 @@ static enum exit_code serve(struct cli *cli)
 	}
 	hpkv_iterator_free(cli->iterator);
 	hpkv_client_free(cli->client);
+	watch_stop(cli);
 	hpkv_loop_free(cli->loop);
-	if (fflush(stdout) != 0 && cli->exit_code == EXIT_OK) {
-		if (errno != EPIPE)
+	/* a slow reader takes its time, and the server is not kept waiting for it */
+	r = watch_end(cli);
+	if (fflush(stdout) != 0)
+		r = -errno;
+	if (r && cli->exit_code == EXIT_OK) {
+		if (r != -EPIPE)
 			complain("standard output cannot be written");
 		cli->exit_code = EXIT_USAGE;
 	}

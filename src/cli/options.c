@@ -26,6 +26,8 @@ static const struct command_entry commands[] = {
 	[COMMAND_RANGE] = { "range", "START [END]", "list the keys from START to END, both included, with their values",
 			    1, 2 },
 	[COMMAND_INCR] = { "incr", "KEY [N]", "add N (default 1) to the number at KEY and write the sum", 1, 2 },
+	[COMMAND_WATCH] = { "watch", "[PATTERN...]", "write each change of keys that match a PATTERN, as it comes", 0,
+			    -1 },
 	[COMMAND_TOKEN] = { "token", "[PATTERN...]", "write a token that subscribes to PATTERNs", 0, -1 },
 	[COMMAND_PING] = { "ping", "", "connect, ask once, and write how long it took", 0, 0 },
 };
@@ -39,6 +41,7 @@ enum option {
 	OPTION_JSON,
 	OPTION_LIMIT,
 	OPTION_KEYS,
+	OPTION_COUNT,
 	OPTION_ACCESS,
 	OPTION_HELP,
 	OPTION_VERSION,
@@ -62,6 +65,7 @@ static const struct option_entry table[] = {
 	[OPTION_JSON] = { "json", NULL, "write JSON", -1 },
 	[OPTION_LIMIT] = { "limit", "N", "range: at most N keys", COMMAND_RANGE },
 	[OPTION_KEYS] = { "keys", NULL, "range: keys without values", COMMAND_RANGE },
+	[OPTION_COUNT] = { "count", "N", "watch: end after N changes", COMMAND_WATCH },
 	[OPTION_ACCESS] = { "access", "REGEX", "token: the keys that it may operate on", COMMAND_TOKEN },
 	[OPTION_HELP] = { "help", NULL, "write this help", -1 },
 	[OPTION_VERSION] = { "version", NULL, "write the version", -1 },
@@ -115,14 +119,14 @@ static int set_timeout(struct options *options, const char *value)
 	return 0;
 }
 
-static int set_limit(struct options *options, const char *value)
+static int set_number(const char *name, const char *value, unsigned long *out)
 {
 	char *end;
 
 	errno = 0;
-	options->limit = strtoul(value, &end, 10);
-	if (errno || *value < '0' || *value > '9' || *end || options->limit == 0)
-		return wrong("--limit takes a number of 1 or more");
+	*out = strtoul(value, &end, 10);
+	if (errno || *value < '0' || *value > '9' || *end || *out == 0)
+		return wrong("--%s takes a number of 1 or more", name);
 	return 0;
 }
 
@@ -147,10 +151,12 @@ static int set_option(struct options *options, size_t which, const char *value)
 		options->json = true;
 		return 0;
 	case OPTION_LIMIT:
-		return set_limit(options, value);
+		return set_number("limit", value, &options->limit);
 	case OPTION_KEYS:
 		options->keys = true;
 		return 0;
+	case OPTION_COUNT:
+		return set_number("count", value, &options->changes);
 	case OPTION_ACCESS:
 		options->access = value;
 		return 0;

@@ -23,6 +23,7 @@ enum command {
 	COMMAND_DEL,
 	COMMAND_RANGE,
 	COMMAND_INCR,
+	COMMAND_WATCH,
 	COMMAND_TOKEN,
 	COMMAND_PING,
 };
@@ -35,8 +36,9 @@ struct options {
 	bool json;
 	bool insecure;
 	bool keys;
-	unsigned timeout_ms; /* 0: the library's defaults */
-	unsigned long limit; /* 0: none */
+	unsigned timeout_ms;   /* 0: the library's defaults */
+	unsigned long limit;   /* 0: none */
+	unsigned long changes; /* 0: no end */
 	enum command command;
 	char **arguments; /* of the command, NULL-ended; points into argv, whose order changes */
 	int count;

@@ -1,6 +1,7 @@
 #include "cli/cli.h"
 
 #include <errno.h>
+#include <inttypes.h>
 #include <stdio.h>
 #include <unistd.h>
 
@@ -75,6 +76,36 @@ int output_record(const struct cli *cli, const struct hpkv_record *record)
 	if (r == 0)
 		r = buf_add_char(&out, '\n');
 	return r ? r : put(&out);
+}
+
+/* {"key":KEY,"value":VALUE,"timestamp":MS} */
+static int add_json_change(struct buf *out, const struct hpkv_notification *change)
+{
+	int r = buf_add_str(out, STR("{\"key\":"));
+
+	if (r == 0)
+		r = codec_add_string(out, str_slice(change->key));
+	if (r == 0)
+		r = buf_add_str(out, STR(",\"value\":"));
+	if (r == 0)
+		r = change->value.data ? add_json_value(out, change->value, change->number)
+				       : buf_add_str(out, STR("null"));
+	return r ? r : buf_printf(out, ",\"timestamp\":%" PRId64 "}\n", change->timestamp_ms);
+}
+
+int output_change(const struct cli *cli, const struct hpkv_notification *change, struct buf *out)
+{
+	int r;
+
+	if (cli->options.json)
+		return add_json_change(out, change);
+	r = buf_add_escaped(out, str_slice(change->key));
+	if (r == 0)
+		r = buf_add_char(out, '\t');
+	/* in no value, as its backslashes are doubled; databases write "no value" so, in lines like these */
+	if (r == 0)
+		r = change->value.data ? buf_add_escaped(out, str_slice(change->value)) : buf_add_str(out, STR("\\N"));
+	return r ? r : buf_add_char(out, '\n');
 }
 
 int output_number(const struct cli *cli, struct hpkv_slice key, struct hpkv_slice number)

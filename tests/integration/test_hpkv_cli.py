@@ -223,6 +223,12 @@ def test_not_found(hpkv):
         ["range", "a", "--limit", "-1"],
         ["range", "a", "--limit", "x"],
         ["range", "a", "--limit"],
+        ["get", "a", "--count", "1"],
+        ["watch", "--count", "0"],
+        ["watch", "--count", "x"],
+        ["watch", "--limit", "1"],
+        ["watch", "a", ""],
+        ["watch", "a", "\udcff"],
         ["--timeout", "0", "ping"],
         ["--timeout", "x", "ping"],
         ["--timeout", "nan", "ping"],
@@ -381,7 +387,7 @@ def test_the_key_is_not_left_in_the_environment(run, pyserver):
 
 def test_help_and_version(run):
     text = out(run("--help")).decode()
-    for word in ("get", "set", "patch", "del", "range", "incr", "token", "ping"):
+    for word in ("get", "set", "patch", "del", "range", "incr", "watch", "token", "ping"):
         assert re.search(rf"^  {word}\b", text, re.M)
     assert re.fullmatch(rb"hpkv \d+\.\d+\.\d+\n", out(run("--version")))
     assert out(run("get", "--help")).decode() == text

@@ -138,7 +138,7 @@ def test_fsck_takes_the_options_of_the_mount_that_concern_the_store():
 
 def test_completion_of_commands():
     text = help_of("hpkv")
-    for command in ("get", "set", "patch", "del", "range", "incr", "token", "ping"):
+    for command in ("get", "set", "patch", "del", "range", "incr", "watch", "token", "ping"):
         assert re.search(rf"^  (hpkv .*)?{command}\b", text, re.MULTILINE), f"{command} is not in --help"
         assert command in completions("hpkv", "")
     assert completions("hpkv", "ran") == {"range"}
