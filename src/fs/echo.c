@@ -85,8 +85,9 @@ static void strike(struct passing *passing)
 
 static void settle(struct echoes *echoes, struct echo_key *key)
 {
-	struct told told = { .deleted = key->deleted, .value = buf_str(&key->last), .time_ms = key->time_ms,
-			     .own = key->own };
+	struct told told = {
+		.deleted = key->deleted, .value = buf_str(&key->last), .time_ms = key->time_ms, .own = key->own
+	};
 
 	if (key->passing)
 		return;

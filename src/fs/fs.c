@@ -219,8 +219,8 @@ static bool copy_may_last(const struct node *node)
 {
 	const struct directory *dir = node->dir;
 
-	return dir->complete && (push_keeps(node->fs, dir->listed_seq) ||
-				 clock_now_us() - dir->listed_us < node->fs->config.ttl_us / 2);
+	return dir->complete &&
+	       (push_keeps(node->fs, dir->listed_seq) || clock_now_us() - dir->listed_us < node->fs->config.ttl_us / 2);
 }
 
 /* Who rewinds an open directory reads the copy again, and opens nothing by which it would be renewed. */

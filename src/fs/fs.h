@@ -24,9 +24,9 @@ struct fs;
 struct fs_config {
 	struct str prefix; /* borrowed for the life of the fs */
 	char delimiter;
-	size_t max_value; /* bytes */
-	size_t max_key;   /* bytes */
-	uint64_t ttl_us;  /* how long what was read holds */
+	size_t max_value;  /* bytes */
+	size_t max_key;    /* bytes */
+	uint64_t ttl_us;   /* how long what was read holds */
 	size_t cache_size; /* bytes of values and chunks that are kept in memory to be read again; 0: FS_CACHE_BYTES */
 	uint32_t uid, gid;
 	mode_t umask;

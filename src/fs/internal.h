@@ -117,12 +117,12 @@ struct directory {
 	bool recorded; /* the store has its record */
 	bool implied;  /* keys below it were seen; without a record it then stays until rmdir or unmount */
 
-	bool complete;      /* `children` was all there was at `listed_us` */
-	bool large;         /* too many keys for a listing a lookup */
-	uint64_t listed_us; /* 0: never */
+	bool complete;       /* `children` was all there was at `listed_us` */
+	bool large;          /* too many keys for a listing a lookup */
+	uint64_t listed_us;  /* 0: never */
 	uint64_t listed_seq; /* when that was asked for */
-	bool doubtful;       /* what was told since the present listing began may have hidden something that it brings */
-	bool listing;       /* under way */
+	bool doubtful; /* what was told since the present listing began may have hidden something that it brings */
+	bool listing;  /* under way */
 	bool listing_whole;
 	int listing_err; /* how the last one ended */
 	struct co_queue listed;
@@ -171,7 +171,7 @@ struct node {
 	uint64_t checked_seq; /* and when that was asked for */
 	int64_t told_ms;      /* the time of the last notification of its value */
 	int64_t record_told_ms;
-	uint64_t record_seq; /* of that of its record */
+	uint64_t record_seq;  /* of that of its record */
 	uint64_t seen;        /* number of the listing that last saw it */
 	uint64_t record_seen; /* and its record */
 

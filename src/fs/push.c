@@ -599,9 +599,16 @@ static void deferred_clear(struct fs *fs)
 		deferred_free(fs, deferred);
 }
 
-/* What is told cannot be kept: all is asked for again. */
+/* What is told cannot be kept: all is asked for again. Not at once: whoever finds it still has what an end would free. */
 static void overwhelmed(struct fs *fs)
 {
+	fs->push.overwhelmed = true;
+	loop_defer(fs->loop, &fs->push.task);
+}
+
+static void give_up(struct fs *fs)
+{
+	fs->push.overwhelmed = false;
 	log_warning("more changes are told than can be kept: everything is asked for again");
 	if (fs->notify.echo_missing)
 		fs->notify.echo_missing(fs->notify.arg);
@@ -659,6 +666,10 @@ static void apply_deferred(struct loop_task *task)
 	struct fs *fs = lws_container_of(task, struct fs, push.task);
 	struct deferred *deferred, *next;
 
+	if (fs->push.overwhelmed) {
+		give_up(fs);
+		return;
+	}
 	HASH_ITER(hh, fs->push.deferred, deferred, next) {
 		struct told told = { .deleted = deferred->deleted,
 				     .value = buf_str(&deferred->value),
@@ -669,10 +680,8 @@ static void apply_deferred(struct loop_task *task)
 		if (r == -EAGAIN)
 			continue;
 		deferred_free(fs, deferred);
-		if (r < 0) {
+		if (r < 0)
 			overwhelmed(fs);
-			return; /* what is left is gone */
-		}
 	}
 }
 
@@ -892,7 +901,7 @@ void fs_subscription_end(struct fs *fs)
 
 	if (!push->subscribed)
 		return;
-	push->subscribed = push->live = false;
+	push->subscribed = push->live = push->overwhelmed = false;
 	push->period++;
 	echoes_end(&push->echoes);
 	deferred_clear(fs);

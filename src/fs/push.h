@@ -26,10 +26,11 @@ struct push {
 	struct echoes echoes;
 	struct deferred *deferred; /* uthash by key: what was told of what is being changed here */
 	size_t deferred_bytes;
+	bool overwhelmed;        /* and more was told than fits there */
 	struct push_name *names; /* being made here */
-	struct loop_task task; /* looks whether it can be applied */
-	int64_t told_ns;       /* of the notification that is being applied; else 0 */
-	struct gone *gone;     /* a ring */
+	struct loop_task task;   /* looks whether it can be applied */
+	int64_t told_ns;         /* of the notification that is being applied; else 0 */
+	struct gone *gone;       /* a ring */
 	unsigned next_gone;
 	struct absence *absences; /* that the kernel holds, oldest first */
 	struct chunk_user *by_id; /* files by the ids of their chunks */

@@ -3,8 +3,8 @@
 #include <errno.h>
 #include <jansson.h>
 #include <stdio.h>
+#include <time.h>
 
-#include "base/clock.h"
 #include "base/list.h"
 
 #define FAULTS_MAX 16
@@ -709,7 +709,7 @@ struct memstore *memstore_new(struct loop *loop)
 	memstore->store.ops = &ops;
 	memstore->loop = loop;
 	memstore->news_task.fn = tell_task;
-	memstore->time_ms = clock_real_ns() / 1000000;
+	memstore->time_ms = (int64_t)time(NULL) * 1000;
 	return memstore;
 }
 

@@ -349,7 +349,8 @@ static void our_own_echo_changes_nothing(void **state)
 	for (int early = 0; early < 2; early++) {
 		memstore_hold_told(rig->ms, true);
 		if (early)
-			memstore_add_fault(rig->ms, (struct memstore_fault){ .op = STORE_SET, .hold = MEMSTORE_HOLD_REPLY });
+			memstore_add_fault(rig->ms,
+					   (struct memstore_fault){ .op = STORE_SET, .hold = MEMSTORE_HOLD_REPLY });
 		struct fs_handle *handle = open_file(rig, early ? "early" : "late", O_WRONLY | O_CREAT | O_TRUNC);
 
 		assert_int_equal(write_at(rig, handle, 0, "mine"), 0);
@@ -388,9 +389,10 @@ static void a_foreign_write_about_our_own(void **state)
 			id_of(rig, "a");
 			push_settle(rig);
 			memstore_hold_told(rig->ms, true);
-			memstore_add_fault(rig->ms, (struct memstore_fault){
-							    .op = STORE_SET,
-							    .hold = foreign_first ? MEMSTORE_HOLD_REQUEST : MEMSTORE_HOLD_REPLY });
+			memstore_add_fault(rig->ms,
+					   (struct memstore_fault){ .op = STORE_SET,
+								    .hold = foreign_first ? MEMSTORE_HOLD_REQUEST
+											  : MEMSTORE_HOLD_REPLY });
 			struct fs_handle *handle = open_file(rig, "a", O_WRONLY | O_TRUNC);
 
 			assert_int_equal(write_at(rig, handle, 0, "mine"), 0);
@@ -536,9 +538,11 @@ static void names_told_while_a_listing_is_under_way(void **state)
 	assert_int_equal(end(call), 0);
 	fs_releasedir(handle);
 	push_settle(rig);
-	memstore_log_clear(rig->ms);
+	/* what was removed may have hidden something that its record makes: listed once more */
 	assert_int_equal(list_dir(rig, "d"), 0);
 	assert_int_equal(words(rig->out.p), 5);
+	memstore_log_clear(rig->ms);
+	assert_int_equal(list_dir(rig, "d"), 0);
 	assert_reads(rig, "d/changes", "new");
 	assert_int_equal(node_of(rig, "d/changes")->mode, S_IFREG | 0700);
 	assert_reads(rig, "d/comes", "1");
@@ -651,7 +655,8 @@ static void below_a_directory_that_is_being_renamed(void **state)
 	put(rig, "d/a", "1");
 	put(rig, "d/b", "1");
 	assert_lists(rig, "d", "a b ");
-	memstore_add_fault(rig->ms, (struct memstore_fault){ .op = STORE_DELETE, .key = "d/a", .hold = MEMSTORE_HOLD_REQUEST });
+	memstore_add_fault(rig->ms,
+			   (struct memstore_fault){ .op = STORE_DELETE, .key = "d/a", .hold = MEMSTORE_HOLD_REQUEST });
 	struct call *call =
 		begin(rig, op_rename, .parent = FS_ROOT_ID, .name = "d", .new_parent = FS_ROOT_ID, .new_name = "e");
 
@@ -845,7 +850,8 @@ static void until_all_is_asked_again_nothing_is_believed_for_ever(void **state)
 	put(rig, "a", "1");
 	id_of(rig, "a");
 	push_end(rig);
-	memstore_add_fault(rig->ms, (struct memstore_fault){ .op = STORE_RANGE, .hold = MEMSTORE_HOLD_REQUEST, .times = 2 });
+	memstore_add_fault(rig->ms,
+			   (struct memstore_fault){ .op = STORE_RANGE, .hold = MEMSTORE_HOLD_REQUEST, .times = 2 });
 	fs_subscription_begin(rig->fs);
 	rig_until_held(rig, 2);
 	assert_int_equal(look(rig, "a"), 0);

@@ -24,10 +24,10 @@ static unsigned seed;
 static bool tracing;
 
 /* What a failure's seed does, for whoever looks for why. */
-#define trace(...)                                     \
-	do {                                           \
-		if (tracing)                           \
-			fprintf(stderr, __VA_ARGS__);  \
+#define trace(...)                                    \
+	do {                                          \
+		if (tracing)                          \
+			fprintf(stderr, __VA_ARGS__); \
 	} while (0)
 
 static unsigned pick(unsigned below)
@@ -152,8 +152,8 @@ static void kernel_is_right(struct rig *rig)
 			if (r == -ESTALE)
 				continue; /* its directory is gone, and expired in its own */
 			if ((r == 0 ? rig->entry.id : 0) != given->id)
-				print_message("seed %u: %s in %lu was %lu, is %lu (%d)\n", seed, given->name, given->parent, given->id,
-					      rig->entry.id, r);
+				print_message("seed %u: %s in %lu was %lu, is %lu (%d)\n", seed, given->name,
+					      given->parent, given->id, rig->entry.id, r);
 			assert_int_equal(r == 0 ? rig->entry.id : 0, given->id);
 		}
 		if (given->attributes && node_find(rig->fs, given->id) &&
