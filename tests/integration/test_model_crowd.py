@@ -114,11 +114,11 @@ def settled(root):
     return found
 
 
-@pytest.mark.parametrize("ttl", ["0", "3600"])
+@pytest.mark.parametrize(("ttl", "subscribe"), [("0", False), ("3600", False), ("3600", True)])
 @pytest.mark.parametrize("seed", [1, 2])
-def test_a_crowd(hpkvd, make_mount, tmp_path, seed, ttl):
+def test_a_crowd(hpkvd, make_mount, tmp_path, seed, ttl, subscribe):
     options = [f"state={tmp_path}/state", "umask=022"]
-    mount = make_mount(hpkvd.url, [*options, f"ttl={ttl}"], key=hpkvd.key, env=TIMES)
+    mount = make_mount(hpkvd.url, [*options, f"ttl={ttl}"], key=hpkvd.key, env=TIMES, subscribe=subscribe)
     unfair = crowd(mount.path, seed, tmp_path)
     assert not unfair, "\n".join(unfair[:5]) + "\n" + mount.log() + mount.reports()
     before = settled(mount.path)
