@@ -15,9 +15,6 @@ struct deferred;
 struct gone;
 struct absence;
 
-/* Keys whose removal was told last: what is told late of them does not bring them back. */
-#define GONE_KEYS 1000
-
 struct push {
 	bool subscribed;
 	bool live;       /* and all that was in use has been asked for since */

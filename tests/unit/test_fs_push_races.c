@@ -1,0 +1,382 @@
+/* What is told beside requests that are under way, and beside what is changed here, in each order that matters. */
+#include "push_rig.h"
+
+#include "fs/internal.h"
+
+static const char LINK[] = "{\"v\":1,\"mode\":41471,\"target\":\"a\"}";
+
+static struct node *node_of(struct rig *rig, const char *path)
+{
+	return node_find(rig->fs, id_of(rig, path));
+}
+
+static int64_t mtime_ns(const struct rig *rig)
+{
+	return rig->entry.st.st_mtim.tv_sec * INT64_C(1000000000) + rig->entry.st.st_mtim.tv_nsec;
+}
+
+static void put(struct rig *rig, const char *key, const char *value)
+{
+	memstore_put(rig->ms, key, value);
+	push_settle(rig);
+}
+
+static void take(struct rig *rig, const char *key)
+{
+	memstore_remove(rig->ms, key);
+	push_settle(rig);
+}
+
+/* --- our own echo --- */
+
+static void our_own_echo_changes_nothing(void **state)
+{
+	struct rig *rig = *state;
+	int64_t before;
+
+	for (int early = 0; early < 2; early++) {
+		memstore_hold_told(rig->ms, true);
+		if (early)
+			memstore_add_fault(rig->ms,
+					   (struct memstore_fault){ .op = STORE_SET, .hold = MEMSTORE_HOLD_REPLY });
+		struct fs_handle *handle = open_file(rig, early ? "early" : "late", O_WRONLY | O_CREAT | O_TRUNC);
+
+		assert_int_equal(write_at(rig, handle, 0, "mine"), 0);
+		struct call *call = begin(rig, op_flush, .handle = handle);
+
+		if (early) {
+			rig_until_held(rig, 1);
+			push_tell(rig);
+			memstore_release(rig->ms);
+		}
+		assert_int_equal(end(call), 0);
+		memstore_clear_faults(rig->ms);
+		assert_int_equal(run(rig, op_release, .handle = handle), 0);
+		assert_int_equal(look(rig, early ? "early" : "late"), 0);
+		before = mtime_ns(rig);
+		rig_notes_clear(rig);
+		push_tell_all(rig);
+		assert_int_equal(look(rig, early ? "early" : "late"), 0);
+		assert_int_equal(mtime_ns(rig), before);
+		assert_int_equal(rig->note_count, 0);
+		memstore_log_clear(rig->ms);
+		assert_reads(rig, early ? "early" : "late", "mine");
+		assert_no_requests(rig);
+		assert_null(rig->fs->push.echoes.keys);
+	}
+}
+
+/* The order in which the store carried them out decides; the reply may come before, between or behind both. */
+static void a_foreign_write_about_our_own(void **state)
+{
+	struct rig *rig = *state;
+
+	for (int foreign_first = 0; foreign_first < 2; foreign_first++) {
+		for (int reply = 0; reply < 3; reply++) {
+			put(rig, "a", "old");
+			id_of(rig, "a");
+			push_settle(rig);
+			memstore_hold_told(rig->ms, true);
+			memstore_add_fault(rig->ms,
+					   (struct memstore_fault){ .op = STORE_SET,
+								    .hold = foreign_first ? MEMSTORE_HOLD_REQUEST
+											  : MEMSTORE_HOLD_REPLY });
+			struct fs_handle *handle = open_file(rig, "a", O_WRONLY | O_TRUNC);
+
+			assert_int_equal(write_at(rig, handle, 0, "mine"), 0);
+			struct call *call = begin(rig, op_flush, .handle = handle);
+
+			rig_until_held(rig, 1);
+			memstore_clear_faults(rig->ms);
+			memstore_put(rig->ms, "a", "foreign");
+			if (foreign_first) {
+				memstore_add_fault(rig->ms, (struct memstore_fault){ 0 });
+				memstore_clear_faults(rig->ms);
+				memstore_release_one(rig->ms);
+			}
+			for (int i = 0; i < 3; i++) {
+				if (i == reply) {
+					if (!foreign_first)
+						memstore_release(rig->ms);
+					assert_int_equal(end(call), 0);
+				} else {
+					memstore_tell(rig->ms);
+					push_settle(rig);
+				}
+			}
+			push_tell_all(rig);
+			assert_int_equal(run(rig, op_release, .handle = handle), 0);
+			push_tell_all(rig);
+			memstore_log_clear(rig->ms);
+			assert_reads(rig, "a", foreign_first ? "mine" : "foreign");
+			assert_stored(rig, "a", foreign_first ? "mine" : "foreign");
+			assert_no_requests(rig);
+			memstore_hold_told(rig->ms, false);
+		}
+	}
+}
+
+static void our_own_content_is_seen_until_the_echo(void **state)
+{
+	struct rig *rig = *state;
+
+	put(rig, "a", "old");
+	id_of(rig, "a");
+	memstore_hold_told(rig->ms, true);
+	memstore_put(rig->ms, "a", "foreign");
+	assert_int_equal(write_file(rig, "a", "mine"), 0);
+	assert_reads(rig, "a", "mine");
+	push_tell(rig); /* the foreign one */
+	assert_reads(rig, "a", "mine");
+	push_tell_all(rig);
+	assert_reads(rig, "a", "mine");
+}
+
+static void appends_of_others_are_seen_with_the_echo(void **state)
+{
+	struct rig *rig = *state;
+
+	put(rig, "log", "1\n");
+	id_of(rig, "log");
+	memstore_hold_told(rig->ms, true);
+	memstore_put(rig->ms, "log", "1\n2\n");
+	assert_int_equal(append_file(rig, "log", "3\n"), 0);
+	push_tell_all(rig);
+	memstore_log_clear(rig->ms);
+	assert_reads(rig, "log", "1\n2\n3\n");
+	assert_no_requests(rig);
+	assert_null(rig->fs->push.echoes.keys);
+}
+
+static void an_echo_that_does_not_come_ends_the_subscription(void **state)
+{
+	struct rig *rig = *state;
+
+	memstore_watch(rig->ms, NULL, NULL); /* dead behind a connection that stands */
+	assert_int_equal(write_file(rig, "a", "mine"), 0);
+	assert_true(rig->fs->push.live);
+	while (rig->fs->push.live)
+		loop_once(rig->loop);
+	assert_int_equal(look(rig, "a"), 0);
+	assert_true(rig->entry.ttl_us <= RIG_TTL_US);
+}
+
+static void a_change_that_was_refused_has_no_echo(void **state)
+{
+	struct rig *rig = *state;
+
+	memstore_add_fault(rig->ms, (struct memstore_fault){ .op = STORE_SET, .err = -EINVAL });
+	assert_int_equal(write_file(rig, "a", "mine"), -EINVAL);
+	memstore_clear_faults(rig->ms);
+	push_settle(rig);
+	assert_null(rig->fs->push.echoes.keys);
+}
+
+/* --- races with answers --- */
+
+static void a_get_under_way_does_not_come_over_what_was_told(void **state)
+{
+	struct rig *rig = *state;
+	struct fs_handle *handle;
+
+	put(rig, "a", "old");
+	assert_int_equal(run(rig, op_open, .id = id_of(rig, "a"), .flags = O_RDONLY), 0);
+	handle = rig->handle;
+	value_drop(node_of(rig, "a"));
+	memstore_add_fault(rig->ms, (struct memstore_fault){ .op = STORE_GET, .hold = MEMSTORE_HOLD_REPLY });
+	struct call *call = begin(rig, op_read, .handle = handle, .size = 100);
+
+	rig_until_held(rig, 1);
+	put(rig, "a", "new");
+	memstore_release(rig->ms);
+	assert_int_equal(end(call), 0);
+	assert_string_equal(buf_str(&rig->out).p, "new");
+	assert_reads(rig, "a", "new");
+	assert_int_equal(close_file(rig, handle), 0);
+}
+
+static void names_told_while_a_listing_is_under_way(void **state)
+{
+	struct rig *rig = *state;
+	struct fs_handle *handle;
+
+	memstore_put(rig->ms, "d/changes", "old");
+	memstore_put(rig->ms, "d/goes", "1");
+	memstore_put(rig->ms, ".hpkvfs/m/d/changes", "{\"v\":1,\"mode\":33152}");
+	memstore_put(rig->ms, ".hpkvfs/m/d/link", LINK);
+	memstore_put(rig->ms, ".hpkvfs/m/d/gets", LINK);
+	push_end(rig);
+	rig_restart(rig);
+	push_begin(rig);
+	assert_int_equal(fs_opendir(rig->fs, id_of(rig, "d"), &handle), 0);
+	memstore_add_fault(rig->ms, (struct memstore_fault){ .op = STORE_RANGE, .hold = MEMSTORE_HOLD_REPLY });
+	struct call *call = begin(rig, op_readdir, .handle = handle);
+
+	rig_until_held(rig, 2);
+	put(rig, "d/changes", "new");
+	put(rig, "d/comes", "1");
+	put(rig, ".hpkvfs/m/d/changes", "{\"v\":1,\"mode\":33216}");
+	put(rig, "d/gets", "a value");
+	take(rig, "d/goes");
+	take(rig, ".hpkvfs/m/d/link");
+	put(rig, ".hpkvfs/m/d/late", LINK);
+	put(rig, ".hpkvfs/m/d/sub/", "{\"v\":1,\"mode\":16832}");
+	memstore_clear_faults(rig->ms);
+	memstore_release(rig->ms);
+	assert_int_equal(end(call), 0);
+	fs_releasedir(handle);
+	push_settle(rig);
+	/* what was removed may have hidden something that its record makes: listed once more */
+	assert_int_equal(list_dir(rig, "d"), 0);
+	assert_int_equal(words(rig->out.p), 5);
+	memstore_log_clear(rig->ms);
+	assert_int_equal(list_dir(rig, "d"), 0);
+	assert_reads(rig, "d/changes", "new");
+	assert_int_equal(node_of(rig, "d/changes")->mode, S_IFREG | 0700);
+	assert_reads(rig, "d/comes", "1");
+	assert_reads(rig, "d/gets", "a value");
+	assert_int_equal(look(rig, "d/goes"), -ENOENT);
+	assert_int_equal(look(rig, "d/link"), -ENOENT);
+	assert_int_equal(look(rig, "d/late"), 0);
+	assert_true(S_ISLNK(rig->entry.st.st_mode));
+	assert_int_equal(look(rig, "d/sub"), 0);
+	assert_no_requests(rig);
+}
+
+static void a_name_told_while_it_is_being_asked_for(void **state)
+{
+	struct rig *rig = *state;
+
+	for (int removed = 0; removed < 2; removed++) {
+		put_numbered(rig, "f%04d", 1500);
+		if (removed)
+			memstore_put(rig->ms, "g", "1");
+		push_end(rig);
+		rig_restart(rig);
+		push_begin(rig);
+		assert_int_equal(look(rig, "f0000"), 0); /* it is large, that is known now */
+		memstore_add_fault(rig->ms, (struct memstore_fault){ .any = true, .hold = MEMSTORE_HOLD_REPLY });
+		struct call *call = begin(rig, op_lookup, .parent = FS_ROOT_ID, .name = "g");
+
+		rig_until_held(rig, 4);
+		if (removed)
+			take(rig, "g");
+		else
+			put(rig, "g", "1");
+		memstore_clear_faults(rig->ms);
+		memstore_release(rig->ms);
+		assert_int_equal(end(call), removed ? -ENOENT : 0);
+		assert_int_equal(look(rig, "g"), removed ? -ENOENT : 0);
+		if (!removed)
+			take(rig, "g");
+	}
+}
+
+static void what_a_program_changes_is_not_disturbed(void **state)
+{
+	struct rig *rig = *state;
+	struct fs_handle *handle;
+
+	put(rig, "a", "old");
+	id_of(rig, "a");
+	handle = open_file(rig, "a", O_RDWR);
+	assert_int_equal(write_at(rig, handle, 0, "mine"), 0);
+	put(rig, "a", "foreign");
+	assert_int_equal(read_handle(rig, handle), 0);
+	assert_string_equal(buf_str(&rig->out).p, "mine");
+	take(rig, "a");
+	assert_int_equal(read_handle(rig, handle), 0);
+	assert_string_equal(buf_str(&rig->out).p, "mine");
+	assert_int_equal(close_file(rig, handle), 0);
+	push_settle(rig);
+	assert_stored(rig, "a", "mine");
+	assert_reads(rig, "a", "mine");
+}
+
+static void what_is_open_is_read_on_when_it_is_removed(void **state)
+{
+	struct rig *rig = *state;
+	struct fs_handle *handle;
+
+	put(rig, "a", "content");
+	id_of(rig, "a");
+	handle = open_file(rig, "a", O_RDONLY);
+	take(rig, "a");
+	assert_int_equal(look(rig, "a"), -ENOENT);
+	assert_int_equal(read_handle(rig, handle), 0);
+	assert_string_equal(buf_str(&rig->out).p, "content");
+	assert_int_equal(close_file(rig, handle), 0);
+}
+
+static void a_path_that_is_being_renamed(void **state)
+{
+	struct rig *rig = *state;
+
+	for (int at = 0; at < 2; at++) {
+		put(rig, "a", "content");
+		assert_reads(rig, "a", "content");
+		assert_int_equal(look(rig, "b"), -ENOENT);
+		memstore_add_fault(rig->ms, (struct memstore_fault){ .op = STORE_DELETE, .hold = MEMSTORE_HOLD_REPLY });
+		struct call *call = begin(rig, op_rename, .parent = FS_ROOT_ID, .name = "a", .new_parent = FS_ROOT_ID,
+					  .new_name = "b");
+
+		rig_until_held(rig, 1);
+		put(rig, at ? "b" : "a", "foreign");
+		memstore_clear_faults(rig->ms);
+		memstore_release(rig->ms);
+		assert_int_equal(end(call), 0);
+		push_settle(rig);
+		assert_reads(rig, "b", at ? "foreign" : "content");
+		if (at)
+			assert_int_equal(look(rig, "a"), -ENOENT);
+		else
+			assert_reads(rig, "a", "foreign");
+		assert_int_equal(run(rig, op_unlink, .parent = FS_ROOT_ID, .name = "b"), 0);
+		push_settle(rig);
+	}
+}
+
+static void below_a_directory_that_is_being_renamed(void **state)
+{
+	struct rig *rig = *state;
+
+	put(rig, "d/a", "1");
+	put(rig, "d/b", "1");
+	assert_lists(rig, "d", "a b ");
+	memstore_add_fault(rig->ms,
+			   (struct memstore_fault){ .op = STORE_DELETE, .key = "d/a", .hold = MEMSTORE_HOLD_REQUEST });
+	struct call *call =
+		begin(rig, op_rename, .parent = FS_ROOT_ID, .name = "d", .new_parent = FS_ROOT_ID, .new_name = "e");
+
+	rig_until_held(rig, 1);
+	put(rig, "e/a", "foreign");
+	put(rig, "e/c", "foreign");
+	memstore_clear_faults(rig->ms);
+	memstore_release(rig->ms);
+	assert_int_equal(end(call), 0);
+	push_settle(rig);
+	assert_reads(rig, "e/a", "foreign");
+	assert_reads(rig, "e/b", "1");
+	assert_reads(rig, "e/c", "foreign");
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		push_test(our_own_echo_changes_nothing),
+		push_test(a_foreign_write_about_our_own),
+		push_test(our_own_content_is_seen_until_the_echo),
+		push_test(appends_of_others_are_seen_with_the_echo),
+		push_test(an_echo_that_does_not_come_ends_the_subscription),
+		push_test(a_change_that_was_refused_has_no_echo),
+		push_test(a_get_under_way_does_not_come_over_what_was_told),
+		push_test(names_told_while_a_listing_is_under_way),
+		push_test(a_name_told_while_it_is_being_asked_for),
+		push_test(what_a_program_changes_is_not_disturbed),
+		push_test(what_is_open_is_read_on_when_it_is_removed),
+		push_test(a_path_that_is_being_renamed),
+		push_test(below_a_directory_that_is_being_renamed),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
