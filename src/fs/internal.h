@@ -318,6 +318,8 @@ CHECKED int node_keys(struct node *node, struct buf *key, struct buf *record);
 /* Inode numbers come from the path, so they are the same after a remount; exceptions (a renamed file keeps its own, two
  * paths may have one hash) are in the state file. */
 void node_set_ino(struct node *node, struct str key);
+/* 64 bits that differ for keys that differ, as good as always. */
+uint64_t key_hash(struct str key);
 /* The node has moved to `key`, with its number. */
 void node_keep_ino(struct node *node, struct str key);
 

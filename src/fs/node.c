@@ -455,7 +455,7 @@ int node_keys(struct node *node, struct buf *key, struct buf *record)
 }
 
 /* FNV-1a, then the finalizer of splitmix64: keys that differ in their last byte lie far apart. */
-static uint64_t hash_path(struct str key)
+uint64_t key_hash(struct str key)
 {
 	uint64_t hash = 0xcbf29ce484222325u;
 
@@ -471,7 +471,7 @@ void node_set_ino(struct node *node, struct str key)
 	struct fs *fs = node->fs;
 	struct node *other;
 	struct state_row row = { 0 };
-	uint64_t usual = hash_path(key) >> 1; /* some programs read it as signed */
+	uint64_t usual = key_hash(key) >> 1; /* some programs read it as signed */
 	uint64_t ino = usual;
 
 	if (fs->config.state && state_get(fs->config.state, key, &row) && row.ino)
@@ -494,7 +494,7 @@ void node_set_ino(struct node *node, struct str key)
 void node_keep_ino(struct node *node, struct str key)
 {
 	if (node->fs->config.state && node->ino)
-		state_put_ino(node->fs->config.state, key, node->ino == hash_path(key) >> 1 ? 0 : node->ino);
+		state_put_ino(node->fs->config.state, key, node->ino == key_hash(key) >> 1 ? 0 : node->ino);
 }
 
 /* --- attributes --- */

@@ -67,15 +67,6 @@ static void removed(struct node *dir, struct str name, bool is_dir)
 
 /* --- times --- */
 
-static uint64_t key_hash(struct str key)
-{
-	uint64_t hash = 0xcbf29ce484222325u;
-
-	for (size_t i = 0; i < key.len; i++)
-		hash = (hash ^ (unsigned char)key.p[i]) * 0x100000001b3u;
-	return hash;
-}
-
 static void note_gone(struct fs *fs, struct str key, int64_t time_ms)
 {
 	struct push *push = &fs->push;

@@ -57,6 +57,23 @@ void push_tell_all(struct rig *rig)
 		push_settle(rig);
 }
 
+void push_put(struct rig *rig, const char *key, const char *value)
+{
+	memstore_put(rig->ms, key, value);
+	push_settle(rig);
+}
+
+void push_take(struct rig *rig, const char *key)
+{
+	memstore_remove(rig->ms, key);
+	push_settle(rig);
+}
+
+struct node *push_node(struct rig *rig, const char *path)
+{
+	return node_find(rig->fs, id_of(rig, path));
+}
+
 int push_setup(void **state)
 {
 	int r = rig_setup(state);

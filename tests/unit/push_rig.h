@@ -15,6 +15,13 @@ void push_end(struct rig *rig);
 /* Serves the loop until nothing goes on any more. */
 void push_settle(struct rig *rig);
 
+/* Another client sets or removes a key; told of at once unless that is held. */
+void push_put(struct rig *rig, const char *key, const char *value);
+void push_take(struct rig *rig, const char *key);
+
+/* What is at the path, which must exist. */
+struct node *push_node(struct rig *rig, const char *path);
+
 /* cmocka's fixture: as rig_setup, with the subscription. */
 int push_setup(void **state);
 

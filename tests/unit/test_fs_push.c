@@ -9,11 +9,6 @@
 
 static const char LINK[] = "{\"v\":1,\"mode\":41471,\"target\":\"a\"}";
 
-static struct node *node_of(struct rig *rig, const char *path)
-{
-	return node_find(rig->fs, id_of(rig, path));
-}
-
 static int64_t mtime_ns(const struct rig *rig)
 {
 	return rig->entry.st.st_mtim.tv_sec * INT64_C(1000000000) + rig->entry.st.st_mtim.tv_nsec;
@@ -36,26 +31,14 @@ static void assert_told_in_order(struct rig *rig, uint64_t parent, const char *n
 	fail_msg("the kernel was not told of %s", name);
 }
 
-static void put(struct rig *rig, const char *key, const char *value)
-{
-	memstore_put(rig->ms, key, value);
-	push_settle(rig);
-}
-
-static void take(struct rig *rig, const char *key)
-{
-	memstore_remove(rig->ms, key);
-	push_settle(rig);
-}
-
 /* --- what is known --- */
 
 static void what_is_known_is_not_asked_again(void **state)
 {
 	struct rig *rig = *state;
 
-	put(rig, "a", "1");
-	put(rig, "d/b", "2");
+	push_put(rig, "a", "1");
+	push_put(rig, "d/b", "2");
 	assert_lists(rig, "", "a d/ ");
 	assert_lists(rig, "d", "b ");
 	memstore_log_clear(rig->ms);
@@ -73,8 +56,8 @@ static void the_kernel_may_keep_it(void **state)
 {
 	struct rig *rig = *state;
 
-	put(rig, "a", "1");
-	put(rig, "d/b", "2");
+	push_put(rig, "a", "1");
+	push_put(rig, "d/b", "2");
 	assert_int_equal(look(rig, "a"), 0);
 	assert_true(rig->entry.ttl_us == FS_FOREVER);
 	assert_int_equal(look(rig, "d"), 0);
@@ -97,7 +80,7 @@ static void a_large_directory_is_asked_name_by_name_and_once(void **state)
 	assert_int_equal(look(rig, "f1200"), 0);
 	assert_int_equal(look(rig, "none"), -ENOENT);
 	assert_no_requests(rig);
-	put(rig, "none", "1");
+	push_put(rig, "none", "1");
 	assert_true(rig_was_expired(rig, FS_ROOT_ID, "none"));
 	assert_reads(rig, "none", "1");
 }
@@ -106,7 +89,7 @@ static void without_one_nothing_is_believed_for_ever(void **state)
 {
 	struct rig *rig = *state;
 
-	put(rig, "a", "1");
+	push_put(rig, "a", "1");
 	push_end(rig);
 	assert_int_equal(look(rig, "a"), 0);
 	assert_true(rig->entry.ttl_us <= RIG_TTL_US);
@@ -121,11 +104,11 @@ static void a_change_is_there_without_a_request(void **state)
 	struct rig *rig = *state;
 	uint64_t id;
 
-	put(rig, "a", "1");
+	push_put(rig, "a", "1");
 	id = id_of(rig, "a");
 	memstore_log_clear(rig->ms);
 	rig_notes_clear(rig);
-	put(rig, "a", "changed");
+	push_put(rig, "a", "changed");
 	assert_told_in_order(rig, FS_ROOT_ID, "a", id);
 	assert_reads(rig, "a", "changed");
 	assert_int_equal(run(rig, op_getattr, .id = id), 0);
@@ -137,13 +120,13 @@ static void its_time_is_the_notifications(void **state)
 {
 	struct rig *rig = *state;
 
-	put(rig, "a", "1");
+	push_put(rig, "a", "1");
 	id_of(rig, "a");
 	/* within a second of the last change it is the next second: programs compare whole ones */
 	rig_serve(rig, 1100000);
 	for (int i = 0; i < 2000; i++)
 		memstore_put(rig->ms, "other", "x");
-	put(rig, "a", "2");
+	push_put(rig, "a", "2");
 	assert_int_equal(look(rig, "a"), 0);
 	assert_int_equal(mtime_ns(rig), memstore_time_ms(rig->ms) * 1000000);
 }
@@ -152,12 +135,12 @@ static void a_new_name_is_there(void **state)
 {
 	struct rig *rig = *state;
 
-	put(rig, "a", "1");
+	push_put(rig, "a", "1");
 	id_of(rig, "a");
 	assert_int_equal(look(rig, "b"), -ENOENT);
 	memstore_log_clear(rig->ms);
 	rig_notes_clear(rig);
-	put(rig, "b", "2");
+	push_put(rig, "b", "2");
 	assert_told_in_order(rig, FS_ROOT_ID, "b", FS_ROOT_ID);
 	assert_reads(rig, "b", "2");
 	assert_lists(rig, "", "a b ");
@@ -168,12 +151,12 @@ static void a_removed_name_is_gone(void **state)
 {
 	struct rig *rig = *state;
 
-	put(rig, "a", "1");
-	put(rig, "b", "2");
+	push_put(rig, "a", "1");
+	push_put(rig, "b", "2");
 	id_of(rig, "a");
 	memstore_log_clear(rig->ms);
 	rig_notes_clear(rig);
-	take(rig, "a");
+	push_take(rig, "a");
 	assert_told_in_order(rig, FS_ROOT_ID, "a", FS_ROOT_ID);
 	assert_int_equal(look(rig, "a"), -ENOENT);
 	assert_lists(rig, "", "b ");
@@ -187,7 +170,7 @@ static void directories_appear_with_their_keys(void **state)
 	assert_int_equal(look(rig, "d"), -ENOENT);
 	memstore_log_clear(rig->ms);
 	rig_notes_clear(rig);
-	put(rig, "d/e/f", "1");
+	push_put(rig, "d/e/f", "1");
 	assert_told_in_order(rig, FS_ROOT_ID, "d", FS_ROOT_ID);
 	assert_lists(rig, "", "d/ ");
 	assert_lists(rig, "d", "e/ ");
@@ -202,14 +185,14 @@ static void a_directory_that_another_mount_makes_and_removes(void **state)
 	struct rig *rig = *state;
 
 	assert_int_equal(look(rig, "d"), -ENOENT);
-	put(rig, ".hpkvfs/m/d/", "{\"v\":1,\"mode\":16832}");
+	push_put(rig, ".hpkvfs/m/d/", "{\"v\":1,\"mode\":16832}");
 	assert_int_equal(look(rig, "d"), 0);
 	assert_int_equal(rig->entry.st.st_mode, S_IFDIR | 0700);
-	put(rig, "d/a", "1");
+	push_put(rig, "d/a", "1");
 	assert_reads(rig, "d/a", "1");
-	take(rig, "d/a");
+	push_take(rig, "d/a");
 	rig_notes_clear(rig);
-	take(rig, ".hpkvfs/m/d/");
+	push_take(rig, ".hpkvfs/m/d/");
 	assert_true(rig_was_expired(rig, FS_ROOT_ID, "d"));
 	assert_int_equal(look(rig, "d"), -ENOENT);
 	assert_lists(rig, "", "");
@@ -219,18 +202,18 @@ static void a_file_becomes_a_directory(void **state)
 {
 	struct rig *rig = *state;
 
-	put(rig, "a", "1");
+	push_put(rig, "a", "1");
 	id_of(rig, "a");
 	rig_notes_clear(rig);
 	memstore_log_clear(rig->ms);
-	put(rig, "a/b", "2");
+	push_put(rig, "a/b", "2");
 	assert_true(rig_was_expired(rig, FS_ROOT_ID, "a"));
 	assert_lists(rig, "", "a/ ");
 	assert_reads(rig, "a/b", "2");
 	assert_reads(rig, "a/%=", "1");
-	put(rig, "a", "3");
+	push_put(rig, "a", "3");
 	assert_reads(rig, "a/%=", "3");
-	take(rig, "a");
+	push_take(rig, "a");
 	assert_int_equal(look(rig, "a/%="), -ENOENT);
 }
 
@@ -239,16 +222,16 @@ static void attributes_change_with_the_record(void **state)
 	struct rig *rig = *state;
 	uint64_t id;
 
-	put(rig, "a", "1");
+	push_put(rig, "a", "1");
 	id = id_of(rig, "a");
 	memstore_log_clear(rig->ms);
 	rig_notes_clear(rig);
-	put(rig, ".hpkvfs/m/a", "{\"v\":1,\"mode\":33216,\"uid\":7}");
+	push_put(rig, ".hpkvfs/m/a", "{\"v\":1,\"mode\":33216,\"uid\":7}");
 	assert_told_in_order(rig, FS_ROOT_ID, "a", id);
 	assert_int_equal(look(rig, "a"), 0);
 	assert_int_equal(rig->entry.st.st_mode, S_IFREG | 0700);
 	assert_int_equal(rig->entry.st.st_uid, 7);
-	take(rig, ".hpkvfs/m/a");
+	push_take(rig, ".hpkvfs/m/a");
 	assert_int_equal(look(rig, "a"), 0);
 	assert_int_equal(rig->entry.st.st_mode, S_IFREG | 0644);
 	assert_int_equal(rig->entry.st.st_uid, RIG_UID);
@@ -260,15 +243,15 @@ static void symbolic_links_come_change_and_go(void **state)
 	struct rig *rig = *state;
 
 	assert_int_equal(look(rig, "l"), -ENOENT);
-	put(rig, ".hpkvfs/m/l", LINK);
+	push_put(rig, ".hpkvfs/m/l", LINK);
 	assert_int_equal(look(rig, "l"), 0);
 	assert_true(S_ISLNK(rig->entry.st.st_mode));
 	assert_int_equal(fs_readlink(rig->fs, rig->entry.id, &rig->out), 0);
 	assert_string_equal(rig->out.p, "a");
-	put(rig, ".hpkvfs/m/l", "{\"v\":1,\"mode\":41471,\"target\":\"bb\"}");
+	push_put(rig, ".hpkvfs/m/l", "{\"v\":1,\"mode\":41471,\"target\":\"bb\"}");
 	assert_int_equal(fs_readlink(rig->fs, rig->entry.id, &rig->out), 0);
 	assert_string_equal(rig->out.p, "bb");
-	take(rig, ".hpkvfs/m/l");
+	push_take(rig, ".hpkvfs/m/l");
 	assert_int_equal(look(rig, "l"), -ENOENT);
 }
 
@@ -277,19 +260,19 @@ static void a_link_is_replaced_by_a_file_and_the_reverse(void **state)
 {
 	struct rig *rig = *state;
 
-	put(rig, ".hpkvfs/m/x", LINK);
+	push_put(rig, ".hpkvfs/m/x", LINK);
 	assert_int_equal(look(rig, "x"), 0);
-	put(rig, "x", "file");
+	push_put(rig, "x", "file");
 	assert_reads(rig, "x", "file");
-	assert_true(S_ISREG(node_of(rig, "x")->mode));
-	put(rig, ".hpkvfs/m/x", "{\"v\":1,\"mode\":33152}");
-	assert_int_equal(node_of(rig, "x")->mode, S_IFREG | 0600);
-	put(rig, ".hpkvfs/m/x", LINK);
-	assert_true(S_ISREG(node_of(rig, "x")->mode));
-	take(rig, "x");
+	assert_true(S_ISREG(push_node(rig, "x")->mode));
+	push_put(rig, ".hpkvfs/m/x", "{\"v\":1,\"mode\":33152}");
+	assert_int_equal(push_node(rig, "x")->mode, S_IFREG | 0600);
+	push_put(rig, ".hpkvfs/m/x", LINK);
+	assert_true(S_ISREG(push_node(rig, "x")->mode));
+	push_take(rig, "x");
 	assert_int_equal(look(rig, "x"), 0);
 	assert_true(S_ISLNK(rig->entry.st.st_mode));
-	put(rig, "x", "again");
+	push_put(rig, "x", "again");
 	assert_reads(rig, "x", "again");
 }
 
@@ -298,10 +281,10 @@ static void a_record_that_came_before_its_file(void **state)
 	struct rig *rig = *state;
 
 	assert_int_equal(look(rig, "a"), -ENOENT);
-	put(rig, ".hpkvfs/m/a", "{\"v\":1,\"mode\":33152}");
+	push_put(rig, ".hpkvfs/m/a", "{\"v\":1,\"mode\":33152}");
 	assert_int_equal(look(rig, "a"), -ENOENT);
 	memstore_log_clear(rig->ms);
-	put(rig, "a", "1");
+	push_put(rig, "a", "1");
 	assert_int_equal(look(rig, "a"), 0);
 	assert_int_equal(rig->entry.st.st_mode, S_IFREG | 0600);
 	assert_no_requests(rig);
@@ -312,7 +295,7 @@ static void keys_that_nobody_holds_take_no_memory(void **state)
 	struct rig *rig = *state;
 	uint64_t nodes;
 
-	put(rig, "d/a", "1");
+	push_put(rig, "d/a", "1");
 	push_end(rig);
 	rig_restart(rig);
 	push_begin(rig);
@@ -329,13 +312,13 @@ static void what_is_no_name_is_ignored(void **state)
 	struct rig *rig = *state;
 
 	assert_lists(rig, "", "");
-	put(rig, ".hpkvfs/m/a/../b", "{\"v\":1}");
-	put(rig, ".hpkvfs/m/..", LINK);
-	put(rig, ".hpkvfs/x", "1");
-	put(rig, ".hpkvfs/c/none/00000000", "1");
-	put(rig, ".hpkvfs/c/", "1");
-	put(rig, "\xff", "1");
-	put(rig, ".hpkvfs/m/a", "no record");
+	push_put(rig, ".hpkvfs/m/a/../b", "{\"v\":1}");
+	push_put(rig, ".hpkvfs/m/..", LINK);
+	push_put(rig, ".hpkvfs/x", "1");
+	push_put(rig, ".hpkvfs/c/none/00000000", "1");
+	push_put(rig, ".hpkvfs/c/", "1");
+	push_put(rig, "\xff", "1");
+	push_put(rig, ".hpkvfs/m/a", "no record");
 	assert_lists(rig, "", "");
 }
 
@@ -361,7 +344,7 @@ static void chunks_that_another_mount_writes_in_place(void **state)
 	memset(text + 9000 / 2048 * 2048, 'a', 9000 - 9000 / 2048 * 2048);
 	rig_notes_clear(rig);
 	memstore_log_clear(rig->ms);
-	struct node *node = node_of(rig, "big");
+	struct node *node = push_node(rig, "big");
 	uint64_t chunk_size = node->file->body->parts[0].chunk_size, start = 9000 / chunk_size * chunk_size;
 	struct buf base64 = BUF_INIT;
 
@@ -373,7 +356,7 @@ static void chunks_that_another_mount_writes_in_place(void **state)
 	assert_reads(rig, "big", text);
 	assert_no_requests(rig);
 	/* also where the stub is not in memory any more */
-	value_drop(node_of(rig, "big"));
+	value_drop(push_node(rig, "big"));
 	rig_notes_clear(rig);
 	memset(text + start, 'y', 9000 - start);
 	buf_clear(&base64);
@@ -402,10 +385,10 @@ static void what_is_told_late_is_asked(void **state)
 	struct rig *rig = *state;
 	int64_t now;
 
-	put(rig, "a", "1");
+	push_put(rig, "a", "1");
 	id_of(rig, "a");
-	put(rig, "a", "2");
-	put(rig, "a", "3");
+	push_put(rig, "a", "2");
+	push_put(rig, "a", "3");
 	now = memstore_time_ms(rig->ms);
 	memstore_log_clear(rig->ms);
 	tell(rig, "a", "3", now);     /* again */
@@ -414,10 +397,10 @@ static void what_is_told_late_is_asked(void **state)
 	assert_int_equal(memstore_count_key(rig->ms, STORE_GET, "a"), 1);
 	tell(rig, "a", NULL, now - 5);
 	assert_reads(rig, "a", "3");
-	take(rig, "a");
+	push_take(rig, "a");
 	tell(rig, "a", "3", now);
 	assert_int_equal(look(rig, "a"), -ENOENT);
-	put(rig, "a", "4");
+	push_put(rig, "a", "4");
 	assert_reads(rig, "a", "4");
 }
 
@@ -458,8 +441,8 @@ static void lost_the_kernel_is_told_to_ask(void **state)
 	struct rig *rig = *state;
 	uint64_t a, d;
 
-	put(rig, "a", "1");
-	put(rig, "d/b", "1");
+	push_put(rig, "a", "1");
+	push_put(rig, "d/b", "1");
 	a = id_of(rig, "a");
 	d = id_of(rig, "d");
 	assert_int_equal(look(rig, "none"), -ENOENT);
@@ -481,10 +464,10 @@ static void found_again_what_changed_meanwhile_is_told(void **state)
 	struct rig *rig = *state;
 	uint64_t a, b, c;
 
-	put(rig, "a", "1");
-	put(rig, "b", "1");
-	put(rig, "c", "1");
-	put(rig, "d/x", "1");
+	push_put(rig, "a", "1");
+	push_put(rig, "b", "1");
+	push_put(rig, "c", "1");
+	push_put(rig, "d/x", "1");
 	a = id_of(rig, "a");
 	b = id_of(rig, "b");
 	c = id_of(rig, "c");
@@ -514,7 +497,7 @@ static void until_all_is_asked_again_nothing_is_believed_for_ever(void **state)
 {
 	struct rig *rig = *state;
 
-	put(rig, "a", "1");
+	push_put(rig, "a", "1");
 	id_of(rig, "a");
 	push_end(rig);
 	memstore_add_fault(rig->ms,
@@ -533,7 +516,7 @@ static void what_cannot_be_asked_is_asked_again(void **state)
 {
 	struct rig *rig = *state;
 
-	put(rig, "a", "1");
+	push_put(rig, "a", "1");
 	id_of(rig, "a");
 	push_end(rig);
 	memstore_put(rig->ms, "a", "2");

@@ -5,26 +5,9 @@
 
 static const char LINK[] = "{\"v\":1,\"mode\":41471,\"target\":\"a\"}";
 
-static struct node *node_of(struct rig *rig, const char *path)
-{
-	return node_find(rig->fs, id_of(rig, path));
-}
-
 static int64_t mtime_ns(const struct rig *rig)
 {
 	return rig->entry.st.st_mtim.tv_sec * INT64_C(1000000000) + rig->entry.st.st_mtim.tv_nsec;
-}
-
-static void put(struct rig *rig, const char *key, const char *value)
-{
-	memstore_put(rig->ms, key, value);
-	push_settle(rig);
-}
-
-static void take(struct rig *rig, const char *key)
-{
-	memstore_remove(rig->ms, key);
-	push_settle(rig);
 }
 
 /* --- our own echo --- */
@@ -73,7 +56,7 @@ static void a_foreign_write_about_our_own(void **state)
 
 	for (int foreign_first = 0; foreign_first < 2; foreign_first++) {
 		for (int reply = 0; reply < 3; reply++) {
-			put(rig, "a", "old");
+			push_put(rig, "a", "old");
 			id_of(rig, "a");
 			push_settle(rig);
 			memstore_hold_told(rig->ms, true);
@@ -120,7 +103,7 @@ static void our_own_content_is_seen_until_the_echo(void **state)
 {
 	struct rig *rig = *state;
 
-	put(rig, "a", "old");
+	push_put(rig, "a", "old");
 	id_of(rig, "a");
 	memstore_hold_told(rig->ms, true);
 	memstore_put(rig->ms, "a", "foreign");
@@ -136,7 +119,7 @@ static void appends_of_others_are_seen_with_the_echo(void **state)
 {
 	struct rig *rig = *state;
 
-	put(rig, "log", "1\n");
+	push_put(rig, "log", "1\n");
 	id_of(rig, "log");
 	memstore_hold_told(rig->ms, true);
 	memstore_put(rig->ms, "log", "1\n2\n");
@@ -179,15 +162,15 @@ static void a_get_under_way_does_not_come_over_what_was_told(void **state)
 	struct rig *rig = *state;
 	struct fs_handle *handle;
 
-	put(rig, "a", "old");
+	push_put(rig, "a", "old");
 	assert_int_equal(run(rig, op_open, .id = id_of(rig, "a"), .flags = O_RDONLY), 0);
 	handle = rig->handle;
-	value_drop(node_of(rig, "a"));
+	value_drop(push_node(rig, "a"));
 	memstore_add_fault(rig->ms, (struct memstore_fault){ .op = STORE_GET, .hold = MEMSTORE_HOLD_REPLY });
 	struct call *call = begin(rig, op_read, .handle = handle, .size = 100);
 
 	rig_until_held(rig, 1);
-	put(rig, "a", "new");
+	push_put(rig, "a", "new");
 	memstore_release(rig->ms);
 	assert_int_equal(end(call), 0);
 	assert_string_equal(buf_str(&rig->out).p, "new");
@@ -213,14 +196,14 @@ static void names_told_while_a_listing_is_under_way(void **state)
 	struct call *call = begin(rig, op_readdir, .handle = handle);
 
 	rig_until_held(rig, 2);
-	put(rig, "d/changes", "new");
-	put(rig, "d/comes", "1");
-	put(rig, ".hpkvfs/m/d/changes", "{\"v\":1,\"mode\":33216}");
-	put(rig, "d/gets", "a value");
-	take(rig, "d/goes");
-	take(rig, ".hpkvfs/m/d/link");
-	put(rig, ".hpkvfs/m/d/late", LINK);
-	put(rig, ".hpkvfs/m/d/sub/", "{\"v\":1,\"mode\":16832}");
+	push_put(rig, "d/changes", "new");
+	push_put(rig, "d/comes", "1");
+	push_put(rig, ".hpkvfs/m/d/changes", "{\"v\":1,\"mode\":33216}");
+	push_put(rig, "d/gets", "a value");
+	push_take(rig, "d/goes");
+	push_take(rig, ".hpkvfs/m/d/link");
+	push_put(rig, ".hpkvfs/m/d/late", LINK);
+	push_put(rig, ".hpkvfs/m/d/sub/", "{\"v\":1,\"mode\":16832}");
 	memstore_clear_faults(rig->ms);
 	memstore_release(rig->ms);
 	assert_int_equal(end(call), 0);
@@ -232,7 +215,7 @@ static void names_told_while_a_listing_is_under_way(void **state)
 	memstore_log_clear(rig->ms);
 	assert_int_equal(list_dir(rig, "d"), 0);
 	assert_reads(rig, "d/changes", "new");
-	assert_int_equal(node_of(rig, "d/changes")->mode, S_IFREG | 0700);
+	assert_int_equal(push_node(rig, "d/changes")->mode, S_IFREG | 0700);
 	assert_reads(rig, "d/comes", "1");
 	assert_reads(rig, "d/gets", "a value");
 	assert_int_equal(look(rig, "d/goes"), -ENOENT);
@@ -260,15 +243,15 @@ static void a_name_told_while_it_is_being_asked_for(void **state)
 
 		rig_until_held(rig, 4);
 		if (removed)
-			take(rig, "g");
+			push_take(rig, "g");
 		else
-			put(rig, "g", "1");
+			push_put(rig, "g", "1");
 		memstore_clear_faults(rig->ms);
 		memstore_release(rig->ms);
 		assert_int_equal(end(call), removed ? -ENOENT : 0);
 		assert_int_equal(look(rig, "g"), removed ? -ENOENT : 0);
 		if (!removed)
-			take(rig, "g");
+			push_take(rig, "g");
 	}
 }
 
@@ -277,14 +260,14 @@ static void what_a_program_changes_is_not_disturbed(void **state)
 	struct rig *rig = *state;
 	struct fs_handle *handle;
 
-	put(rig, "a", "old");
+	push_put(rig, "a", "old");
 	id_of(rig, "a");
 	handle = open_file(rig, "a", O_RDWR);
 	assert_int_equal(write_at(rig, handle, 0, "mine"), 0);
-	put(rig, "a", "foreign");
+	push_put(rig, "a", "foreign");
 	assert_int_equal(read_handle(rig, handle), 0);
 	assert_string_equal(buf_str(&rig->out).p, "mine");
-	take(rig, "a");
+	push_take(rig, "a");
 	assert_int_equal(read_handle(rig, handle), 0);
 	assert_string_equal(buf_str(&rig->out).p, "mine");
 	assert_int_equal(close_file(rig, handle), 0);
@@ -298,10 +281,10 @@ static void what_is_open_is_read_on_when_it_is_removed(void **state)
 	struct rig *rig = *state;
 	struct fs_handle *handle;
 
-	put(rig, "a", "content");
+	push_put(rig, "a", "content");
 	id_of(rig, "a");
 	handle = open_file(rig, "a", O_RDONLY);
-	take(rig, "a");
+	push_take(rig, "a");
 	assert_int_equal(look(rig, "a"), -ENOENT);
 	assert_int_equal(read_handle(rig, handle), 0);
 	assert_string_equal(buf_str(&rig->out).p, "content");
@@ -313,7 +296,7 @@ static void a_path_that_is_being_renamed(void **state)
 	struct rig *rig = *state;
 
 	for (int at = 0; at < 2; at++) {
-		put(rig, "a", "content");
+		push_put(rig, "a", "content");
 		assert_reads(rig, "a", "content");
 		assert_int_equal(look(rig, "b"), -ENOENT);
 		memstore_add_fault(rig->ms, (struct memstore_fault){ .op = STORE_DELETE, .hold = MEMSTORE_HOLD_REPLY });
@@ -321,7 +304,7 @@ static void a_path_that_is_being_renamed(void **state)
 					  .new_name = "b");
 
 		rig_until_held(rig, 1);
-		put(rig, at ? "b" : "a", "foreign");
+		push_put(rig, at ? "b" : "a", "foreign");
 		memstore_clear_faults(rig->ms);
 		memstore_release(rig->ms);
 		assert_int_equal(end(call), 0);
@@ -340,8 +323,8 @@ static void below_a_directory_that_is_being_renamed(void **state)
 {
 	struct rig *rig = *state;
 
-	put(rig, "d/a", "1");
-	put(rig, "d/b", "1");
+	push_put(rig, "d/a", "1");
+	push_put(rig, "d/b", "1");
 	assert_lists(rig, "d", "a b ");
 	memstore_add_fault(rig->ms,
 			   (struct memstore_fault){ .op = STORE_DELETE, .key = "d/a", .hold = MEMSTORE_HOLD_REQUEST });
@@ -349,8 +332,8 @@ static void below_a_directory_that_is_being_renamed(void **state)
 		begin(rig, op_rename, .parent = FS_ROOT_ID, .name = "d", .new_parent = FS_ROOT_ID, .new_name = "e");
 
 	rig_until_held(rig, 1);
-	put(rig, "e/a", "foreign");
-	put(rig, "e/c", "foreign");
+	push_put(rig, "e/a", "foreign");
+	push_put(rig, "e/c", "foreign");
 	memstore_clear_faults(rig->ms);
 	memstore_release(rig->ms);
 	assert_int_equal(end(call), 0);
