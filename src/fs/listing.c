@@ -445,6 +445,9 @@ static co_fn int list_once(struct listing *listing)
 	dir->large = !dir->complete;
 	if (dir->complete)
 		remove_unseen(listing);
+	if (node == fs->root)
+		node_checked(node,
+			     listing->seq); /* its record came along, as of others with the listing of their parent */
 	dir->listed_us = dir->doubtful ? 0 : clock_now_us();
 	dir->listed_seq = listing->seq;
 	return 0;

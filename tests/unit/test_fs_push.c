@@ -64,6 +64,8 @@ static void the_kernel_may_keep_it(void **state)
 	assert_true(rig->entry.ttl_us == FS_FOREVER);
 	assert_int_equal(look(rig, "none"), -ENOENT);
 	assert_true(rig->entry.ttl_us == FS_FOREVER);
+	assert_int_equal(run(rig, op_getattr, .id = FS_ROOT_ID), 0);
+	assert_true(rig->entry.ttl_us == FS_FOREVER);
 }
 
 static void a_large_directory_is_asked_name_by_name_and_once(void **state)
