@@ -42,8 +42,8 @@ mkdir "$work/sbin" "$work/up" "$work/work"
 mount -t tmpfs none "$work"
 mkdir "$work/up" "$work/work"
 mount -t overlay -o "lowerdir=/sbin/.,upperdir=$work/up,workdir=$work/work" overlay "$(readlink -f /sbin)"
-ln -s "$1" /sbin/mount.hpkvfs
-ln -s "$1" /sbin/hpkvfs
+ln -sfn "$1" /sbin/mount.hpkvfs
+ln -sfn "$1" /sbin/hpkvfs
 end() {
     umount -i "$2"
     pid=$(cat "$work/pid")
