@@ -176,8 +176,11 @@ static bool remove_str(struct memstore *memstore, struct str key)
 
 void memstore_remove(struct memstore *memstore, const char *key)
 {
-	must(remove_str(memstore, str_c(key)), "the key to be removed is not there");
-	announce(memstore, str_c(key));
+	CLEANUP(buf_free) struct buf copied = BUF_INIT;
+
+	copy(&copied, str_c(key)); /* it may be the store's own */
+	must(remove_str(memstore, buf_str(&copied)), "the key to be removed is not there");
+	announce(memstore, buf_str(&copied));
 }
 
 const char *memstore_value(const struct memstore *memstore, const char *key)
