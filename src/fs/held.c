@@ -71,8 +71,16 @@ bool held_is_home(const struct node *node, const struct node *dir, struct str na
 {
 	const struct held *held = node->file ? node->file->held : NULL;
 
-	return held && held->dir == dir && str_equal(buf_str(&held->name), name) && !held->claims &&
+	return held && held->dir == dir && str_equal(buf_str(&held->name), name) && !held->claims && !held->taken &&
 	       !held->replaced.len;
+}
+
+void held_note_taken(const struct node *dir, struct str name)
+{
+	struct held *held = held_find(dir, name);
+
+	if (held)
+		held->taken = true;
 }
 
 bool held_wait(const struct node *dir, struct str name)

@@ -4,7 +4,7 @@
 
 #include "base/clock.h"
 #include "base/log.h"
-#include "fs/internal.h"
+#include "fs/held.h"
 #include "fs/leftover.h"
 
 /* A name that was removed here while answers were under way that may still bring it. */
@@ -275,6 +275,7 @@ int node_attach(struct node *parent, struct node *node, struct str name)
 	if (node->dir)
 		dir->subdirectories++;
 	tomb_take(dir, name);
+	held_note_taken(parent, name);
 	return 0;
 }
 

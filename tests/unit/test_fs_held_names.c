@@ -1,0 +1,37 @@
+/* Backups again: what the store has under their two names meanwhile, and with which records. */
+#include "waiting_rig.h"
+
+/* The new file was there, and is no more: neither is what the store had under the old name. */
+static void back_after_the_new_file(void **state)
+{
+	struct rig *rig = *state;
+
+	for (int moved = 0; moved < 2; moved++) {
+		make_file(rig, "f", 0600, "old");
+		use_with(rig, "f ", LATE_US, LATE_US);
+		assert_int_equal(rename_to(rig, "f", "f~"), 0);
+		assert_int_equal(write_file(rig, "f", "new"), 0);
+		assert_int_equal(moved ? rename_to(rig, "f", "g") : remove_file(rig, "f"), 0);
+		assert_int_equal(rename_to(rig, "f~", "f"), 0);
+		assert_reads(rig, "f", "old");
+		assert_int_equal(run(rig, op_end), 0);
+		assert_stored(rig, "f", "old");
+		assert_not_stored(rig, "f~");
+		assert_not_stored(rig, ".hpkvfs/m/f~");
+		assert_int_equal(fresh_stat(rig, "f").st_mode, S_IFREG | 0600);
+		assert_int_equal(remove_file(rig, "f"), 0);
+		if (moved)
+			assert_int_equal(remove_file(rig, "g"), 0);
+		assert_int_equal(memstore_size(rig->ms), 1);
+		use_with(rig, "", LATE_US, LATE_US);
+	}
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		waiting_test(back_after_the_new_file),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
