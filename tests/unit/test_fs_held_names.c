@@ -27,10 +27,62 @@ static void back_after_the_new_file(void **state)
 	}
 }
 
+/* What the store has under the backup's name is another file's, which waits itself. */
+static void a_backup_in_the_place_of_one_that_was_moved(void **state)
+{
+	struct rig *rig = *state;
+
+	for (int removed = 0; removed < 2; removed++) {
+		make_file(rig, "f~", 0600, "older");
+		make_file(rig, "f", 0644, "old");
+		use_with(rig, "f f~ ", LATE_US, LATE_US);
+		assert_int_equal(rename_to(rig, "f~", "g~"), 0);
+		assert_int_equal(rename_to(rig, "f", "f~"), 0);
+		assert_stored(rig, "f~", "old"); /* at once: only one can wait for a name */
+		if (removed)
+			assert_int_equal(remove_file(rig, "f~"), 0);
+		assert_int_equal(run(rig, op_end), 0);
+		assert_stored(rig, "g~", "older");
+		assert_int_equal(fresh_stat(rig, "g~").st_mode, S_IFREG | 0600);
+		if (!removed) {
+			assert_stored(rig, "f~", "old");
+			assert_int_equal(fresh_stat(rig, "f~").st_mode, S_IFREG | 0644);
+			assert_int_equal(remove_file(rig, "f~"), 0);
+		}
+		assert_int_equal(remove_file(rig, "g~"), 0);
+		assert_int_equal(memstore_size(rig->ms), 1);
+		use_with(rig, "", LATE_US, LATE_US);
+	}
+}
+
+static void the_backup_does_not_wear_what_was_left_over(void **state)
+{
+	struct rig *rig = *state;
+
+	memstore_put(rig->ms, ".hpkvfs/m/f~", "{\"v\":1,\"mode\":33152}");
+	for (int back = 0; back < 2; back++) {
+		assert_int_equal(write_file(rig, "f", "old"), 0);
+		use_with(rig, "f ", LATE_US, LATE_US);
+		assert_int_equal(rename_to(rig, "f", "f~"), 0);
+		if (back) {
+			assert_int_equal(rename_to(rig, "f~", "f"), 0);
+			assert_int_equal(rename_to(rig, "f", "f~"), 0);
+		}
+		assert_int_equal(run(rig, op_sync), 0);
+		assert_stored(rig, "f~", "old");
+		assert_not_stored(rig, ".hpkvfs/m/f~");
+		assert_int_equal(remove_file(rig, "f~"), 0);
+		memstore_put(rig->ms, ".hpkvfs/m/f~", "{\"v\":1,\"mode\":33152}");
+		use_with(rig, "", LATE_US, LATE_US);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		waiting_test(back_after_the_new_file),
+		waiting_test(a_backup_in_the_place_of_one_that_was_moved),
+		waiting_test(the_backup_does_not_wear_what_was_left_over),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
