@@ -124,7 +124,7 @@ static void node_free(struct node *node)
 	}
 	if (node->dir) {
 		tombs_clear(node->dir);
-		leftovers_forget(node);
+		leftovers_forget(node, UINT64_MAX);
 		for (size_t i = 0; i < ABSENT_NAMES; i++)
 			buf_free(&node->dir->absent[i].name);
 		buf_free(&node->dir->key);
