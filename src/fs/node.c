@@ -511,6 +511,9 @@ bool node_fresh(const struct node *node)
 		return true;
 	if (node == node->fs->root || node_stays(node))
 		return true;
+	/* a listing under way has shown its value, and may yet show that it has a record */
+	if (node->file && !node->record_known)
+		return false;
 	return node->checked_us && answer_holds(node->fs, node->checked_seq, node->checked_us);
 }
 
