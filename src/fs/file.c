@@ -416,6 +416,21 @@ static co_fn int refresh_for(struct node *node, int flags)
 	return node_refresh(node);
 }
 
+/* Its removal is under way, or was done while the open was: what can be read no more is not opened. The kernel looks the name up
+ * again after the first ESTALE only, so that comes when the name is no more the file's. */
+static co_fn int readable_for_open(struct node *node)
+{
+	while (node->lock.held || node_is_unlinked(node)) {
+		int r = file_readable(node);
+
+		if (r != -ESTALE || !node->lock.held)
+			return r;
+		node_lock(node);
+		node_unlock(node);
+	}
+	return 0;
+}
+
 int fs_open(struct fs *fs, uint64_t id, int flags, pid_t pid, struct fs_handle **out, bool *keep_cache)
 {
 	CLEANUP_NODE struct node *node = node_get(fs, id);
@@ -431,9 +446,8 @@ int fs_open(struct fs *fs, uint64_t id, int flags, pid_t pid, struct fs_handle *
 	r = refresh_for(node, flags);
 	if (r == 0 && (flags & O_ACCMODE) != O_RDONLY)
 		r = held_settle(node);
-	/* its removal is under way, or was done while the open was: what can be read no more is not opened */
-	if (r == 0 && (node->lock.held || node_is_unlinked(node)))
-		r = file_readable(node);
+	if (r == 0)
+		r = readable_for_open(node);
 	if (r < 0)
 		return r == -ENOENT ? -ESTALE : r; /* the kernel then looks the name up again */
 	handle = handle_new(node, flags, pid);

@@ -71,8 +71,16 @@ bool held_is_home(const struct node *node, const struct node *dir, struct str na
 {
 	const struct held *held = node->file ? node->file->held : NULL;
 
-	return held && held->dir == dir && str_equal(buf_str(&held->name), name) && !held->claims &&
+	return held && held->dir == dir && str_equal(buf_str(&held->name), name) && !held->claims && !held->taken &&
 	       !held->replaced.len;
+}
+
+void held_note_taken(const struct node *dir, struct str name)
+{
+	struct held *held = held_find(dir, name);
+
+	if (held)
+		held->taken = true;
 }
 
 bool held_wait(const struct node *dir, struct str name)
@@ -154,23 +162,26 @@ bool held_suits(const struct node *node, const struct node *target, const struct
 		return false;
 	return node->parent == new_parent && file->stored && !file->dirty && !file->held && !file->provisional &&
 	       !is_written(node) && !names_is_value(buf_str(&node->name)) &&
-	       !held_find(new_parent, buf_str(&node->name)) && has_room(fs, file->value.len);
+	       !held_find(new_parent, buf_str(&node->name)) && !held_find(new_parent, new_name) &&
+	       has_room(fs, file->value.len);
 }
 
 /* What it replaces here stays in the store until it is settled itself. */
-static int take_target(struct held *held, struct node *target)
+static int take_target(struct held *held, struct node *target, struct str new_name)
 {
 	int r;
 
-	if (!target)
+	if (!target) {
+		leftover_take(held->dir, new_name, &held->replaced_record);
 		return 0;
+	}
 	r = buf_set(&held->replaced, target->file->stored ? buf_str(&target->file->value) : STR(""));
 	if (r == 0)
 		r = buf_set(&held->replaced_record, buf_str(&target->record_value));
 	return r;
 }
 
-static int make(struct node *node, struct node *target, struct held **out)
+static int make(struct node *node, struct node *target, struct str new_name, struct held **out)
 {
 	struct held *held = calloc(1, sizeof(*held));
 	int r;
@@ -184,7 +195,7 @@ static int make(struct node *node, struct node *target, struct held **out)
 	if (r == 0)
 		r = buf_set(&held->value, buf_str(&node->file->value));
 	if (r == 0)
-		r = take_target(held, target);
+		r = take_target(held, target, new_name);
 	if (r < 0) {
 		held_unref(held);
 		return r;
@@ -224,7 +235,7 @@ static int begin(struct node *node, struct node *target, struct str new_name, st
 {
 	struct node *dir = node->parent;
 	struct held *held;
-	int r = make(node, target, &held);
+	int r = make(node, target, new_name, &held);
 
 	if (r < 0)
 		return r;
@@ -294,6 +305,8 @@ int held_take_back(struct node *node)
 		return r;
 	held->refs++;
 	leftover_take(held->dir, buf_str(&held->name), &leftover);
+	if (held->replaced_record.len)
+		leftover_add(held->dir, buf_str(&node->name), buf_str(&held->replaced_record));
 	r = rename_place(node, held->dir, buf_str(&held->name), false);
 	if (r == 0 && state)
 		state_remove(state, buf_str(&held_key));

@@ -28,6 +28,7 @@ struct held {
 	unsigned refs;
 	unsigned claims;         /* renamings under way that set the old key */
 	bool deleting;           /* the old key: nobody is to take it now */
+	bool taken;              /* something else has had the old name: the store may have lost what it had there */
 	struct co_queue settled; /* it is no longer so */
 };
 
@@ -43,6 +44,8 @@ CHECKED int held_take_back(struct node *node);
 
 /* True if the store's `value` at that name is what is held, and not to be seen. */
 bool held_hides(const struct node *dir, struct str name, struct str value);
+/* Something has that name from now on. */
+void held_note_taken(const struct node *dir, struct str name);
 /* A file that was made at the name, if something is held of it, replaces what the store has there. */
 CHECKED int held_replace(struct node *node);
 /* Waits while the key is being deleted. True if there was a wait. */

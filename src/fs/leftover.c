@@ -8,6 +8,7 @@
 struct leftover {
 	UT_hash_handle hh;
 	struct buf name, value;
+	uint64_t seq; /* when it was added */
 };
 
 static void leftover_free(struct node *dir, struct leftover *leftover)
@@ -48,6 +49,7 @@ void leftover_add(struct node *dir, struct str name, struct str value)
 	leftover = calloc(1, sizeof(*leftover));
 	if (!leftover)
 		return;
+	leftover->seq = fs_tick(dir->fs);
 	if (buf_set(&leftover->name, name) == 0 && buf_set(&leftover->value, value) == 0)
 		HASH_ADD_KEYPTR(hh, dir->dir->leftovers, leftover->name.p, leftover->name.len, leftover);
 	if (leftover->hh.tbl)
@@ -82,12 +84,13 @@ bool leftover_take_below(struct node *dir, struct str name)
 	       leftover_take(dir, buf_str(&below), &value);
 }
 
-void leftovers_forget(struct node *dir)
+void leftovers_forget(struct node *dir, uint64_t seq)
 {
 	struct leftover *leftover, *next;
 
 	HASH_ITER(hh, dir->dir->leftovers, leftover, next)
-		leftover_free(dir, leftover);
+		if (leftover->seq <= seq)
+			leftover_free(dir, leftover);
 }
 
 bool leftover_take(struct node *dir, struct str name, struct buf *value)

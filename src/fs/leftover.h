@@ -4,6 +4,8 @@
 #ifndef HPKVFS_FS_LEFTOVER_H
 #define HPKVFS_FS_LEFTOVER_H
 
+#include <stdint.h>
+
 #include "base/buf.h"
 
 struct node;
@@ -14,8 +16,8 @@ void leftover_add(struct node *dir, struct str name, struct str value);
 void leftover_add_below(struct node *dir, struct str name);
 /* True unless it is sure that there are none. Forgets it. */
 bool leftover_take_below(struct node *dir, struct str name);
-/* A listing begins to tell all of them anew; or the directory goes. */
-void leftovers_forget(struct node *dir);
+/* A listing that was asked at `seq` tells all of them anew that were there then; or the directory goes: UINT64_MAX. */
+void leftovers_forget(struct node *dir, uint64_t seq);
 /* Moves its value into *value, and forgets it. False: there is none. */
 bool leftover_take(struct node *dir, struct str name, struct buf *value);
 

@@ -320,7 +320,7 @@ static int apply_records(struct listing *listing)
 	int r;
 
 	if (listing->values_whole && listing->records_whole)
-		leftovers_forget(listing->dir);
+		leftovers_forget(listing->dir, listing->seq);
 	DL_FOREACH(listing->records, record) {
 		if (is_below(record)) {
 			apply_below(listing, record);

@@ -250,6 +250,11 @@ static co_fn int refresh_file(struct node *node)
 	uint64_t seq = fs_tick(fs);
 	int r = node_keys(node, &value.key, &record.key);
 
+	/* with a key so long it has none */
+	if (node->file && record.key.len > fs->config.max_key) {
+		buf_free(&record.key);
+		node->record_known = true;
+	}
 	/* it has none; but of chunks that another mount changes in place only the record tells */
 	if (node->file && !node->record_value.len && node->record_known && !node->file->stub)
 		buf_free(&record.key);

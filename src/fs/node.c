@@ -4,7 +4,7 @@
 
 #include "base/clock.h"
 #include "base/log.h"
-#include "fs/internal.h"
+#include "fs/held.h"
 #include "fs/leftover.h"
 
 /* A name that was removed here while answers were under way that may still bring it. */
@@ -124,7 +124,7 @@ static void node_free(struct node *node)
 	}
 	if (node->dir) {
 		tombs_clear(node->dir);
-		leftovers_forget(node);
+		leftovers_forget(node, UINT64_MAX);
 		for (size_t i = 0; i < ABSENT_NAMES; i++)
 			buf_free(&node->dir->absent[i].name);
 		buf_free(&node->dir->key);
@@ -275,6 +275,7 @@ int node_attach(struct node *parent, struct node *node, struct str name)
 	if (node->dir)
 		dir->subdirectories++;
 	tomb_take(dir, name);
+	held_note_taken(parent, name);
 	return 0;
 }
 
@@ -510,6 +511,9 @@ bool node_fresh(const struct node *node)
 		return true;
 	if (node == node->fs->root || node_stays(node))
 		return true;
+	/* a listing under way has shown its value, and may yet show that it has a record */
+	if (node->file && !node->record_known)
+		return false;
 	return node->checked_us && answer_holds(node->fs, node->checked_seq, node->checked_us);
 }
 

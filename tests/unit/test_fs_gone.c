@@ -39,6 +39,34 @@ static void what_was_opened_before_the_removal_is_read(void **state)
 	}
 }
 
+/* The kernel looks a name up once more after an ESTALE, and tells the program of the next: the first comes when the name is no
+ * more the file's. */
+static void what_is_removed_is_stale_when_its_name_is_gone(void **state)
+{
+	struct rig *rig = *state;
+	struct fs_attr_change change = { .set_mode = true, .mode = 0600 };
+	struct call *removal, *open;
+	struct node *node;
+
+	assert_int_equal(write_file(rig, "a", "content"), 0);
+	node = node_find(rig->fs, id_of(rig, "a"));
+	assert_int_equal(run(rig, op_setattr, .id = node->id, .change = change), 0);
+	assert_int_equal(run(rig, op_sync), 0);
+	value_drop(node);
+	memstore_add_fault(rig->ms, (struct memstore_fault){
+					    .op = STORE_DELETE, .key = ".hpkvfs/m/a", .hold = MEMSTORE_HOLD_REPLY });
+	removal = begin(rig, op_unlink, .parent = FS_ROOT_ID, .name = "a");
+	rig_until_held(rig, 1);
+	open = begin(rig, op_open, .id = node->id, .flags = O_RDONLY);
+	rig_serve(rig, 1000);
+	assert_false(open->done);
+	memstore_clear_faults(rig->ms);
+	memstore_release(rig->ms);
+	assert_int_equal(end(removal), 0);
+	assert_int_equal(end(open), -ESTALE);
+	assert_int_equal(look(rig, "a"), -ENOENT);
+}
+
 /* Who has found the name changes what it was, as on any disk: no ESTALE. */
 static void what_is_removed_while_it_is_asked_for_can_be_changed(void **state)
 {
@@ -75,6 +103,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		fs_test(what_was_opened_before_the_removal_is_read),
+		fs_test(what_is_removed_is_stale_when_its_name_is_gone),
 		fs_test(what_is_removed_while_it_is_asked_for_can_be_changed),
 	};
 

@@ -159,17 +159,25 @@ static void a_creation_in_a_large_directory_asks_once(void **state)
 	assert_reads(rig, "new", "of another");
 }
 
+/* Files of mode 0600. */
+static void put_records(struct rig *rig, int count)
+{
+	char key[64];
+
+	put_numbered(rig, "f%04d", count);
+	for (int i = 0; i < count; i++) {
+		snprintf(key, sizeof(key), ".hpkvfs/m/f%04d", i);
+		memstore_put(rig->ms, key, "{\"v\":1,\"mode\":33152}");
+	}
+}
+
 /* More records than the first page holds: the attributes of the files behind it are asked for, not made up. */
 static void a_large_directory_with_records_behind_the_page(void **state)
 {
 	struct rig *rig = *state;
 	char key[64];
 
-	put_numbered(rig, "f%04d", 1500);
-	for (int i = 0; i < 1500; i++) {
-		snprintf(key, sizeof(key), ".hpkvfs/m/f%04d", i);
-		memstore_put(rig->ms, key, "{\"v\":1,\"mode\":33152}");
-	}
+	put_records(rig, 1500);
 	memstore_limit_pages(rig->ms, 500, 0);
 	memstore_put(rig->ms, ".hpkvfs/m/a", "{\"v\":1}"); /* the pages do not end at the same file */
 	for (int i = 0; i < 1500; i += 99) {
@@ -196,6 +204,25 @@ static void the_longest_key_in_a_large_directory(void **state)
 	assert_reads(rig, key, "longest");
 	assert_int_equal(list_dir(rig, ""), 0);
 	assert_int_equal(words(rig->out.p), 1501);
+}
+
+/* Its record's would be longer: it is not asked for. */
+static void the_longest_key_on_the_first_page(void **state)
+{
+	struct rig *rig = *state;
+	char key[RIG_MAX_KEY + 1], record[sizeof(key) + 16];
+
+	memset(key, 'a', sizeof(key));
+	key[RIG_MAX_KEY] = '\0';
+	snprintf(record, sizeof(record), ".hpkvfs/m/%s", key);
+	put_records(rig, 1500);
+	memstore_put(rig->ms, key, "longest");
+	id_of(rig, "f1234");
+	assert_reads(rig, key, "longest");
+	assert_int_equal(memstore_count_key(rig->ms, STORE_GET, record), 0);
+	memstore_log_clear(rig->ms);
+	assert_reads(rig, key, "longest");
+	assert_no_requests(rig);
 }
 
 /* --- age --- */
@@ -287,6 +314,67 @@ static void assert_listing_ends(struct under_way *under_way, const char *names)
 	assert_int_equal(end(under_way->list), 0);
 	assert_string_equal(under_way->rig->out.p, names);
 	fs_releasedir(under_way->root);
+}
+
+/* The values of the root have come, its records not yet. */
+static struct call *begin_without_records(struct rig *rig)
+{
+	struct call *lookup;
+
+	rig_restart(rig);
+	memstore_add_fault(rig->ms,
+			   (struct memstore_fault){
+				   .op = STORE_RANGE, .key = ".hpkvfs/m/", .times = 1, .hold = MEMSTORE_HOLD_REPLY });
+	lookup = begin(rig, op_lookup, .parent = FS_ROOT_ID, .name = "other");
+	rig_until_held(rig, 1);
+	memstore_clear_faults(rig->ms);
+	while (!node_child(rig->fs->root, STR("f")))
+		loop_once(rig->loop);
+	return lookup;
+}
+
+static void what_is_known_without_its_record_is_not_shown_yet(void **state)
+{
+	struct rig *rig = *state;
+	struct call *listing, *lookup;
+
+	memstore_put(rig->ms, "f", "1");
+	memstore_put(rig->ms, ".hpkvfs/m/f", "{\"v\":1,\"mode\":33152}");
+	listing = begin_without_records(rig);
+	lookup = begin(rig, op_lookup, .parent = FS_ROOT_ID, .name = "f");
+	rig_serve(rig, 1000);
+	memstore_release(rig->ms);
+	assert_int_equal(end(listing), -ENOENT);
+	assert_int_equal(end(lookup), 0);
+	assert_int_equal(rig->entry.st.st_mode, S_IFREG | 0600);
+}
+
+static void its_record_goes_with_it_all_the_same(void **state)
+{
+	struct rig *rig = *state;
+	struct call *listing, *change;
+
+	for (int how = 0; how < 3; how++) {
+		memstore_put(rig->ms, "f", "1");
+		memstore_put(rig->ms, "g", "2");
+		memstore_put(rig->ms, ".hpkvfs/m/f", "{\"v\":1,\"mode\":33152}");
+		listing = begin_without_records(rig);
+		if (how == 0)
+			change = begin(rig, op_unlink, .parent = FS_ROOT_ID, .name = "f");
+		else
+			change = begin(rig, op_rename, .parent = FS_ROOT_ID, .name = how == 1 ? "f" : "g",
+				       .new_parent = FS_ROOT_ID, .new_name = how == 1 ? "g" : "f");
+		rig_serve(rig, 1000);
+		memstore_release(rig->ms);
+		assert_int_equal(end(listing), -ENOENT);
+		assert_int_equal(end(change), 0);
+		assert_not_stored(rig, ".hpkvfs/m/f");
+		if (how == 1) {
+			assert_stored(rig, "g", "1");
+			assert_non_null(memstore_value(rig->ms, ".hpkvfs/m/g"));
+			memstore_remove(rig->ms, ".hpkvfs/m/g");
+		}
+	}
 }
 
 /* The create's own lookup joins the listing, which does not know the file; a second listing, begun before, answers last. */
@@ -552,9 +640,12 @@ int main(void)
 		fs_test(a_creation_in_a_large_directory_asks_once),
 		fs_test(a_large_directory_with_records_behind_the_page),
 		fs_test(the_longest_key_in_a_large_directory),
+		fs_test(the_longest_key_on_the_first_page),
 		fs_test(what_is_young_is_not_asked_for),
 		fs_test(a_ttl_that_passes_by_itself),
 		fs_test(no_ttl_at_all),
+		fs_test(what_is_known_without_its_record_is_not_shown_yet),
+		fs_test(its_record_goes_with_it_all_the_same),
 		fs_test(a_file_created_during_a_listing),
 		fs_test(a_first_commit_during_a_listing),
 		fs_test(a_commit_during_a_listing_is_not_undone),
