@@ -290,7 +290,7 @@ static bool goes_on(const struct fs *fs, unsigned period)
 static bool in_use(const struct node *dir)
 {
 	return dir->dir && !node_is_unlinked(dir) && (dir->lookups || dir == dir->fs->root || dir->dir->children) &&
-	       dir->dir->listed_us;
+	       dir->dir->listed_seq;
 }
 
 static co_fn int ask_alone(struct node *dir, unsigned period)
@@ -325,9 +325,9 @@ static co_fn int ask_dir(struct node *dir, unsigned period)
 {
 	int r;
 
-	if (push_keeps(dir->fs, dir->dir->listed_seq) || dir->dir->listed_seq >= dir->fs->push.since)
+	if (dir->dir->listed_us && dir->dir->listed_seq >= dir->fs->push.since)
 		return 0;
-	dir->dir->listed_us = 0;
+	dir->dir->listed_us = 0; /* until it is answered, nothing of before holds */
 	if (dir->dir->large && held_children(dir) <= ALONE_MOST)
 		return ask_alone(dir, period);
 	r = dir_list(dir, true);

@@ -529,6 +529,25 @@ static void what_cannot_be_asked_is_asked_again(void **state)
 	assert_no_requests(rig);
 }
 
+/* Also if nothing of a directory could be had at first. */
+static void what_cannot_be_asked_at_all_is_asked_again(void **state)
+{
+	struct rig *rig = *state;
+	uint64_t id;
+
+	push_put(rig, "a", "1");
+	id = id_of(rig, "a");
+	push_end(rig);
+	memstore_put(rig->ms, "a", "2");
+	rig_notes_clear(rig);
+	memstore_add_fault(rig->ms, (struct memstore_fault){ .op = STORE_RANGE, .err = -EIO, .times = 2 });
+	push_begin(rig);
+	assert_told_in_order(rig, FS_ROOT_ID, "a", id);
+	memstore_log_clear(rig->ms);
+	assert_reads(rig, "a", "2");
+	assert_no_requests(rig);
+}
+
 static void absences_are_bounded(void **state)
 {
 	struct rig *rig = *state;
@@ -571,6 +590,7 @@ int main(void)
 		push_test(found_again_what_changed_meanwhile_is_told),
 		push_test(until_all_is_asked_again_nothing_is_believed_for_ever),
 		push_test(what_cannot_be_asked_is_asked_again),
+		push_test(what_cannot_be_asked_at_all_is_asked_again),
 		push_test(absences_are_bounded),
 	};
 
