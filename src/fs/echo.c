@@ -8,6 +8,10 @@
 #include "base/list.h"
 #include "fs/content.h"
 
+/* More that waits is not kept. */
+#define READY_MOST 10000
+#define BYTES_MOST (32u * 1024 * 1024)
+
 /* The parser goes down by recursion; what nests deeper is told from its text alone. */
 #define MAX_NESTING 64
 
@@ -30,9 +34,8 @@ struct echo_key {
 	UT_hash_handle hh;
 	struct passing *passing;
 	bool has_last;
-	bool deleted, own;
+	struct told told; /* last; its value is in `last` */
 	struct buf last;
-	int64_t time_ms;
 	size_t len;
 	char key[];
 };
@@ -65,35 +68,48 @@ static struct echo_key *make(struct echoes *echoes, struct str key)
 	return NULL;
 }
 
+static bool is_ready(const struct echo_key *key)
+{
+	return key->has_last && !key->passing;
+}
+
 static void key_free(struct echoes *echoes, struct echo_key *key)
 {
 	HASH_DEL(echoes->keys, key);
+	echoes->bytes -= key->last.capacity;
 	buf_free(&key->last);
 	free(key);
 }
 
-/* A reply that is still to come frees it. */
-static void strike(struct passing *passing)
+static void passing_free(struct passing *passing)
 {
-	DL_DELETE(passing->key->passing, passing);
-	passing->key = NULL;
-	if (!passing->replied)
-		return;
 	buf_free(&passing->text);
 	free(passing);
 }
 
-static void settle(struct echoes *echoes, struct echo_key *key)
+static void remove_passing(struct passing *passing)
 {
-	struct told told = {
-		.deleted = key->deleted, .value = buf_str(&key->last), .time_ms = key->time_ms, .own = key->own
-	};
+	DL_DELETE(passing->key->passing, passing);
+	passing->key = NULL;
+	/* else the reply that is still to come frees it */
+	if (passing->replied)
+		passing_free(passing);
+}
 
+/* Not applied at once: who has sent it has not been told yet. */
+static void strike(struct echoes *echoes, struct passing *passing)
+{
+	struct echo_key *key = passing->key;
+
+	remove_passing(passing);
 	if (key->passing)
 		return;
-	if (key->has_last)
-		echoes->settled(echoes->arg, str_of(key->key, key->len), &told);
-	key_free(echoes, key);
+	if (!key->has_last) {
+		key_free(echoes, key);
+		return;
+	}
+	echoes->ready++;
+	echoes_go_on(echoes);
 }
 
 /* --- what is told --- */
@@ -166,36 +182,89 @@ static struct passing *find_echoed(const struct echo_key *key, const struct told
 }
 
 /* What was told before it was destroyed by what is told now. */
-static int remember(struct echo_key *key, const struct told *told, bool own)
+static int keep(struct echoes *echoes, struct echo_key *key, const struct told *told, bool own)
 {
+	int r;
+
+	echoes->ready -= is_ready(key);
+	echoes->bytes -= key->last.capacity;
+	key->told = *told;
+	key->told.own = own;
 	key->has_last = true;
-	key->own = own;
 	buf_free(&key->last);
-	key->deleted = told->deleted;
-	key->time_ms = told->time_ms;
-	return told->deleted ? 0 : buf_set(&key->last, told->value);
+	r = told->deleted ? 0 : buf_set(&key->last, told->value);
+	key->told.value = buf_str(&key->last);
+	echoes->bytes += key->last.capacity;
+	echoes->ready += is_ready(key);
+	return r == 0 && (echoes->ready > READY_MOST || echoes->bytes > BYTES_MOST) ? -ENOMEM : r;
 }
 
-bool echoes_hear(struct echoes *echoes, struct str key, const struct told *told)
+/* 0: it is to be kept. 1: it was applied. */
+static int apply_now(struct echoes *echoes, struct str key, const struct told *told)
 {
-	struct echo_key *known = find(echoes, key);
-	struct passing *passing;
+	int r = echoes->apply(echoes->arg, key, told);
 
-	if (!known)
-		return false;
-	passing = find_echoed(known, told);
-	if (remember(known, told, passing != NULL) < 0) {
-		echoes->missing(echoes->arg);
-		return true;
+	return r == -EAGAIN ? 0 : r == 0 ? 1 : r;
+}
+
+void echoes_hear(struct echoes *echoes, struct str name, const struct told *told)
+{
+	struct echo_key *key;
+	struct passing *passing;
+	int r;
+
+	if (!echoes->on)
+		return;
+	r = find(echoes, name) ? 0 : apply_now(echoes, name, told);
+	if (r > 0)
+		return;
+	key = r == 0 ? make(echoes, name) : NULL;
+	if (!key) {
+		echoes_overflow(echoes);
+		return;
 	}
-	if (passing) {
-		passing->told = true;
-		echoes->matched++;
-		if (passing->replied)
-			strike(passing);
+	passing = find_echoed(key, told);
+	if (keep(echoes, key, told, passing != NULL) < 0)
+		echoes_overflow(echoes);
+	if (!passing)
+		return;
+	passing->told = true;
+	if (passing->replied)
+		strike(echoes, passing);
+}
+
+static void apply_ready(struct loop_task *task)
+{
+	struct echoes *echoes = lws_container_of(task, struct echoes, task);
+	struct echo_key *key, *next;
+
+	if (echoes->full) {
+		echoes->full = false;
+		echoes->lost(echoes->arg, "more changes are told than can be kept: everything is asked for again");
+		return;
 	}
-	settle(echoes, known);
-	return true;
+	HASH_ITER(hh, echoes->keys, key, next) {
+		int r = is_ready(key) ? apply_now(echoes, str_of(key->key, key->len), &key->told) : 0;
+
+		if (r == 0)
+			continue;
+		echoes->ready--;
+		key_free(echoes, key);
+		if (r < 0)
+			echoes_overflow(echoes);
+	}
+}
+
+void echoes_go_on(struct echoes *echoes)
+{
+	if (echoes->ready)
+		loop_defer(echoes->loop, &echoes->task);
+}
+
+void echoes_overflow(struct echoes *echoes)
+{
+	echoes->full = true;
+	loop_defer(echoes->loop, &echoes->task);
 }
 
 /* --- what does not come --- */
@@ -220,14 +289,13 @@ static void look_for_missing(struct loop_timer *timer)
 				continue;
 			}
 			missing |= !passing->unknown;
-			strike(passing);
+			strike(echoes, passing); /* the last takes the key along */
 		}
-		settle(echoes, key);
 	}
 	if (more)
 		watch(echoes);
 	if (missing)
-		echoes->missing(echoes->arg);
+		echoes->lost(echoes->arg, "a change was not announced by the server: the subscription is made anew");
 }
 
 static void watch(struct echoes *echoes)
@@ -243,42 +311,25 @@ static void replied(void *arg, const struct store_reply *reply)
 {
 	struct passing *passing = arg;
 	struct echoes *echoes = passing->echoes;
-	struct echo_key *key = passing->key;
 	bool unknown = reply->err == -ECONNRESET || reply->err == -ETIMEDOUT || reply->err == -EIO;
 
 	passing->done(passing->arg, reply);
 	passing->replied = true;
-	if (!key) {
-		buf_free(&passing->text);
-		free(passing);
+	if (!passing->key) {
+		passing_free(passing);
 		return;
 	}
 	passing->unknown = unknown;
 	passing->replied_us = clock_now_us();
-	if (passing->told || (reply->err && !unknown)) {
-		strike(passing);
-		settle(echoes, key);
-	} else {
+	if (passing->told || (reply->err && !unknown))
+		strike(echoes, passing);
+	else
 		watch(echoes);
-	}
 }
 
 static bool is_told_of(enum store_op op)
 {
 	return op == STORE_SET || op == STORE_PATCH || op == STORE_DELETE;
-}
-
-/* It would come over what is being sent, if that destroys it. */
-static void recall(struct echoes *echoes, struct echo_key *key)
-{
-	struct told told;
-
-	if (key->passing || !echoes->recall(echoes->arg, str_of(key->key, key->len), &key->last, &told))
-		return;
-	key->has_last = true;
-	key->deleted = told.deleted;
-	key->own = told.own;
-	key->time_ms = told.time_ms;
 }
 
 static int write_down(struct echoes *echoes, const struct store_request *request, struct passing *passing)
@@ -295,7 +346,7 @@ static int write_down(struct echoes *echoes, const struct store_request *request
 	key = r == 0 ? make(echoes, request->key) : NULL;
 	if (!key)
 		return -ENOMEM;
-	recall(echoes, key);
+	echoes->ready -= is_ready(key); /* what is being sent may destroy it */
 	passing->key = key;
 	DL_APPEND(key->passing, passing);
 	return 0;
@@ -306,7 +357,6 @@ static int submit(struct store *store, const struct store_request *request, stor
 	struct echoes *echoes = lws_container_of(store, struct echoes, store);
 	struct store *below = echoes->below;
 	struct passing *passing;
-	struct echo_key *key;
 	int r;
 
 	if (!echoes->on || !is_told_of(request->op))
@@ -321,15 +371,11 @@ static int submit(struct store *store, const struct store_request *request, stor
 		r = below->ops->submit(below, request, replied, passing);
 	if (r == 0)
 		return 0;
-	key = passing->key;
 	passing->replied = true;
-	if (!key) {
-		buf_free(&passing->text);
-		free(passing);
-		return r;
-	}
-	strike(passing);
-	settle(echoes, key);
+	if (passing->key)
+		strike(echoes, passing);
+	else
+		passing_free(passing);
 	return r;
 }
 
@@ -350,6 +396,7 @@ void echoes_init(struct echoes *echoes, struct store *below, struct loop *loop)
 	echoes->store.ops = &echo_ops;
 	echoes->below = below;
 	echoes->loop = loop;
+	echoes->task.fn = apply_ready;
 }
 
 void echoes_begin(struct echoes *echoes)
@@ -362,12 +409,19 @@ void echoes_end(struct echoes *echoes)
 	struct echo_key *key, *next_key;
 	struct passing *passing, *next;
 
-	echoes->on = false;
-	echoes->watching = false;
+	echoes->on = echoes->watching = echoes->full = false;
+	echoes->ready = 0;
 	loop_timer_cancel(&echoes->timer);
 	HASH_ITER(hh, echoes->keys, key, next_key) {
 		DL_FOREACH_SAFE(key->passing, passing, next)
-			strike(passing);
+			remove_passing(passing);
 		key_free(echoes, key);
 	}
+}
+
+void echoes_free(struct echoes *echoes)
+{
+	echoes_end(echoes);
+	while (echoes->task.queued)
+		loop_once(echoes->loop);
 }

@@ -96,12 +96,8 @@ struct fs_figures {
 	uint64_t nodes, handles, dirty_bytes;
 	uint64_t waiting_bytes, swap_bytes; /* memory that changed content takes, and that of swap files */
 	uint64_t background;                /* what goes on without a program that waits for it */
-	bool live;                          /* a subscription keeps all that is known right */
-	uint64_t subscriptions;             /* begun */
-	uint64_t notifications;
-	uint64_t echoes;   /* of these told of what this mount had sent */
-	uint64_t deferred; /* keys whose news waits for what is being changed here */
-	uint64_t absences; /* names that the kernel believes absent without limit */
+	uint64_t deferred;                  /* keys whose news waits for what is being changed here */
+	uint64_t absences;                  /* names that the kernel believes absent without limit */
 };
 
 /* 0 or -ENOMEM, -EINVAL. `store` and `notify`'s arg are borrowed. No requests yet. */

@@ -10,10 +10,6 @@
 #include "fs/internal.h"
 #include "fs/told.h"
 
-/* More that waits is not kept: then all is asked for again. */
-#define DEFERRED_MOST 10000
-#define DEFERRED_MOST_BYTES (32u * 1024 * 1024)
-
 /* Names that the kernel believes absent without limit. */
 #define ABSENCES_MOST 10000
 
@@ -25,15 +21,6 @@
 
 /* After a failure what is in use is asked for again. */
 #define AGAIN_US (1 * CLOCK_US_PER_S)
-
-struct deferred {
-	UT_hash_handle hh;
-	bool deleted, own;
-	struct buf value;
-	int64_t time_ms;
-	size_t len;
-	char key[];
-};
 
 struct absence {
 	UT_hash_handle hh;
@@ -76,11 +63,21 @@ static struct absence *absence_new(const struct node *dir, struct str name)
 	return made;
 }
 
-static void absence_expire(struct fs *fs, struct absence *absence)
+/* `tell`: the kernel believes it no longer. */
+static void absence_drop(struct fs *fs, struct absence *absence, bool tell)
 {
-	fs->notify.expire_entry(fs->notify.arg, absence->key.dir, str_of(absence->key.name, absence->len));
+	if (tell)
+		fs->notify.expire_entry(fs->notify.arg, absence->key.dir, str_of(absence->key.name, absence->len));
 	HASH_DEL(fs->push.absences, absence);
 	free(absence);
+}
+
+static void absences_clear(struct fs *fs, bool tell)
+{
+	struct absence *absence, *next;
+
+	HASH_ITER(hh, fs->push.absences, absence, next)
+		absence_drop(fs, absence, tell);
 }
 
 uint64_t push_give_absent(struct node *dir, struct str name, uint64_t seq)
@@ -104,116 +101,16 @@ uint64_t push_give_absent(struct node *dir, struct str name, uint64_t seq)
 		return 0;
 	}
 	if (HASH_COUNT(fs->push.absences) > ABSENCES_MOST)
-		absence_expire(fs, fs->push.absences);
+		absence_drop(fs, fs->push.absences, true);
 	return FS_FOREVER;
 }
 
-static void deferred_free(struct fs *fs, struct deferred *deferred)
-{
-	HASH_DEL(fs->push.deferred, deferred);
-	fs->push.deferred_bytes -= deferred->value.capacity;
-	buf_free(&deferred->value);
-	free(deferred);
-}
-
-static void deferred_clear(struct fs *fs)
-{
-	struct deferred *deferred, *next;
-
-	HASH_ITER(hh, fs->push.deferred, deferred, next)
-		deferred_free(fs, deferred);
-}
-
-/* What is told cannot be kept: all is asked for again. Not at once: whoever finds it still has what an end would free. */
-static void overwhelmed(struct fs *fs)
-{
-	fs->push.overwhelmed = true;
-	loop_defer(fs->loop, &fs->push.task);
-}
-
-static void give_up(struct fs *fs)
-{
-	fs->push.overwhelmed = false;
-	log_warning("more changes are told than can be kept: everything is asked for again");
-	if (fs->notify.echo_missing)
-		fs->notify.echo_missing(fs->notify.arg);
-	else
-		fs_subscription_end(fs);
-}
-
-static struct deferred *deferred_find(const struct fs *fs, struct str key)
-{
-	struct deferred *found;
-
-	HASH_FIND(hh, fs->push.deferred, key.p, key.len, found);
-	return found;
-}
-
-static struct deferred *deferred_make(struct fs *fs, struct str key)
-{
-	struct deferred *made = deferred_find(fs, key);
-
-	if (made)
-		return made;
-	if (HASH_COUNT(fs->push.deferred) >= DEFERRED_MOST || fs->push.deferred_bytes >= DEFERRED_MOST_BYTES)
-		return NULL;
-	made = calloc(1, sizeof(*made) + key.len);
-	if (!made)
-		return NULL;
-	made->len = key.len;
-	memcpy(made->key, key.p, key.len);
-	HASH_ADD_KEYPTR(hh, fs->push.deferred, made->key, made->len, made);
-	if (made->hh.tbl)
-		return made;
-	free(made);
-	return NULL;
-}
-
-static void defer(struct fs *fs, struct str key, const struct told *told)
-{
-	struct deferred *deferred = deferred_make(fs, key);
-	int r = deferred ? 0 : -ENOMEM;
-
-	if (r == 0) {
-		deferred->deleted = told->deleted;
-		deferred->own = told->own;
-		deferred->time_ms = told->time_ms;
-		fs->push.deferred_bytes -= deferred->value.capacity;
-		r = buf_set(&deferred->value, told->deleted ? STR("") : told->value);
-		fs->push.deferred_bytes += deferred->value.capacity;
-	}
-	if (r < 0)
-		overwhelmed(fs);
-}
-
-static void apply_deferred(struct loop_task *task)
-{
-	struct fs *fs = lws_container_of(task, struct fs, push.task);
-	struct deferred *deferred, *next;
-
-	if (fs->push.overwhelmed) {
-		give_up(fs);
-		return;
-	}
-	HASH_ITER(hh, fs->push.deferred, deferred, next) {
-		struct told told = { .deleted = deferred->deleted,
-				     .value = buf_str(&deferred->value),
-				     .time_ms = deferred->time_ms,
-				     .own = deferred->own };
-		int r = told_apply(fs, str_of(deferred->key, deferred->len), &told);
-
-		if (r == -EAGAIN)
-			continue;
-		deferred_free(fs, deferred);
-		if (r < 0)
-			overwhelmed(fs);
-	}
-}
+/* --- what is told --- */
 
 void push_go_on(struct fs *fs)
 {
-	if (fs->push.deferred && !fs->exclusive)
-		loop_defer(fs->loop, &fs->push.task);
+	if (!fs->exclusive)
+		echoes_go_on(&fs->push.echoes);
 }
 
 void push_name_begin(struct push_name *held, const struct node *dir, struct str name)
@@ -228,35 +125,16 @@ void push_name_end(struct push_name *held)
 	push_go_on(held->dir->fs);
 }
 
-/* Not at once: who has sent it has not been told yet. */
-static void settled(void *arg, struct str key, const struct told *told)
+static int apply(void *arg, struct str key, const struct told *told)
 {
-	struct fs *fs = arg;
-
-	defer(fs, key, told);
-	push_go_on(fs);
+	return told_apply(arg, key, told);
 }
 
-static bool recall(void *arg, struct str key, struct buf *value, struct told *told)
-{
-	struct fs *fs = arg;
-	struct deferred *deferred = deferred_find(fs, key);
-
-	if (!deferred)
-		return false;
-	*told = (struct told){ .deleted = deferred->deleted, .time_ms = deferred->time_ms, .own = deferred->own };
-	fs->push.deferred_bytes -= deferred->value.capacity;
-	buf_free(value);
-	*value = buf_take(&deferred->value);
-	deferred_free(fs, deferred);
-	return true;
-}
-
-static void echo_missing(void *arg)
+static void lost(void *arg, const char *why)
 {
 	struct fs *fs = arg;
 
-	log_warning("a change was not announced by the server: the subscription is made anew");
+	log_warning("%s", why);
 	if (fs->notify.echo_missing)
 		fs->notify.echo_missing(fs->notify.arg);
 	else
@@ -265,19 +143,9 @@ static void echo_missing(void *arg)
 
 void fs_notified(struct fs *fs, struct str key, const struct str *value, int64_t time_ms)
 {
-	struct told told = { .deleted = !value, .value = value ? *value : STR(""), .time_ms = time_ms };
-	int r;
+	const struct told told = { .deleted = !value, .value = value ? *value : STR(""), .time_ms = time_ms };
 
-	if (!fs->push.subscribed)
-		return;
-	fs->push.told++;
-	if (echoes_hear(&fs->push.echoes, key, &told))
-		return;
-	r = deferred_find(fs, key) ? -EAGAIN : told_apply(fs, key, &told);
-	if (r == -EAGAIN)
-		defer(fs, key, &told);
-	else if (r < 0)
-		overwhelmed(fs);
+	echoes_hear(&fs->push.echoes, key, &told);
 }
 
 /* --- begin --- */
@@ -371,13 +239,11 @@ void fs_subscription_begin(struct fs *fs)
 	fs_subscription_end(fs);
 	if (fs->ending)
 		return;
-	fs->push.subscribed = true;
-	fs->push.begun++;
 	fs->push.period++;
 	fs->push.since = fs_tick(fs);
 	echoes_begin(&fs->push.echoes);
 	if (fs_background_start(fs, ask_again) < 0)
-		overwhelmed(fs);
+		echoes_overflow(&fs->push.echoes);
 }
 
 /* --- end --- */
@@ -396,17 +262,9 @@ static void tell_kernel_to_ask(struct fs *fs)
 {
 	const struct fs_notify *notify = &fs->notify;
 	bool names = !notify->expire_all || !notify->expire_all(notify->arg);
-	struct absence *absence, *next_absence;
 	struct node *node, *next;
 
-	HASH_ITER(hh, fs->push.absences, absence, next_absence) {
-		if (names) {
-			absence_expire(fs, absence);
-			continue;
-		}
-		HASH_DEL(fs->push.absences, absence);
-		free(absence);
-	}
+	absences_clear(fs, names);
 	HASH_ITER(by_id, fs->by_id, node, next) {
 		if (!node_is_held(node))
 			continue;
@@ -424,12 +282,11 @@ void fs_subscription_end(struct fs *fs)
 {
 	struct push *push = &fs->push;
 
-	if (!push->subscribed)
+	if (!push->echoes.on)
 		return;
-	push->subscribed = push->live = push->overwhelmed = false;
+	push->live = false;
 	push->period++;
 	echoes_end(&push->echoes);
-	deferred_clear(fs);
 	free(STEAL(push->gone));
 	push->next_gone = 0;
 	forget_copies(fs);
@@ -439,11 +296,7 @@ void fs_subscription_end(struct fs *fs)
 
 void push_figures(const struct fs *fs, struct fs_figures *figures)
 {
-	figures->live = fs->push.live;
-	figures->subscriptions = fs->push.begun;
-	figures->notifications = fs->push.told;
-	figures->echoes = fs->push.echoes.matched;
-	figures->deferred = HASH_COUNT(fs->push.deferred);
+	figures->deferred = fs->push.echoes.ready;
 	figures->absences = HASH_COUNT(fs->push.absences);
 }
 
@@ -451,10 +304,8 @@ void push_init(struct fs *fs, struct store *store)
 {
 	struct push *push = &fs->push;
 
-	push->task.fn = apply_deferred;
-	push->echoes.settled = settled;
-	push->echoes.recall = recall;
-	push->echoes.missing = echo_missing;
+	push->echoes.apply = apply;
+	push->echoes.lost = lost;
 	push->echoes.arg = fs;
 	echoes_init(&push->echoes, store, fs->loop);
 	fs->store = &push->echoes.store;
@@ -462,14 +313,8 @@ void push_init(struct fs *fs, struct store *store)
 
 void push_free(struct fs *fs)
 {
-	struct absence *absence, *next;
-
 	fs->ending = true;
 	fs_subscription_end(fs);
-	HASH_ITER(hh, fs->push.absences, absence, next) {
-		HASH_DEL(fs->push.absences, absence);
-		free(absence);
-	}
-	while (fs->push.task.queued)
-		loop_once(fs->loop);
+	absences_clear(fs, false);
+	echoes_free(&fs->push.echoes);
 }

@@ -11,27 +11,20 @@
 struct fs;
 struct fs_figures;
 struct node;
-struct deferred;
 struct gone;
 struct absence;
 
 struct push {
-	bool subscribed;
-	bool live;       /* and all that was in use has been asked for since */
+	bool live;       /* there is a subscription, and all that was in use has been asked for since */
 	uint64_t since;  /* what was asked for at this number or later is kept right */
 	unsigned period; /* grows with each begin and end */
 	struct echoes echoes;
-	struct deferred *deferred; /* uthash by key: what was told of what is being changed here */
-	size_t deferred_bytes;
-	bool overwhelmed;        /* and more was told than fits there */
 	struct push_name *names; /* being made here */
-	struct loop_task task;   /* looks whether it can be applied */
 	int64_t told_ns;         /* of the notification that is being applied; else 0 */
 	struct gone *gone;       /* a ring */
 	unsigned next_gone;
 	struct absence *absences; /* that the kernel holds, oldest first */
 	struct chunk_user *by_id; /* files by the ids of their chunks */
-	uint64_t begun, told;
 };
 
 void push_init(struct fs *fs, struct store *store);

@@ -117,7 +117,7 @@ static int move_here(const struct dir_rename *rename, struct node *node, struct 
 	if (r == 0)
 		node_keep_ino(node, rename->move.to);
 	/* what others did below it meanwhile may have been told of the old name, or be told yet */
-	if (fs->push.subscribed) {
+	if (fs->push.echoes.on) {
 		doubt_below(node);
 		new_parent->dir->complete = false;
 	}
