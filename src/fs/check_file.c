@@ -102,7 +102,7 @@ static int visit_chunk(void *arg, struct str key, struct str value)
 	uint32_t index;
 	int r = check_go_on(file->check);
 
-	if (r < 0 || !check_parse_index(str_skip(key, file->prefix.len), &index))
+	if (r < 0 || !layout_parse_index(str_skip(key, file->prefix.len), &index))
 		return r;
 	r = pass_gap(file, index);
 	if (r < 0)

@@ -122,8 +122,6 @@ void check_lists_free(struct check *check);
 /* Calls fn for each id of `ids` that a text names; the first error ends it. */
 CHECKED int check_scan_ids(const struct check *check, struct str text, int (*fn)(void *arg, struct check_id *id),
 			   void *arg);
-/* The index of a chunk, as its key ends with it. */
-bool check_parse_index(struct str text, uint32_t *index);
 /* The key of the file whose record is at `record`; *is_dir where it is a directory's. -EINVAL: no record's key. */
 CHECKED int check_record_file(const struct check *check, struct str record, struct buf *key, bool *is_dir);
 

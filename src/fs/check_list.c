@@ -10,8 +10,6 @@
 #include "fs/record.h"
 #include "fs/walk.h"
 
-#define INDEX_DIGITS 8
-
 /* A list of names nests twice. */
 #define MAX_NESTING 4
 
@@ -67,35 +65,15 @@ static int add_foreign(struct check *check, struct str key, const char *text)
 	return check_add_fault(check, CHECK_FOREIGN, key, str_c(text)) ? 0 : -ENOMEM;
 }
 
-bool check_parse_index(struct str text, uint32_t *index)
-{
-	uint32_t n = 0;
-
-	if (text.len != INDEX_DIGITS)
-		return false;
-	for (size_t i = 0; i < text.len; i++) {
-		char c = text.p[i];
-
-		if (!((c >= '0' && c <= '9') || (c >= 'a' && c <= 'f')))
-			return false;
-		n = n << 4 | (uint32_t)(c <= '9' ? c - '0' : c - 'a' + 10);
-	}
-	*index = n;
-	return true;
-}
-
 /* `tail` is ID/INDEX. */
 static int visit_chunk(struct check *check, struct str key, struct str tail, struct str value)
 {
 	struct content_id id;
 	struct check_id *entry;
-	int64_t created_ms;
 	uint32_t index;
 	size_t size;
 
-	if (tail.len < CONTENT_ID_LEN + 1 || tail.p[CONTENT_ID_LEN] != '/' ||
-	    !content_id_parse(str_of(tail.p, CONTENT_ID_LEN), &id, &created_ms) ||
-	    !check_parse_index(str_skip(tail, CONTENT_ID_LEN + 1), &index) || index >= CONTENT_MAX_CHUNKS)
+	if (!layout_parse_chunk(tail, &id, &index))
 		return add_foreign(check, key, "is no chunk's key");
 	entry = add_id(check, &id);
 	if (!entry)

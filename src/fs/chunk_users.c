@@ -18,10 +18,8 @@ static void add(struct node *node, const struct content_id *id)
 			free(user);
 			return;
 		}
-		DL_APPEND(first, user);
-	} else {
-		DL_APPEND(first, user);
 	}
+	DL_APPEND(first, user);
 	user->more = node->file->chunk_users;
 	node->file->chunk_users = user;
 }

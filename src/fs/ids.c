@@ -14,9 +14,6 @@
  * holes. */
 #define ABSENT_IN_A_ROW 32
 
-/* Digits of a chunk's index in its key. */
-#define INDEX_DIGITS 8
-
 /* The list of names nests twice. */
 #define MAX_NESTING 4
 
@@ -212,7 +209,7 @@ static void chunk_delete_run(void *arg)
 
 static int chunk_key(const struct layout *layout, const struct content_id *id, uint32_t index, struct buf *key)
 {
-	return layout_key(layout, key, "c/%s/%0*" PRIx32, id->hex, INDEX_DIGITS, index);
+	return layout_key(layout, key, "c/%s/%0*" PRIx32, id->hex, LAYOUT_INDEX_DIGITS, index);
 }
 
 /* Deletes up to REMOVE_WINDOW chunks from *next on, all below `end`, and counts in *absent how many in a row were not there. */
@@ -260,9 +257,9 @@ static co_fn int skip_absent(const struct layout *layout, const struct content_i
 	if (r < 0)
 		return r;
 	if (page.count && page.records[0].key.len == start.len) {
-		char digits[INDEX_DIGITS + 1] = "";
+		char digits[LAYOUT_INDEX_DIGITS + 1] = "";
 
-		memcpy(digits, page.records[0].key.p + start.len - INDEX_DIGITS, INDEX_DIGITS);
+		memcpy(digits, page.records[0].key.p + start.len - LAYOUT_INDEX_DIGITS, LAYOUT_INDEX_DIGITS);
 		found = (uint32_t)strtoul(digits, NULL, 16);
 	}
 	*next = found < *next ? CONTENT_MAX_CHUNKS : found; /* a key that is no chunk's */

@@ -37,6 +37,32 @@ int layout_key(const struct layout *layout, struct buf *key, const char *format,
 /* Longer is not ours; and the parser's recursion must stay small on a coroutine's stack. */
 #define LAYOUT_MAX_BYTES 128
 
+bool layout_parse_index(struct str text, uint32_t *index)
+{
+	uint32_t n = 0;
+
+	if (text.len != LAYOUT_INDEX_DIGITS)
+		return false;
+	for (size_t i = 0; i < text.len; i++) {
+		char c = text.p[i];
+
+		if (!((c >= '0' && c <= '9') || (c >= 'a' && c <= 'f')))
+			return false;
+		n = n << 4 | (uint32_t)(c <= '9' ? c - '0' : c - 'a' + 10);
+	}
+	*index = n;
+	return true;
+}
+
+bool layout_parse_chunk(struct str tail, struct content_id *id, uint32_t *index)
+{
+	int64_t created_ms;
+
+	return tail.len > CONTENT_ID_LEN && tail.p[CONTENT_ID_LEN] == '/' &&
+	       content_id_parse(str_of(tail.p, CONTENT_ID_LEN), id, &created_ms) &&
+	       layout_parse_index(str_skip(tail, CONTENT_ID_LEN + 1), index) && *index < CONTENT_MAX_CHUNKS;
+}
+
 int layout_check(const struct layout *layout, struct str value, struct buf *why)
 {
 	CLEANUP(buf_free) struct buf region = BUF_INIT;

@@ -4,6 +4,7 @@
 
 #include "base/coroutine.h"
 #include "base/loop.h"
+#include "fs/content.h"
 #include "fs/names.h"
 #include "fs/store.h"
 
@@ -18,6 +19,11 @@ struct layout {
 /* Replaces *key by `<prefix>.hpkvfs/` and what the format gives. 0 or -ENOMEM. */
 CHECKED int layout_key(const struct layout *layout, struct buf *key, const char *format, ...)
 	__attribute__((format(printf, 3, 4)));
+
+/* The index of a chunk, as its key ends with it; and the id and index of a chunk from what stands behind `c/`. */
+#define LAYOUT_INDEX_DIGITS 8
+bool layout_parse_index(struct str text, uint32_t *index);
+bool layout_parse_chunk(struct str tail, struct content_id *id, uint32_t *index);
 
 /* The version that hpkvfs-layout(7) describes. */
 #define LAYOUT_VERSION 1

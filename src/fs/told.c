@@ -417,20 +417,6 @@ static int walk(struct change *change)
 
 /* --- a chunk --- */
 
-static bool parse_chunk_key(struct str rest, struct content_id *id, uint32_t *index)
-{
-	int64_t created_ms;
-	char text[9], *end;
-
-	if (rest.len != CONTENT_ID_LEN + 1 + 8 || rest.p[CONTENT_ID_LEN] != '/' ||
-	    !content_id_parse(str_of(rest.p, CONTENT_ID_LEN), id, &created_ms))
-		return false;
-	memcpy(text, rest.p + CONTENT_ID_LEN + 1, 8);
-	text[8] = '\0';
-	*index = (uint32_t)strtoul(text, &end, 16);
-	return !*end;
-}
-
 static int told_of_chunk(struct fs *fs, struct str rest, const struct told *told)
 {
 	CLEANUP(buf_free) struct buf bytes = BUF_INIT;
@@ -438,7 +424,7 @@ static int told_of_chunk(struct fs *fs, struct str rest, const struct told *told
 	struct content_id id;
 	uint32_t index;
 
-	if (told->own || !parse_chunk_key(rest, &id, &index))
+	if (told->own || !layout_parse_chunk(rest, &id, &index))
 		return 0; /* our own are in the pages already */
 	HASH_FIND(hh, fs->push.by_id, id.hex, CONTENT_ID_LEN, first);
 	if (told->deleted || !first || base64_decode(told->value, &bytes) < 0)

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 
 #include "base/clock.h"
+#include "fs/verbs.h"
 #include "mount/request.h"
 
 #define VERB_WAIT_US (1 * (uint64_t)CLOCK_US_PER_S)
@@ -222,7 +223,7 @@ static bool keeps_group_id(struct request *request)
  * invalidation: hence the limit. */
 static void run_setxattr(struct request *request)
 {
-	bool verb = str_starts(request->name, STR("user.hpkv."));
+	bool verb = verb_is(request->name);
 	int r = fs_setxattr(request->context->fs, request->id, request->name, request->new_name, request->flags,
 			    keeps_group_id(request));
 
