@@ -57,13 +57,6 @@ struct fs_config {
 #define FS_WAITING_MOST (64u * 1024 * 1024)
 #define FS_RETRY_MOST_US (30 * 1000000ull)
 
-/* What another client did, as programs here are told of it (inotify). */
-enum fs_event {
-	FS_EVENT_CREATED, /* the name is new */
-	FS_EVENT_CHANGED, /* the file's content is another */
-	FS_EVENT_REMOVED,
-};
-
 /* What the filesystem tells the kernel, outside of replies. Called on the loop; must not block. Each may be NULL but the first
  * two. */
 struct fs_notify {
@@ -77,8 +70,6 @@ struct fs_notify {
 	void (*inval_attributes)(void *arg, uint64_t id);
 	/* A change that the store has taken was not announced: the subscription is dead, whatever its connection looks like. */
 	void (*echo_missing)(void *arg);
-	/* After the invalidation of what it is about; of a directory that the kernel holds, and with a subscription alone. */
-	void (*event)(void *arg, enum fs_event event, uint64_t parent, struct str name, bool is_dir);
 	void *arg;
 };
 

@@ -37,14 +37,6 @@ static void tell_kernel_of_name(struct node *dir, struct str name)
 	notify->inval_inode(notify->arg, dir->id);
 }
 
-static void raise_event(struct node *dir, enum fs_event event, struct str name, bool is_dir)
-{
-	const struct fs_notify *notify = &dir->fs->notify;
-
-	if (notify->event && node_is_held(dir))
-		notify->event(notify->arg, event, dir->id, name, is_dir);
-}
-
 /* A name that was not known: what was said of it before holds no more. */
 static void name_came(struct node *dir, struct str name)
 {
@@ -52,17 +44,10 @@ static void name_came(struct node *dir, struct str name)
 	tell_kernel_of_name(dir, name);
 }
 
-static void made(struct node *dir, struct str name, bool is_dir)
+static void made(struct node *dir, struct str name)
 {
 	node_touch_dir(dir);
 	name_came(dir, name);
-	raise_event(dir, FS_EVENT_CREATED, name, is_dir);
-}
-
-static void removed(struct node *dir, struct str name, bool is_dir)
-{
-	node_touch_dir(dir);
-	raise_event(dir, FS_EVENT_REMOVED, name, is_dir);
 }
 
 /* --- times --- */
@@ -137,7 +122,6 @@ static int value_came(struct change *change, struct node *dir, struct str name)
 	CLEANUP(buf_free) struct buf former = BUF_INIT;
 	struct node *there = node_child(dir, name), *node;
 	struct file *file = there ? there->file : NULL;
-	uint64_t version = file ? file->version : 0;
 	int r = 0;
 
 	if (!there && was_gone_later(change->fs, change->key, change->told->time_ms)) {
@@ -156,12 +140,10 @@ static int value_came(struct change *change, struct node *dir, struct str name)
 	if (r < 0 || !node || !node->file || node->file->held)
 		return r;
 	node->told_ms = change->told->time_ms;
-	if (node->file != file) {
-		take_record(dir, name, node, buf_str(&former));
-		made(dir, name, false);
-	} else if (file->version != version && !file->dirty && !change->told->own) {
-		raise_event(dir, FS_EVENT_CHANGED, name, false);
-	}
+	if (node->file == file)
+		return 0;
+	take_record(dir, name, node, buf_str(&former));
+	made(dir, name);
 	return 0;
 }
 
@@ -187,13 +169,13 @@ static int value_went(struct change *change, struct node *dir, struct str name)
 	if (buf_set(&record, buf_str(&node->record_value)) < 0)
 		return -ENOMEM;
 	vanish(node, change->seq);
-	removed(dir, name, false);
+	node_touch_dir(dir);
 	if (!special_is_record(buf_str(&record)))
 		return 0;
 	if (names_is_value(name)) /* the directory hides it */
 		leftover_add(dir, name, buf_str(&record));
 	else if (special_apply(dir, name, buf_str(&record), fs_tick(change->fs), 0) == 0 && node_child(dir, name))
-		made(dir, name, false);
+		made(dir, name);
 	return 0;
 }
 
@@ -244,7 +226,7 @@ static int special_came(struct change *change, struct node *dir, struct str name
 	node = node_child(dir, name);
 	if (r == 0 && node && node != there) {
 		leftover_take(dir, name, &left);
-		made(dir, name, false);
+		made(dir, name);
 	}
 	return r;
 }
@@ -254,7 +236,7 @@ static int special_went(struct change *change, struct node *dir, struct str name
 	if (!may_vanish(node, change->seq))
 		return 0;
 	vanish(node, change->seq);
-	removed(dir, name, false);
+	node_touch_dir(dir);
 	if (!change->told->deleted)
 		leftover_add(dir, name, change->told->value);
 	return 0;
@@ -331,7 +313,7 @@ static int dir_record(struct change *change, struct node *dir)
 		return -ENOMEM;
 	vanish(dir, change->seq);
 	leftover_add_below(parent, buf_str(&name));
-	removed(parent, buf_str(&name), true);
+	node_touch_dir(parent);
 	if (!leftover_take(parent, buf_str(&name), &left))
 		return 0;
 	/* of what it has hidden */
@@ -377,7 +359,7 @@ static int enter(struct change *change, struct node *dir, struct str name, bool 
 		(*out)->dir->listed_us = (*out)->dir->value_known_us = clock_now_us();
 		(*out)->dir->listed_seq = change->seq;
 	}
-	made(dir, name, true);
+	made(dir, name);
 	return 1;
 }
 

@@ -1,7 +1,6 @@
 #include "mount/session.h"
 
 #include <errno.h>
-#include <linux/fuse.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -17,7 +16,6 @@ struct session {
 	struct fuse_buf buf;
 	struct loop_fd *watch;
 	bool initialised;
-	uint64_t upcalls[SESSION_OPERATIONS];
 	bool told; /* `closed` was called */
 	void (*closed)(void *arg);
 	void *arg;
@@ -79,77 +77,6 @@ static void drop_buffer(struct session *session)
 	session->buf.mem = NULL;
 }
 
-static void count_upcall(struct session *session)
-{
-	struct fuse_in_header header;
-	unsigned operation;
-
-	if (session->buf.size < sizeof(header))
-		return;
-	memcpy(&header, session->buf.mem, sizeof(header));
-	operation = header.opcode < SESSION_OPERATIONS ? header.opcode : SESSION_OPERATIONS - 1;
-	session->upcalls[operation]++;
-}
-
-const uint64_t *session_upcalls(const struct session *session)
-{
-	return session->upcalls;
-}
-
-const char *session_operation_name(unsigned operation)
-{
-	static const char *const names[SESSION_OPERATIONS] = {
-		[FUSE_LOOKUP] = "LOOKUP",
-		[FUSE_FORGET] = "FORGET",
-		[FUSE_GETATTR] = "GETATTR",
-		[FUSE_SETATTR] = "SETATTR",
-		[FUSE_READLINK] = "READLINK",
-		[FUSE_SYMLINK] = "SYMLINK",
-		[FUSE_MKNOD] = "MKNOD",
-		[FUSE_MKDIR] = "MKDIR",
-		[FUSE_UNLINK] = "UNLINK",
-		[FUSE_RMDIR] = "RMDIR",
-		[FUSE_RENAME] = "RENAME",
-		[FUSE_LINK] = "LINK",
-		[FUSE_OPEN] = "OPEN",
-		[FUSE_READ] = "READ",
-		[FUSE_WRITE] = "WRITE",
-		[FUSE_STATFS] = "STATFS",
-		[FUSE_RELEASE] = "RELEASE",
-		[FUSE_FSYNC] = "FSYNC",
-		[FUSE_SETXATTR] = "SETXATTR",
-		[FUSE_GETXATTR] = "GETXATTR",
-		[FUSE_LISTXATTR] = "LISTXATTR",
-		[FUSE_REMOVEXATTR] = "REMOVEXATTR",
-		[FUSE_FLUSH] = "FLUSH",
-		[FUSE_INIT] = "INIT",
-		[FUSE_OPENDIR] = "OPENDIR",
-		[FUSE_READDIR] = "READDIR",
-		[FUSE_RELEASEDIR] = "RELEASEDIR",
-		[FUSE_FSYNCDIR] = "FSYNCDIR",
-		[FUSE_GETLK] = "GETLK",
-		[FUSE_SETLK] = "SETLK",
-		[FUSE_SETLKW] = "SETLKW",
-		[FUSE_ACCESS] = "ACCESS",
-		[FUSE_CREATE] = "CREATE",
-		[FUSE_INTERRUPT] = "INTERRUPT",
-		[FUSE_BMAP] = "BMAP",
-		[FUSE_DESTROY] = "DESTROY",
-		[FUSE_IOCTL] = "IOCTL",
-		[FUSE_POLL] = "POLL",
-		[FUSE_NOTIFY_REPLY] = "NOTIFY_REPLY",
-		[FUSE_BATCH_FORGET] = "BATCH_FORGET",
-		[FUSE_FALLOCATE] = "FALLOCATE",
-		[FUSE_READDIRPLUS] = "READDIRPLUS",
-		[FUSE_RENAME2] = "RENAME2",
-		[FUSE_LSEEK] = "LSEEK",
-		[FUSE_COPY_FILE_RANGE] = "COPY_FILE_RANGE",
-		[SESSION_OPERATIONS - 1] = "OTHER",
-	};
-
-	return operation < SESSION_OPERATIONS ? names[operation] : NULL;
-}
-
 static void readable(void *arg)
 {
 	struct session *session = arg;
@@ -167,7 +94,6 @@ static void readable(void *arg)
 			session_closed(session);
 			return;
 		}
-		count_upcall(session);
 		fuse_session_process_buf(session->fuse, &session->buf);
 		if (fuse_session_exited(session->fuse)) {
 			session_closed(session);

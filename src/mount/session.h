@@ -16,15 +16,6 @@ struct fuse_session *session_fuse(struct session *session);
  * is gone. 0, -ENOMEM, -errno. */
 CHECKED int session_start(struct session *session, int fd, void (*closed)(void *arg), void *arg);
 
-/* Numbers of operations (enum fuse_opcode of linux/fuse.h) are below this; the last stands for all that are not. */
-#define SESSION_OPERATIONS 64
-
-/* How many requests of the kernel of each operation were read, from the first on. */
-const uint64_t *session_upcalls(const struct session *session);
-
-/* "LOOKUP" and so on; NULL: there is none of this number. */
-const char *session_operation_name(unsigned operation);
-
 /* Reads no more requests; those that were read can still be answered. */
 void session_stop(struct session *session);
 

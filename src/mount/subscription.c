@@ -62,7 +62,6 @@ struct subscription {
 	struct loop_timer again;
 	struct retry retry;
 	char logged[sizeof(((struct hpkv_error *)0)->text)]; /* the last failure that was; empty: it was live since */
-	struct subscription_figures figures;
 	struct test_suspend test_suspend;
 };
 
@@ -178,7 +177,6 @@ static void become_live(struct subscription *subscription)
 		return;
 	subscription->phase = PHASE_LIVE;
 	subscription->live_since_us = clock_now_us();
-	subscription->figures.begun++;
 	if (*subscription->logged)
 		log_info("the server tells of changes again");
 	else
@@ -252,11 +250,9 @@ static void on_notification(void *arg, const struct hpkv_notification *notificat
 	/* what came before is seen by those who read it now */
 	if (subscription->phase != PHASE_LIVE)
 		return;
-	if (key.len == 0 || !str_starts(key, prefix)) {
-		subscription->figures.outside++;
+	/* patterns of a prefix with a * cannot be exact */
+	if (key.len == 0 || !str_starts(key, prefix))
 		return;
-	}
-	subscription->figures.notified++;
 	subscription->events.notified(subscription->events.arg, key, notification->value.data ? &value : NULL,
 				      notification->timestamp_ms);
 }
@@ -373,14 +369,6 @@ void subscription_stop(struct subscription *subscription)
 		drop_client(subscription);
 	if (live)
 		subscription->events.lost(subscription->events.arg);
-}
-
-struct subscription_figures subscription_figures(const struct subscription *subscription)
-{
-	struct subscription_figures figures = subscription->figures;
-
-	figures.live = subscription->phase == PHASE_LIVE;
-	return figures;
 }
 
 /* --- lifetime --- */
