@@ -186,6 +186,7 @@ int chunk_get(struct fs *fs, const struct content_id *id, uint32_t index, struct
 
 	if (!chunk)
 		return -ENOMEM;
+	fs_count(fs, FS_CONTENT, chunk->loaded || chunk->asked);
 	if (chunk->loaded) {
 		DL_DELETE(fs->chunk_lru, chunk);
 		DL_APPEND(fs->chunk_lru, chunk);

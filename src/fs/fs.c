@@ -195,6 +195,7 @@ int fs_getattr(struct fs *fs, uint64_t id, struct fs_entry *out)
 
 	if (!node)
 		return -ESTALE;
+	fs_count(fs, FS_ATTRIBUTES, node_fresh(node));
 	r = node_refresh(node);
 	/* deleted elsewhere: who has it open sees it as unlinked */
 	if (r < 0 && r != -ENOENT)
@@ -284,6 +285,7 @@ int fs_readdir(struct fs_handle *handle, uint64_t offset, bool plus, fs_add_entr
 	int r;
 
 	if (offset == 0) {
+		fs_count(node->fs, FS_LISTINGS, dir_is_known(node));
 		r = node_is_unlinked(node) ? 0 : dir_list(node, true);
 		if (r < 0)
 			return r;
@@ -395,9 +397,12 @@ struct fs_figures fs_figures(const struct fs *fs)
 		.background = fs->background,
 		.waiting_bytes = fs->room.bytes,
 		.swap_bytes = fs->room.swap_bytes,
+		.cached_bytes = fs->value_bytes,
 	};
 	const struct node *node;
 
+	memcpy(figures.hits, fs->hits, sizeof(figures.hits));
+	memcpy(figures.misses, fs->misses, sizeof(figures.misses));
 	push_figures(fs, &figures);
 	DL_FOREACH2(fs->room.files, node, file->room_next)
 	figures.dirty_bytes += node->file->draft->dirty_bytes;

@@ -83,7 +83,18 @@ struct fs_entry {
 /* An open file or directory. */
 struct fs_handle;
 
+/* What is asked for and may be known. */
+enum fs_known {
+	FS_NAMES,
+	FS_ATTRIBUTES,
+	FS_CONTENT, /* values and chunks */
+	FS_LISTINGS,
+	FS_KNOWN_KINDS
+};
+
 struct fs_figures {
+	uint64_t hits[FS_KNOWN_KINDS], misses[FS_KNOWN_KINDS]; /* answered from memory, or not */
+	uint64_t cached_bytes;                                 /* values and chunks that are kept to be read again */
 	uint64_t nodes, handles, dirty_bytes;
 	uint64_t waiting_bytes, swap_bytes; /* memory that changed content takes, and that of swap files */
 	uint64_t background;                /* what goes on without a program that waits for it */

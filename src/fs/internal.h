@@ -218,6 +218,7 @@ struct fs {
 	struct chunk *chunks, *chunk_lru;
 	size_t value_bytes; /* of both */
 	size_t chunk_bytes;
+	uint64_t hits[FS_KNOWN_KINDS], misses[FS_KNOWN_KINDS];
 	uint64_t handles;
 	struct fs_handle *open; /* the same as a list */
 	struct loop_timer sweep;
@@ -274,6 +275,14 @@ struct fs_handle {
 static inline uint64_t fs_tick(struct fs *fs)
 {
 	return ++fs->seq;
+}
+
+/* For the figures. */
+static inline void fs_count(struct fs *fs, enum fs_known kind, bool known)
+{
+	uint64_t *counts = known ? fs->hits : fs->misses;
+
+	counts[kind]++;
 }
 
 /* --- node.c --- */

@@ -368,6 +368,13 @@ static int absent(struct node *dir, struct str name)
 	return r == -ENAMETOOLONG ? r : -ENOENT;
 }
 
+static bool name_is_known(struct node *dir, struct str name)
+{
+	struct node *child = node_child(dir, name);
+
+	return child ? node_fresh(child) : node_has_absent(dir, name) || dir_is_known(dir);
+}
+
 /* `name` is a copy of the caller's, and the caller holds `dir`. */
 int lookup_child(struct node *dir, struct str name, struct node **out)
 {
@@ -377,6 +384,7 @@ int lookup_child(struct node *dir, struct str name, struct node **out)
 
 	if (r < 0)
 		return r;
+	fs_count(dir->fs, FS_NAMES, name_is_known(dir, name));
 	if (take_child(dir, name, &child) == 0) {
 		if (node_fresh(child) || recheck_alone(dir)) {
 			r = node_refresh(child);

@@ -289,6 +289,7 @@ int value_load(struct node *node)
 	struct fs *fs = node->fs;
 	struct file *file = node->file;
 
+	fs_count(fs, FS_CONTENT, file->have_value);
 	while (!file->have_value) {
 		CLEANUP(buf_free) struct buf key = BUF_INIT;
 		CLEANUP(buf_free) struct buf value = BUF_INIT;

@@ -25,6 +25,7 @@
 #include "mount/ops.h"
 #include "mount/pid_file.h"
 #include "mount/session.h"
+#include "mount/stats.h"
 #include "mount/store_hpkv.h"
 #include "mount/test_hooks.h"
 
@@ -462,6 +463,24 @@ static int watch_signals(struct daemon *daemon)
 	return loop_fd_new(daemon->loop, daemon->signal_fd, signal_came, NULL, daemon, &daemon->signals);
 }
 
+/* --- figures --- */
+
+static int format_stats(struct mount_context *context, struct buf *out)
+{
+	struct daemon *daemon = lws_container_of(context, struct daemon, context);
+	struct stats stats = {
+		.subscribes = daemon->subscription != NULL,
+		.fs = fs_figures(context->fs),
+		.invalidator = invalidator_figures(context->invalidator),
+		.upcalls = session_upcalls(daemon->session),
+	};
+
+	store_hpkv_stats(daemon->store, &stats.store, &stats.throttle);
+	if (daemon->subscription)
+		stats.subscription = subscription_figures(daemon->subscription);
+	return stats_format(&stats, out);
+}
+
 static int make_invalidator(struct daemon *daemon)
 {
 	const struct invalidator_kernel kernel = notify_kernel(session_fuse(daemon->session));
@@ -476,6 +495,9 @@ static int set_up(struct daemon *daemon)
 	if (r)
 		return r;
 	daemon->context.loop = daemon->loop;
+	daemon->context.uid = (uint32_t)daemon->config->options->uid;
+	daemon->context.gid = (uint32_t)daemon->config->options->gid;
+	clock_gettime(CLOCK_REALTIME, &daemon->context.begun);
 	r = watch_signals(daemon);
 	if (r == 0)
 		r = make_store(daemon);
@@ -518,7 +540,7 @@ void daemon_run(const struct daemon_config *config, struct daemon_result *result
 		.result = result,
 		.signal_fd = -1,
 		.ready_task = { .fn = ready_task },
-		.context = { .ready = ready, .idle = idle },
+		.context = { .ready = ready, .idle = idle, .stats = format_stats },
 	};
 	int r;
 

@@ -1,7 +1,3 @@
-/* Each request runs in a coroutine that answers it when it is done. A request whose program has been killed is
- * answered at once, and its coroutine goes on without it: what it has sent to the store cannot be called back, and
- * what it holds is given back at its end. Only fatal signals do that; the kernel's INTERRUPT comes once, for whatever
- * signal, so from then on /proc is asked whether a fatal one is pending. */
 #include "mount/ops.h"
 
 #include <errno.h>
@@ -10,141 +6,12 @@
 #include "base/buf.h"
 #include "base/clock.h"
 #include "base/coroutine.h"
-#include "base/list.h"
-#include "mount/killed.h"
+#include "mount/hidden.h"
 #include "mount/ops_attr.h"
 #include "mount/request.h"
 
-/* How often /proc is asked while an interrupted request, or a close, waits. */
-#define WATCH_US (50 * CLOCK_US_PER_MS)
-
 /* How long a close waits for its file's invalidation, which waits for readers whose server does not answer. */
 #define FLUSH_WAIT_US (5 * (uint64_t)CLOCK_US_PER_S)
-
-/* --- life of a request --- */
-
-fuse_req_t answer_take(struct request *request)
-{
-	for (size_t i = 0; i < sizeof(request->marks) / sizeof(request->marks[0]); i++)
-		invalidator_end(request->context->invalidator, &request->marks[i]);
-	return STEAL(request->req);
-}
-
-void answer_error(struct request *request, int err)
-{
-	fuse_req_t req = answer_take(request);
-
-	if (req)
-		fuse_reply_err(req, -err);
-}
-
-static void request_main(void *arg)
-{
-	struct request *request = arg;
-	struct mount_context *context = request->context;
-
-	request->run(request);
-	if (request->req)
-		answer_error(request, -EIO); /* no path leaves a program waiting */
-	DL_DELETE(context->requests, request);
-	if (request->ended)
-		*request->ended = true;
-	free(request);
-	if (--context->running == 0)
-		context->idle(context);
-}
-
-static void watch(struct loop_timer *timer)
-{
-	struct mount_context *context = lws_container_of(timer, struct mount_context, watch);
-	struct request *request;
-	bool more = false;
-
-	DL_FOREACH(context->requests, request) {
-		if (!request->req || !(request->interrupted || request->closing))
-			continue;
-		if (request->thread == 0 && !request->interrupted)
-			continue; /* of another pid namespace: nothing can be known before it is interrupted */
-		if (killed(request->thread))
-			answer_error(request, -EINTR);
-		else
-			more = true;
-	}
-	if (more)
-		loop_timer_set(context->loop, timer, WATCH_US, watch);
-}
-
-static void watch_soon(struct mount_context *context, uint64_t delay_us)
-{
-	if (!context->watch.loop)
-		loop_timer_set(context->loop, &context->watch, delay_us, watch);
-}
-
-static void interrupted(fuse_req_t req, void *data)
-{
-	struct request *request = data;
-
-	(void)req;
-	request->interrupted = true;
-	watch_soon(request->context, 1);
-}
-
-struct request *ops_request_new(fuse_req_t req, uint64_t id, void (*run)(struct request *request))
-{
-	struct request *request = calloc(1, sizeof(*request));
-	const struct fuse_ctx *caller = fuse_req_ctx(req);
-
-	if (!request) {
-		fuse_reply_err(req, ENOMEM);
-		return NULL;
-	}
-	request->context = fuse_req_userdata(req);
-	request->req = req;
-	request->thread = caller->pid;
-	request->uid = caller->uid;
-	request->maker = (struct fs_maker){ .uid = caller->uid, .gid = caller->gid, .umask = caller->umask };
-	request->id = id;
-	request->run = run;
-	return request;
-}
-
-/* The request waits, and what it keeps locked is not to be waited for by what could go on. */
-static void begin_marks(struct request *request)
-{
-	struct invalidator *invalidator = request->context->invalidator;
-	enum invalidator_lock lock = request->locks == REQUEST_LOCKS_PAGES ? INVALIDATOR_PAGES : INVALIDATOR_NAMES;
-
-	if (request->locks == REQUEST_LOCKS_NOTHING)
-		return;
-	invalidator_begin(invalidator, lock, request->id, &request->marks[0]);
-	if (request->new_parent && request->new_parent != request->id)
-		invalidator_begin(invalidator, lock, request->new_parent, &request->marks[1]);
-}
-
-void ops_request_start(struct request *request)
-{
-	struct mount_context *context = request->context;
-	bool ended = false;
-
-	request->ended = &ended;
-	context->running++;
-	DL_APPEND(context->requests, request);
-	fuse_req_interrupt_func(request->req, interrupted, request);
-	if (request->closing)
-		watch_soon(context, WATCH_US);
-	if (co_start(context->loop, request_main, request) == 0) {
-		if (ended)
-			return;
-		request->ended = NULL;
-		if (request->req)
-			begin_marks(request);
-		return;
-	}
-	answer_error(request, -ENOMEM);
-	DL_DELETE(context->requests, request);
-	free(request);
-	context->running--;
-}
 
 /* An operation that is told by a name in a directory and nothing else. */
 static void start_named(fuse_req_t req, fuse_ino_t parent, const char *name, void (*run)(struct request *request))
@@ -156,14 +23,6 @@ static void start_named(fuse_req_t req, fuse_ino_t parent, const char *name, voi
 	request->name = str_c(name);
 	request->locks = REQUEST_LOCKS_NAMES;
 	ops_request_start(request);
-}
-
-void mount_ops_interrupt_all(struct mount_context *context)
-{
-	struct request *request;
-
-	DL_FOREACH(context->requests, request)
-		answer_error(request, -EIO);
 }
 
 /* --- answers --- */
@@ -213,7 +72,8 @@ static void run_lookup(struct request *request)
 
 static void op_lookup(fuse_req_t req, fuse_ino_t parent, const char *name)
 {
-	start_named(req, parent, name, run_lookup);
+	if (!hidden_lookup(req, parent, name))
+		start_named(req, parent, name, run_lookup);
 }
 
 static void op_forget(fuse_req_t req, fuse_ino_t id, uint64_t count)
@@ -263,7 +123,10 @@ static void run_rmdir(struct request *request)
 
 static void op_rmdir(fuse_req_t req, fuse_ino_t parent, const char *name)
 {
-	start_named(req, parent, name, run_rmdir);
+	if (hidden_is_name(parent, name))
+		fuse_reply_err(req, EPERM);
+	else
+		start_named(req, parent, name, run_rmdir);
 }
 
 static void run_unlink(struct request *request)
@@ -285,8 +148,13 @@ static void run_rename(struct request *request)
 static void op_rename(fuse_req_t req, fuse_ino_t parent, const char *name, fuse_ino_t new_parent, const char *new_name,
 		      unsigned flags)
 {
-	struct request *request = ops_request_new(req, parent, run_rename);
+	struct request *request;
 
+	if (hidden_is(new_parent) || hidden_is_name(parent, name) || hidden_is_name(new_parent, new_name)) {
+		fuse_reply_err(req, EPERM);
+		return;
+	}
+	request = ops_request_new(req, parent, run_rename);
 	if (!request)
 		return;
 	request->name = str_c(name);
@@ -303,7 +171,7 @@ static void op_statfs(fuse_req_t req, fuse_ino_t id)
 {
 	struct mount_context *context = fuse_req_userdata(req);
 	struct statvfs st;
-	int r = fs_statfs(context->fs, id, &st);
+	int r = fs_statfs(context->fs, hidden_is(id) ? FS_ROOT_ID : id, &st);
 
 	if (r < 0)
 		fuse_reply_err(req, -r);
@@ -345,8 +213,11 @@ static void run_open(struct request *request)
 
 static void op_open(fuse_req_t req, fuse_ino_t id, struct fuse_file_info *file)
 {
-	struct request *request = ops_request_new(req, id, run_open);
+	struct request *request;
 
+	if (hidden_open(req, id, file))
+		return;
+	request = ops_request_new(req, id, run_open);
 	if (!request)
 		return;
 	request->flags = file->flags;
@@ -407,8 +278,11 @@ static void run_read(struct request *request)
 
 static void op_read(fuse_req_t req, fuse_ino_t id, size_t size, off_t offset, struct fuse_file_info *file)
 {
-	struct request *request = ops_request_new(req, id, run_read);
+	struct request *request;
 
+	if (hidden_read(req, id, size, offset, file))
+		return;
+	request = ops_request_new(req, id, run_read);
 	if (!request)
 		return;
 	request->handle = handle_of(file);
@@ -488,8 +362,13 @@ static void run_lseek(struct request *request)
 
 static void op_lseek(fuse_req_t req, fuse_ino_t id, off_t offset, int whence, struct fuse_file_info *file)
 {
-	struct request *request = ops_request_new(req, id, run_lseek);
+	struct request *request;
 
+	if (hidden_is(id)) {
+		fuse_reply_err(req, EINVAL);
+		return;
+	}
+	request = ops_request_new(req, id, run_lseek);
 	if (!request)
 		return;
 	request->handle = handle_of(file);
@@ -517,10 +396,15 @@ static void run_copy_range(struct request *request)
 static void op_copy_range(fuse_req_t req, fuse_ino_t id, off_t offset, struct fuse_file_info *file, fuse_ino_t to_id,
 			  off_t to_offset, struct fuse_file_info *to, size_t size, int flags)
 {
-	struct request *request = ops_request_new(req, id, run_copy_range);
+	struct request *request;
 
 	(void)to_id;
 	(void)flags;
+	if (hidden_is(id)) {
+		fuse_reply_err(req, EXDEV); /* the kernel reads and writes then */
+		return;
+	}
+	request = ops_request_new(req, id, run_copy_range);
 	if (!request)
 		return;
 	request->handle = handle_of(file);
@@ -577,8 +461,11 @@ static void run_release(struct request *request)
 
 static void op_release(fuse_req_t req, fuse_ino_t id, struct fuse_file_info *file)
 {
-	struct request *request = ops_request_new(req, id, run_release);
+	struct request *request;
 
+	if (hidden_release(req, id, file))
+		return;
+	request = ops_request_new(req, id, run_release);
 	if (!request)
 		return;
 	request->handle = handle_of(file);
@@ -592,8 +479,11 @@ static void op_opendir(fuse_req_t req, fuse_ino_t id, struct fuse_file_info *fil
 	struct mount_context *context = fuse_req_userdata(req);
 	struct fs_handle *handle;
 	enum fs_copy copy;
-	int r = fs_opendir(context->fs, id, &handle);
+	int r;
 
+	if (hidden_opendir(req, id, file))
+		return;
+	r = fs_opendir(context->fs, id, &handle);
 	if (r < 0) {
 		fuse_reply_err(req, -r);
 		return;
@@ -625,7 +515,8 @@ static void op_fsyncdir(fuse_req_t req, fuse_ino_t id, int data_only, struct fus
 
 static void op_releasedir(fuse_req_t req, fuse_ino_t id, struct fuse_file_info *file)
 {
-	(void)id;
+	if (hidden_releasedir(req, id))
+		return;
 	fs_releasedir(handle_of(file));
 	fuse_reply_err(req, 0);
 }
@@ -695,8 +586,11 @@ static void run_readdir(struct request *request)
 static void start_readdir(fuse_req_t req, fuse_ino_t id, size_t size, off_t offset, struct fuse_file_info *file,
 			  bool plus)
 {
-	struct request *request = ops_request_new(req, id, run_readdir);
+	struct request *request;
 
+	if (hidden_readdir(req, id, size, offset, plus))
+		return;
+	request = ops_request_new(req, id, run_readdir);
 	if (!request)
 		return;
 	request->handle = handle_of(file);

@@ -17,11 +17,15 @@ struct mount_context {
 	struct fs *fs;
 	struct invalidator *invalidator;
 	unsigned running;         /* requests whose coroutine is alive */
-	struct request *requests; /* the same as a list: ops.c's */
-	struct loop_timer watch;  /* ops.c's; cancel it at the end */
+	struct request *requests; /* the same as a list: request.c's */
+	struct loop_timer watch;  /* request.c's; cancel it at the end */
+	uint32_t uid, gid;        /* of the mount's own files (hidden.h) */
+	struct timespec begun;    /* and their time */
 
 	/* Called by the init operation, once the kernel's FUSE_INIT is being answered. */
 	void (*ready)(struct mount_context *context);
+	/* Appends the mount's figures as JSON. 0 or -ENOMEM. */
+	int (*stats)(struct mount_context *context, struct buf *out);
 	/* Called whenever `running` falls to 0: what an unmounted session waits for. */
 	void (*idle)(struct mount_context *context);
 };

@@ -6,6 +6,7 @@
 
 #include "base/clock.h"
 #include "fs/verbs.h"
+#include "mount/hidden.h"
 #include "mount/request.h"
 
 #define VERB_WAIT_US (1 * (uint64_t)CLOCK_US_PER_S)
@@ -33,9 +34,12 @@ static void run_getattr(struct request *request)
 
 void ops_getattr(fuse_req_t req, fuse_ino_t id, struct fuse_file_info *file)
 {
-	struct request *request = ops_request_new(req, id, run_getattr);
+	struct request *request;
 
 	(void)file;
+	if (hidden_getattr(req, id))
+		return;
+	request = ops_request_new(req, id, run_getattr);
 	if (request)
 		ops_request_start(request);
 }
@@ -284,6 +288,8 @@ void ops_getxattr(fuse_req_t req, fuse_ino_t id, const char *name, size_t size)
 	struct request *request;
 	int r;
 
+	if (hidden_getxattr(req, id, name, size))
+		return;
 	if (fs_getxattr_at_once(context->fs, id, str_c(name), &value, &r)) {
 		if (r < 0)
 			fuse_reply_err(req, -r);
@@ -309,8 +315,11 @@ static void run_listxattr(struct request *request)
 
 void ops_listxattr(fuse_req_t req, fuse_ino_t id, size_t size)
 {
-	struct request *request = ops_request_new(req, id, run_listxattr);
+	struct request *request;
 
+	if (hidden_listxattr(req, id, size))
+		return;
+	request = ops_request_new(req, id, run_listxattr);
 	if (!request)
 		return;
 	request->size = size;

@@ -16,6 +16,7 @@ struct session {
 	struct fuse_buf buf;
 	struct loop_fd *watch;
 	bool initialised;
+	struct upcalls upcalls;
 	bool told; /* `closed` was called */
 	void (*closed)(void *arg);
 	void *arg;
@@ -77,6 +78,11 @@ static void drop_buffer(struct session *session)
 	session->buf.mem = NULL;
 }
 
+const struct upcalls *session_upcalls(const struct session *session)
+{
+	return &session->upcalls;
+}
+
 static void readable(void *arg)
 {
 	struct session *session = arg;
@@ -94,6 +100,7 @@ static void readable(void *arg)
 			session_closed(session);
 			return;
 		}
+		upcalls_count(&session->upcalls, session->buf.mem, session->buf.size);
 		fuse_session_process_buf(session->fuse, &session->buf);
 		if (fuse_session_exited(session->fuse)) {
 			session_closed(session);

@@ -3,6 +3,7 @@
 #define HPKVFS_MOUNT_SESSION_H
 
 #include "mount/ops.h"
+#include "mount/upcalls.h"
 
 struct session;
 
@@ -15,6 +16,9 @@ struct fuse_session *session_fuse(struct session *session);
 /* Serves the connection of a mount; takes `fd`, in every case. `closed` runs once, when the kernel has closed it: the mount
  * is gone. 0, -ENOMEM, -errno. */
 CHECKED int session_start(struct session *session, int fd, void (*closed)(void *arg), void *arg);
+
+/* What was read, from the first request on. Borrowed. */
+const struct upcalls *session_upcalls(const struct session *session);
 
 /* Reads no more requests; those that were read can still be answered. */
 void session_stop(struct session *session);

@@ -290,6 +290,12 @@ const char *store_hpkv_last_failure(const struct store_hpkv *store)
 	return store->last.text;
 }
 
+void store_hpkv_stats(const struct store_hpkv *store, struct hpkv_stats *stats, struct hpkv_throttle_status *throttle)
+{
+	hpkv_client_stats(store->client, stats);
+	hpkv_client_throttle_status(store->client, throttle);
+}
+
 struct store *store_hpkv_store(struct store_hpkv *store)
 {
 	return &store->store;

@@ -40,6 +40,9 @@ void store_hpkv_start_logging(struct store_hpkv *store);
 /* The text of the last failure, or "". Valid until the next. */
 const char *store_hpkv_last_failure(const struct store_hpkv *store);
 
+/* Figures of the whole life of the connection, and of the present moment. */
+void store_hpkv_stats(const struct store_hpkv *store, struct hpkv_stats *stats, struct hpkv_throttle_status *throttle);
+
 /* The interface for fs_new. */
 struct store *store_hpkv_store(struct store_hpkv *store);
 

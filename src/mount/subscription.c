@@ -62,6 +62,7 @@ struct subscription {
 	struct loop_timer again;
 	struct retry retry;
 	char logged[sizeof(((struct hpkv_error *)0)->text)]; /* the last failure that was; empty: it was live since */
+	struct subscription_figures figures; /* but `live` */
 	struct test_suspend test_suspend;
 };
 
@@ -122,6 +123,7 @@ static void give_up(struct subscription *subscription, const struct hpkv_error *
 {
 	bool live = subscription->phase == PHASE_LIVE;
 
+	subscription->figures.lost += live;
 	drop_client(subscription);
 	if (live && clock_now_us() - subscription->live_since_us >= STOOD_US)
 		subscription->retry.attempts = 0;
@@ -177,6 +179,7 @@ static void become_live(struct subscription *subscription)
 		return;
 	subscription->phase = PHASE_LIVE;
 	subscription->live_since_us = clock_now_us();
+	subscription->figures.begun++;
 	if (*subscription->logged)
 		log_info("the server tells of changes again");
 	else
@@ -250,9 +253,11 @@ static void on_notification(void *arg, const struct hpkv_notification *notificat
 	/* what came before is seen by those who read it now */
 	if (subscription->phase != PHASE_LIVE)
 		return;
-	/* patterns of a prefix with a * cannot be exact */
-	if (key.len == 0 || !str_starts(key, prefix))
+	if (key.len == 0 || !str_starts(key, prefix)) {
+		subscription->figures.outside++;
 		return;
+	}
+	subscription->figures.notified++;
 	subscription->events.notified(subscription->events.arg, key, notification->value.data ? &value : NULL,
 				      notification->timestamp_ms);
 }
@@ -369,6 +374,14 @@ void subscription_stop(struct subscription *subscription)
 		drop_client(subscription);
 	if (live)
 		subscription->events.lost(subscription->events.arg);
+}
+
+struct subscription_figures subscription_figures(const struct subscription *subscription)
+{
+	struct subscription_figures figures = subscription->figures;
+
+	figures.live = subscription->phase == PHASE_LIVE;
+	return figures;
 }
 
 /* --- lifetime --- */

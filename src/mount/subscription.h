@@ -50,4 +50,13 @@ void subscription_stop(struct subscription *subscription);
 /* Calls nothing. Outside of loop_run only. NULL is allowed. */
 void subscription_free(struct subscription *subscription);
 
+struct subscription_figures {
+	bool live;
+	uint64_t begun, lost; /* how often it became live, and ceased to be */
+	uint64_t notified;    /* what was told while it was */
+	uint64_t outside;     /* and concerned other keys: patterns of a prefix with a * cannot be exact */
+};
+
+struct subscription_figures subscription_figures(const struct subscription *subscription);
+
 #endif
