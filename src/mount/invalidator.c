@@ -551,7 +551,7 @@ struct invalidator_figures invalidator_figures(struct invalidator *invalidator)
 
 	pthread_mutex_lock(&invalidator->lock);
 	figures = invalidator->figures;
-	figures.queued = HASH_COUNT(invalidator->by_key);
+	figures.queued = HASH_COUNT(invalidator->by_key) + (invalidator->current != NULL);
 	for (busy = invalidator->busy; busy; busy = busy->hh.next)
 		DL_FOREACH(busy->held, item)
 			figures.held++;

@@ -94,7 +94,7 @@ void invalidator_free(struct invalidator *invalidator);
 struct invalidator_figures {
 	uint64_t entries, inodes, attributes, all; /* notifications that were written, by kind */
 	uint64_t overflows;                        /* names that were expired with all others, for lack of room */
-	uint64_t queued, most;                     /* now, and at the worst time */
+	uint64_t queued, most;                     /* now, with what is being written; and at the worst time */
 	uint64_t held;                             /* of those queued now, what waits for a request's answer */
 };
 

@@ -62,7 +62,7 @@ struct subscription {
 	struct loop_timer again;
 	struct retry retry;
 	char logged[sizeof(((struct hpkv_error *)0)->text)]; /* the last failure that was; empty: it was live since */
-	struct subscription_figures figures; /* but `live` */
+	struct subscription_figures figures;                 /* but `live` */
 	struct test_suspend test_suspend;
 };
 
