@@ -11,7 +11,7 @@ ARROWS = {
     "base": (set(), {"libc", "uthash", "libbsd", "libwebsockets", "sanitizer"}),
     "client": ({"base"}, {"libc", "libwebsockets", "jansson", "libcurl"}),
     "fs": ({"base"}, {"libc", "jansson", "openssl", "sqlite3"}),
-    "mount": ({"base", "client", "fs"}, {"libc", "libfuse3"}),
+    "mount": ({"base", "client", "fs"}, {"libc", "libfuse3", "jansson"}),
     "server": ({"base"}, {"libc", "libwebsockets", "jansson", "openssl", "sqlite3"}),
     "cli": ({"base", "client"}, {"libc", "jansson"}),
 }
