@@ -258,9 +258,12 @@ int attr_commit(struct node *node)
 int attr_remove(const struct node *node, struct str key)
 {
 	CLEANUP(buf_free) struct buf before = BUF_INIT;
+	struct store_expect expect = { .what = STORE_EXPECT_UNKNOWN };
 	int r = buf_set(&before, buf_str(&node->record_value));
 
-	return r < 0 ? r : store_delete(node->fs->store, key, store_expect_value(buf_str(&before)));
+	if (r == 0 && node->record_known)
+		expect = store_expect_value(buf_str(&before));
+	return r < 0 ? r : store_delete(node->fs->store, key, expect);
 }
 
 /* --- all --- */

@@ -125,7 +125,7 @@ int fs_mkdir(struct fs *fs, uint64_t parent, struct str name, mode_t mode, const
 	tree_shared(fs);
 	r = make_directory(dir, buf_str(&copy), mode, maker, &node);
 	if (r < 0)
-		dir->dir->complete = false; /* it may be there all the same */
+		dir_doubt(dir); /* it may be there all the same */
 	tree_shared_end(fs);
 	if (r < 0)
 		return r;
@@ -231,7 +231,7 @@ int remove_directory(struct node *node)
 		state_remove(fs->config.state, buf_str(&key));
 	if (node->parent) {
 		if (leftover_take(node->parent, buf_str(&node->name), &end))
-			node->parent->dir->complete = false; /* what it has hidden */
+			dir_doubt(node->parent); /* what it has hidden */
 		node_touch_dir(node->parent);
 		node_detach(node);
 	}
@@ -299,7 +299,7 @@ static co_fn int unlink_locked(struct node *node)
 	}
 	if (node->file->stored && !node->file->opens)
 		forget_ids(fs, NULL, buf_str(&before), buf_str(&key));
-	if (node->record_value.len) {
+	if (node->record_value.len || !node->record_known) {
 		r = attr_remove(node, buf_str(&record));
 		if (r < 0 && r != -ENOENT)
 			log_warning("a file was removed, but not its attributes, which go with its directory: %s",

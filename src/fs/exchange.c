@@ -145,7 +145,7 @@ static void forget_both(struct node *a, struct node *b)
 
 	for (int i = 0; i < 2; i++) {
 		if (nodes[i]->parent)
-			nodes[i]->parent->dir->complete = false;
+			dir_doubt(nodes[i]->parent);
 		doubt_below(nodes[i]);
 	}
 }
@@ -180,7 +180,8 @@ static int exchange_here(struct node *a, struct node *b, const struct journal_en
 	node_touch_dir(a_parent);
 	node_touch_dir(b_parent);
 	if (r < 0) {
-		a_parent->dir->complete = b_parent->dir->complete = false; /* found again by the next listing */
+		dir_doubt(a_parent); /* found again by the next listing */
+		dir_doubt(b_parent);
 		return r;
 	}
 	settle(a, entry, JOURNAL_A, JOURNAL_A_RECORD);

@@ -168,7 +168,7 @@ static void commit_failed(struct node *node, int err)
 	node->checked_us = 0;
 	if (!file->stored && node->parent) {
 		/* it may have arrived all the same: the directory is asked, and what is asked already may bring it */
-		node->parent->dir->complete = false;
+		dir_doubt(node->parent);
 		vanish(node, 0);
 		return;
 	}

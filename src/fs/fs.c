@@ -68,6 +68,7 @@ int fs_new(struct loop *loop, struct store *store, const struct fs_config *confi
 	set_default(&fs->config.attr_delay_us, FS_ATTR_DELAY_US);
 	set_default(&fs->config.retry_us, FS_RETRY_US);
 	set_default(&fs->config.waiting_most, FS_WAITING_MOST);
+	set_default(&fs->config.together_least, FS_TOGETHER_LEAST);
 	fs->notify = *notify;
 	fs->tree_generation = 1;
 	fs->rules = (struct names_rules){

@@ -43,8 +43,9 @@ struct fs_config {
 	uint64_t beat_us;       /* how often a mount shows that it is at work on something */
 	uint64_t announce_us;   /* after this ids that no key names are announced */
 	uint64_t attr_delay_us; /* for which changes of attributes wait for more */
-	uint64_t waiting_most;  /* memory for changed content; swap files have their own */
-	uint64_t retry_us; /* before content whose commit failed is sent again first; doubles to FS_RETRY_MOST_US */
+	size_t together_least; /* where so many directories are to be listed anew, the whole store is read, if that is less */
+	uint64_t waiting_most; /* memory for changed content; swap files have their own */
+	uint64_t retry_us;     /* before content whose commit failed is sent again first; doubles to FS_RETRY_MOST_US */
 };
 
 #define FS_GRACE_US (60 * 1000000ull)
@@ -52,6 +53,7 @@ struct fs_config {
 #define FS_ANNOUNCE_US (600 * 1000000ull)
 #define FS_ATTR_DELAY_US 1000000ull
 #define FS_RETRY_US 1000000ull
+#define FS_TOGETHER_LEAST 8
 #define FS_CACHE_BYTES (64u * 1024 * 1024)
 /* As much as what is kept to be read again. With less, more would be sent twice of what programs write in one go. */
 #define FS_WAITING_MOST (64u * 1024 * 1024)

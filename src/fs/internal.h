@@ -208,10 +208,11 @@ struct fs {
 	struct node *root;
 	uint64_t next_id;
 	uint64_t seq;
-	uint64_t tree_generation; /* grows when a directory moves */
+	uint64_t tree_generation; /* grows when a directory moves or goes */
 
 	unsigned shared;
 	bool exclusive, exclusive_waits;
+	uint64_t exclusives; /* how often it was */
 	struct co_queue tree_free;
 
 	struct node *lru; /* head: longest unused */
@@ -313,7 +314,14 @@ struct node *node_next_below(const struct node *top, struct node *node);
 struct node *node_child(struct node *parent, struct str name);
 /* A name that was not in the tree was removed from the store. */
 void node_note_removed(struct node *parent, struct str name);
-bool node_removed_since(struct node *parent, struct str name, uint64_t seq);
+/* An answer asked for at `seq` that shows one of that kind is older than a removal. If that was of another kind, it may be there
+ * all the same, and the directory is doubted. */
+enum node_kind {
+	NODE_FILE,
+	NODE_DIR,
+	NODE_SPECIAL,
+};
+bool node_removed_since(struct node *parent, struct str name, uint64_t seq, enum node_kind kind);
 /* While answers are awaited that name children of `dir`, removals are remembered. */
 void node_readers_add(struct node *dir);
 void node_readers_drop(struct node *dir);
@@ -336,7 +344,7 @@ void node_keep_ino(struct node *node, struct str key);
 bool node_fresh(const struct node *node);
 /* The store has confirmed it, asked at `seq`. */
 void node_checked(struct node *node, uint64_t seq);
-/* An answer asked for at `seq` and given `at_us` still holds: notifications have kept it right since, or the ttl is not over. */
+/* An answer asked for at `seq` and given `at_us` still holds: notifications have kept it right since; without them: the ttl is not over. */
 bool answer_holds(const struct fs *fs, uint64_t seq, uint64_t at_us);
 /* A directory that only keys imply and this mount has seen stays until rmdir or unmount, also when its last key goes. */
 bool node_stays(const struct node *node);
@@ -453,6 +461,8 @@ co_fn CHECKED int lookup_path(struct fs *fs, uint64_t parent, struct str name, s
 co_fn CHECKED int node_refresh(struct node *node);
 /* All children, as of at most ttl ago. */
 co_fn CHECKED int dir_list(struct node *dir, bool whole);
+/* Some of its names are to be asked for again; what is being asked already may lack them as well. */
+void dir_doubt(struct node *dir);
 /* True if `dir` is known whole, and that still holds. */
 bool dir_is_known(const struct node *dir);
 

@@ -37,11 +37,14 @@ static int apply_file(struct node *dir, struct str name, struct str value, uint6
 {
 	struct node *child = node_child(dir, name);
 
-	if (node_removed_since(dir, name, seq))
+	if (node_removed_since(dir, name, seq, NODE_FILE))
 		return 0;
 	if (child && child->special) { /* where the key is, it is a regular file */
-		if (!may_vanish(child, seq))
+		if (!may_vanish(child, seq)) {
+			child->seen = seen;
+			child->checked_us = 0; /* its record alone may have been changed since */
 			return 0;
+		}
 		vanish(child, seq);
 		child = NULL;
 	}
@@ -65,6 +68,8 @@ int apply_value(struct node *dir, struct str name, struct str value, uint64_t se
 	if (!child || !child->dir)
 		return apply_file(dir, name, value, seq, seen);
 	child->dir->value_known_us = clock_now_us();
+	if (node_removed_since(dir, name, seq, NODE_FILE))
+		return 0;
 	return apply_file(child, VALUE_NAME, value, seq, seen);
 }
 
@@ -100,7 +105,7 @@ int apply_dir(struct node *dir, struct str name, uint64_t seq, uint64_t seen, st
 	struct node *child = node_child(dir, name);
 	bool is_new = !child || !child->dir;
 
-	if (node_removed_since(dir, name, seq)) {
+	if (node_removed_since(dir, name, seq, NODE_DIR)) {
 		*out = NULL;
 		return 0;
 	}
@@ -176,7 +181,9 @@ struct file_record {
 
 struct listing {
 	struct node *dir;
-	struct buf key, record; /* the directory's, when the listing began */
+	const struct layout *layout;      /* what is asked */
+	const struct list_answer *answer; /* by which it was asked before; or NULL */
+	struct buf key, record;           /* the directory's, when the listing began */
 	uint64_t seq;
 	struct file_record *records; /* of files; kept until the values have been read */
 	struct co_group group;
@@ -259,8 +266,8 @@ static void walk_values(void *arg)
 {
 	struct listing *listing = arg;
 
-	listing->values_err = walk_range(&listing->dir->fs->layout, buf_str(&listing->key), false,
-					 listing->first_page_only, visit_value, listing, &listing->values_whole);
+	listing->values_err = walk_range(listing->layout, buf_str(&listing->key), false, listing->first_page_only,
+					 visit_value, listing, &listing->values_whole);
 	co_group_done(&listing->group);
 }
 
@@ -268,8 +275,8 @@ static void walk_records(void *arg)
 {
 	struct listing *listing = arg;
 
-	listing->records_err = walk_range(&listing->dir->fs->layout, buf_str(&listing->record), false,
-					  listing->first_page_only, visit_record, listing, &listing->records_whole);
+	listing->records_err = walk_range(listing->layout, buf_str(&listing->record), false, listing->first_page_only,
+					  visit_record, listing, &listing->records_whole);
 	co_group_done(&listing->group);
 }
 
@@ -282,7 +289,7 @@ static void get_own_value(void *arg)
 			    NULL);
 
 	if (r == 0)
-		r = store_get(fs->store, buf_str(&key), &listing->own);
+		r = store_get(listing->layout->store, buf_str(&key), &listing->own);
 	listing->own_err = r == -EINVAL ? -ENOENT : r; /* `%-` in the root has no key of its own */
 	co_group_done(&listing->group);
 }
@@ -312,6 +319,14 @@ static void apply_below(struct listing *listing, const struct file_record *recor
 		leftover_add_below(listing->dir, name);
 }
 
+/* It was changed here since the listing was asked for, and what that says of its record may be older or younger than what is
+ * known. */
+static void doubt_record(struct node *file, struct str value)
+{
+	if (!str_equal(buf_str(&file->record_value), value))
+		file->record_known = false;
+}
+
 static int apply_records(struct listing *listing)
 {
 	struct file_record *record;
@@ -334,20 +349,29 @@ static int apply_records(struct listing *listing)
 			leftover_add(listing->dir, buf_str(&record->name), buf_str(&record->value));
 		if (child && child->dir)
 			child = node_child(child, VALUE_NAME);
-		if (!child || child->special || child->change_seq > listing->seq || (child->file && child->file->held))
+		if (!child || child->special || (child->file && child->file->held))
 			continue;
-		node_answer_record(child, buf_str(&record->value), listing->seq);
 		child->record_seen = listing->seq;
+		if (child->change_seq > listing->seq) {
+			doubt_record(child, buf_str(&record->value));
+			continue;
+		}
+		node_answer_record(child, buf_str(&record->value), listing->seq);
 	}
 	HASH_ITER(by_name, dir->children, child, next) {
 		struct node *file = child->dir ? node_child(child, VALUE_NAME) : child;
 		bool told;
 
-		if (!file || !file->file || file->change_seq > listing->seq)
+		if (!file || !file->file)
 			continue;
 		if (file == child && names_is_value(buf_str(&child->name))) {
 			if (!file->record_known)
 				file->checked_us = 0; /* its record lies in the listing of the parent */
+			continue;
+		}
+		if (file->change_seq > listing->seq) {
+			if (file->record_seen != listing->seq && listing->records_whole)
+				doubt_record(file, STR(""));
 			continue;
 		}
 		told = file->answer_seq > listing->seq; /* meanwhile */
@@ -365,6 +389,30 @@ static int apply_records(struct listing *listing)
 	return 0;
 }
 
+/* Its record too, where the listing has none; but one that was told of since stays. */
+static void vanish_unseen(struct listing *listing, struct node *node)
+{
+	CLEANUP(buf_free) struct buf name = BUF_INIT;
+	CLEANUP(buf_free) struct buf record = BUF_INIT;
+	struct node *dir = node->parent;
+	uint64_t record_seq = node->record_seq;
+	bool listed = node->record_seen == listing->seq;
+
+	if (buf_set(&name, buf_str(&node->name)) < 0 || buf_set(&record, buf_str(&node->record_value)) < 0) {
+		dir_doubt(dir);
+		vanish(node, listing->seq);
+		return;
+	}
+	vanish(node, listing->seq);
+	if (record_seq > listing->seq) {
+		if (special_remains(dir, buf_str(&name), buf_str(&record), record_seq, listing->seq) < 0)
+			dir_doubt(dir);
+	} else if (!listed) {
+		buf_clear(&record);
+		(void)leftover_take(dir, buf_str(&name), &record);
+	}
+}
+
 /* The key of a directory's own name lies in the listing of its parent. */
 static void remove_unseen_value(struct listing *listing, struct node *dir)
 {
@@ -372,7 +420,7 @@ static void remove_unseen_value(struct listing *listing, struct node *dir)
 
 	dir->dir->value_known_us = clock_now_us();
 	if (value && value->seen != listing->seq && may_vanish(value, listing->seq))
-		vanish(value, listing->seq);
+		vanish_unseen(listing, value);
 }
 
 static void remove_unseen(struct listing *listing)
@@ -381,19 +429,48 @@ static void remove_unseen(struct listing *listing)
 
 	while (child) {
 		uint64_t cookie = child->cookie;
-		bool seen = child->seen == listing->seq || child->change_seq > listing->seq;
+		bool changed = child->change_seq > listing->seq;
+		bool seen = child->seen == listing->seq || changed;
 		bool value = str_equal(buf_str(&child->name), VALUE_NAME);
 
+		if (changed && child->seen != listing->seq)
+			child->checked_us = 0; /* its record alone may have been changed since */
 		if (child->dir)
 			remove_unseen_value(listing, child);
 		if (!seen && child->file && child->file->dirty && !child->lock.held)
 			child->file->stored = false;
 		else if (!seen && !value && !node_stays(child) && may_vanish(child, listing->seq))
-			vanish(child, listing->seq);
+			vanish_unseen(listing, child);
 		else if (child->dir && child->change_seq <= listing->seq)
 			child->dir->recorded = child->record_seen == listing->seq;
 		child = node_next_child(listing->dir, cookie);
 	}
+}
+
+/* Records of what was covered by a directory, or by what had another type, that has vanished. */
+static int apply_uncovered(struct listing *listing)
+{
+	struct file_record *record;
+
+	DL_FOREACH(listing->records, record) {
+		CLEANUP(buf_free) struct buf left = BUF_INIT;
+		struct str name = buf_str(&record->name);
+		int r;
+
+		if (is_below(record)) {
+			apply_below(listing, record);
+			continue;
+		}
+		if (node_child(listing->dir, name))
+			continue;
+		(void)leftover_take(listing->dir, name, &left);
+		r = apply_special(listing, record);
+		if (r < 0)
+			return r;
+		if (!node_child(listing->dir, name))
+			leftover_add(listing->dir, name, buf_str(&record->value));
+	}
+	return 0;
 }
 
 static int apply_own_value(struct listing *listing)
@@ -423,7 +500,7 @@ static co_fn int list_once(struct listing *listing)
 
 	if (r < 0)
 		return r;
-	listing->seq = fs_tick(fs);
+	listing->seq = listing->answer ? listing->answer->seq : fs_tick(fs);
 	listing->own_asked =
 		node != fs->root && (!dir->value_known_us || clock_now_us() - dir->value_known_us >= fs->config.ttl_us);
 	co_start_beside(fs->loop, &listing->group, walk_records, listing);
@@ -443,8 +520,14 @@ static co_fn int list_once(struct listing *listing)
 		return r;
 	dir->complete = listing->values_whole && listing->records_whole;
 	dir->large = !dir->complete;
-	if (dir->complete)
+	if (dir->complete) {
 		remove_unseen(listing);
+		r = apply_uncovered(listing);
+	}
+	if (r < 0) {
+		dir->complete = false;
+		return r;
+	}
 	if (node == fs->root)
 		node_checked(node,
 			     listing->seq); /* its record came along, as of others with the listing of their parent */
@@ -467,6 +550,12 @@ static void listing_deinit(struct listing *listing)
 	buf_free(&listing->own);
 }
 
+void dir_doubt(struct node *dir)
+{
+	dir->dir->complete = false;
+	dir->dir->doubtful = true;
+}
+
 bool dir_is_known(const struct node *node)
 {
 	const struct directory *dir = node->dir;
@@ -474,9 +563,54 @@ bool dir_is_known(const struct node *node)
 	return dir->complete && dir->listed_us && answer_holds(node->fs, dir->listed_seq, dir->listed_us);
 }
 
+void dir_list_begin(struct node *node, bool whole)
+{
+	struct directory *dir = node->dir;
+
+	dir->listing = true;
+	dir->doubtful = false;
+	dir->listing_whole = whole;
+	node_ref(node);
+	node_readers_add(node);
+}
+
+void dir_list_end(struct node *node, int err)
+{
+	struct directory *dir = node->dir;
+
+	node_readers_drop(node);
+	dir->listing = false;
+	dir->listing_err = err;
+	co_queue_wake_all(&dir->listed);
+	node_unref(node);
+}
+
+static co_fn int list(struct listing *listing)
+{
+	struct fs *fs = listing->dir->fs;
+	int r;
+
+	/* of a directory that is being moved one half would be missing */
+	tree_shared(fs);
+	if (listing->answer && listing->answer->exclusives != fs->exclusives)
+		r = -EAGAIN;
+	else
+		r = list_once(listing);
+	tree_shared_end(fs);
+	listing_deinit(listing);
+	return r;
+}
+
+int dir_list_from(struct node *node, const struct list_answer *answer)
+{
+	struct listing listing = { .dir = node, .layout = answer->layout, .answer = answer };
+
+	return list(&listing);
+}
+
 int dir_list(struct node *node, bool whole)
 {
-	struct listing listing = { .dir = node, .first_page_only = !whole };
+	struct listing listing = { .dir = node, .layout = &node->fs->layout, .first_page_only = !whole };
 	struct directory *dir = node->dir;
 	int r;
 
@@ -484,25 +618,13 @@ int dir_list(struct node *node, bool whole)
 		bool enough = dir->listing_whole || !whole;
 
 		queue_wait(&dir->listed);
-		if (enough || dir->listing_err)
+		if (dir->listing_err != -EAGAIN && (enough || dir->listing_err))
 			return dir->listing_err;
 	}
 	if (dir_is_known(node) || (dir->large && !whole))
 		return 0;
-	dir->listing = true;
-	dir->doubtful = false;
-	dir->listing_whole = whole;
-	node_ref(node);
-	node_readers_add(node);
-	/* of a directory that is being moved one half would be missing */
-	tree_shared(node->fs);
-	r = list_once(&listing);
-	tree_shared_end(node->fs);
-	listing_deinit(&listing);
-	node_readers_drop(node);
-	dir->listing = false;
-	dir->listing_err = r;
-	co_queue_wake_all(&dir->listed);
-	node_unref(node);
+	dir_list_begin(node, whole);
+	r = list(&listing);
+	dir_list_end(node, r);
 	return r;
 }

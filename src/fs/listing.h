@@ -21,4 +21,16 @@ bool may_vanish(struct node *node, uint64_t seq);
 /* True if a change of the file, or of one below the directory, waits or is under way. */
 bool dirty_below(struct node *top);
 
+/* Where the answer is read elsewhere, together with others: between these two what is told and changed here is remembered, and who
+ * wants the directory listed waits. `err` -EAGAIN: nothing came of it, and they ask themselves. */
+void dir_list_begin(struct node *dir, bool whole);
+void dir_list_end(struct node *dir, int err);
+/* Applies the answer, which `layout` gives. -EAGAIN: directories were being moved since it was asked for, so it was read under either
+ * name, or none. */
+struct list_answer {
+	const struct layout *layout;
+	uint64_t seq, exclusives; /* the filesystem's, when it was asked for */
+};
+co_fn CHECKED int dir_list_from(struct node *dir, const struct list_answer *answer);
+
 #endif

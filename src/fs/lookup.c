@@ -201,7 +201,7 @@ static int file_is_absent(struct node *node, uint64_t seq)
 {
 	if (may_vanish(node, seq)) {
 		if (special_is_record(buf_str(&node->record_value)))
-			node->parent->dir->complete = false; /* the record makes another file of that name */
+			dir_doubt(node->parent); /* the record makes another file of that name */
 		vanish(node, seq);
 		return -ENOENT;
 	}

@@ -11,6 +11,7 @@
 struct tomb {
 	UT_hash_handle hh;
 	uint64_t seq;
+	enum node_kind kind; /* what was removed */
 	size_t len;
 	char name[];
 };
@@ -280,7 +281,7 @@ int node_attach(struct node *parent, struct node *node, struct str name)
 }
 
 /* Lack of memory here lets an old answer bring a removed name back until the next listing: harmless. */
-static void tomb_add(struct directory *dir, struct str name, uint64_t seq)
+static void tomb_add(struct directory *dir, struct str name, uint64_t seq, enum node_kind kind)
 {
 	struct tomb *tomb;
 
@@ -289,6 +290,7 @@ static void tomb_add(struct directory *dir, struct str name, uint64_t seq)
 	if (!tomb)
 		return;
 	tomb->seq = seq;
+	tomb->kind = kind;
 	tomb->len = name.len;
 	memcpy(tomb->name, name.p, name.len);
 	HASH_ADD_KEYPTR(hh, dir->tombs, tomb->name, tomb->len, tomb);
@@ -302,13 +304,20 @@ void node_detach(struct node *node)
 	node_detach_since(node, fs_tick(node->fs));
 }
 
+static enum node_kind kind_of(const struct node *node)
+{
+	return node->dir ? NODE_DIR : node->special ? NODE_SPECIAL : NODE_FILE;
+}
+
 static void take_out(struct node *node, uint64_t seq)
 {
 	struct directory *dir = node->parent->dir;
 
 	dir->names_version++;
+	if (node->special && !node->checked_us)
+		dir_doubt(node->parent); /* the key may be there */
 	if (dir->readers)
-		tomb_add(dir, buf_str(&node->name), seq);
+		tomb_add(dir, buf_str(&node->name), seq, kind_of(node));
 	HASH_DELETE(by_name, dir->children, node);
 	RB_REMOVE(cookie_tree, &dir->cookies, node);
 	if (node->dir)
@@ -345,18 +354,22 @@ struct node *node_child(struct node *parent, struct str name)
 	return node;
 }
 
-bool node_removed_since(struct node *parent, struct str name, uint64_t seq)
+bool node_removed_since(struct node *parent, struct str name, uint64_t seq, enum node_kind kind)
 {
 	struct tomb *tomb;
 
 	HASH_FIND(hh, parent->dir->tombs, name.p, name.len, tomb);
-	return tomb && tomb->seq > seq;
+	if (!tomb || tomb->seq <= seq)
+		return false;
+	if (kind != tomb->kind)
+		dir_doubt(parent);
+	return true;
 }
 
 void node_note_removed(struct node *parent, struct str name)
 {
 	if (parent->dir->readers)
-		tomb_add(parent->dir, name, fs_tick(parent->fs));
+		tomb_add(parent->dir, name, fs_tick(parent->fs), NODE_FILE);
 }
 
 void node_readers_add(struct node *dir)
@@ -519,7 +532,7 @@ bool node_fresh(const struct node *node)
 
 bool answer_holds(const struct fs *fs, uint64_t seq, uint64_t at_us)
 {
-	return push_keeps(fs, seq) || clock_now_us() - at_us < fs->config.ttl_us;
+	return fs->push.live ? push_keeps(fs, seq) : clock_now_us() - at_us < fs->config.ttl_us;
 }
 
 void node_checked(struct node *node, uint64_t seq)
@@ -647,7 +660,8 @@ void node_forget_absent(struct node *node, struct str name)
 void node_stored_here(struct node *node)
 {
 	node->change_seq = fs_tick(node->fs);
-	node_checked(node, node->change_seq);
+	if (node->checked_us || !node->special) /* of a key in its place this says nothing */
+		node_checked(node, node->change_seq);
 }
 
 void node_changed_here(struct node *node)

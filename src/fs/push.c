@@ -8,6 +8,8 @@
 #include "base/list.h"
 #include "base/log.h"
 #include "fs/internal.h"
+#include "fs/listing.h"
+#include "fs/snapshot.h"
 #include "fs/told.h"
 
 /* Names that the kernel believes absent without limit. */
@@ -18,6 +20,11 @@
 
 /* Of a large directory so many files are asked for one by one; of more it is listed. */
 #define ALONE_MOST 10
+
+/* Each of them would take two requests or three; the whole may take a quarter of one for each, so that little is lost where the
+ * store has more. */
+#define TOGETHER_KEYS_A_DIR (PAGE_RECORDS / 4)
+#define TOGETHER_BYTES (16u * 1024 * 1024)
 
 /* After a failure what is in use is asked for again. */
 #define AGAIN_US (1 * CLOCK_US_PER_S)
@@ -161,23 +168,28 @@ static bool in_use(const struct node *dir)
 	       dir->dir->listed_seq;
 }
 
+static int unless_gone(int r)
+{
+	return r == -ENOENT || r == -ESTALE ? 0 : r;
+}
+
 static co_fn int ask_alone(struct node *dir, unsigned period)
 {
 	struct node *child = node_next_child(dir, 0);
 	int r = 0;
 
-	while (child && goes_on(dir->fs, period) && (r == 0 || r == -ENOENT)) {
+	while (child && goes_on(dir->fs, period) && r == 0) {
 		uint64_t cookie = child->cookie;
 
 		node_ref(child);
 		if (child->lookups) {
 			child->checked_us = 0;
-			r = node_refresh(child);
+			r = unless_gone(node_refresh(child));
 		}
 		node_unref(child);
 		child = node_next_child(dir, cookie);
 	}
-	return r == -ENOENT ? 0 : r;
+	return r;
 }
 
 static unsigned held_children(struct node *dir)
@@ -191,21 +203,87 @@ static unsigned held_children(struct node *dir)
 
 static co_fn int ask_dir(struct node *dir, unsigned period)
 {
-	int r;
-
 	if (dir->dir->listed_us && dir->dir->listed_seq >= dir->fs->push.since)
 		return 0;
 	dir->dir->listed_us = 0; /* until it is answered, nothing of before holds */
 	if (dir->dir->large && held_children(dir) <= ALONE_MOST)
 		return ask_alone(dir, period);
-	r = dir_list(dir, true);
-	return r == -ENOENT || r == -ESTALE ? 0 : r;
+	return unless_gone(dir_list(dir, true));
+}
+
+/* Directories that are asked for at once. */
+struct together {
+	struct node **dirs;
+	size_t count;
+};
+
+static bool is_to_be_listed(const struct node *node)
+{
+	return in_use(node) && !node->dir->listing && node->dir->listed_seq < node->fs->push.since;
+}
+
+static int collect(struct fs *fs, struct together *together)
+{
+	struct node *node, *next;
+	size_t count = 0;
+
+	HASH_ITER(by_id, fs->by_id, node, next)
+		count += is_to_be_listed(node);
+	if (count < fs->config.together_least)
+		return 0;
+	together->dirs = calloc(count, sizeof(struct node *));
+	if (!together->dirs)
+		return -ENOMEM;
+	HASH_ITER(by_id, fs->by_id, node, next)
+		if (is_to_be_listed(node))
+			together->dirs[together->count++] = node;
+	return 0;
+}
+
+static co_fn int list_together(struct fs *fs, const struct together *together, unsigned period)
+{
+	struct snapshot *snapshot = NULL;
+	struct list_answer answer;
+	size_t i;
+	int r;
+
+	tree_settle(fs);
+	answer = (struct list_answer){ .seq = fs_tick(fs), .exclusives = fs->exclusives };
+	r = snapshot_take(&fs->layout, together->count * TOGETHER_KEYS_A_DIR, TOGETHER_BYTES, &snapshot);
+	if (r == 0)
+		answer.layout = snapshot_layout(snapshot);
+	for (i = 0; r == 0 && i < together->count && goes_on(fs, period); i++) {
+		struct node *dir = together->dirs[i];
+
+		dir->dir->listed_us = 0; /* until it is answered, nothing of before holds */
+		r = node_is_unlinked(dir) ? 0 : dir_list_from(dir, &answer);
+		dir_list_end(dir, r);
+		r = unless_gone(r);
+	}
+	for (; i < together->count; i++)
+		dir_list_end(together->dirs[i], -EAGAIN);
+	snapshot_free(snapshot);
+	return r == -E2BIG || r == -EAGAIN ? 0 : r;
+}
+
+/* What is left is asked for one by one. */
+static co_fn int ask_together(struct fs *fs, unsigned period)
+{
+	struct together together = { 0 };
+	int r = collect(fs, &together);
+
+	for (size_t i = 0; i < together.count; i++)
+		dir_list_begin(together.dirs[i], true);
+	if (together.count)
+		r = list_together(fs, &together, period);
+	free(together.dirs);
+	return r;
 }
 
 static co_fn int ask_for_all(struct fs *fs, unsigned period)
 {
 	struct node *node, *next;
-	int r = 0;
+	int r = ask_together(fs, period);
 
 	for (node = fs->by_id; node && r == 0 && goes_on(fs, period); node = next) {
 		node_ref(node);

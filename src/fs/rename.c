@@ -321,6 +321,7 @@ static co_fn int rename_now(struct node *node, struct node *target, struct node 
 {
 	struct file_move move = { 0 };
 	struct held *held = target ? NULL : held_claim(new_parent, new_name);
+	bool bare = target && !target->record_value.len;
 	int r = move_prepare(&move, node, target, new_parent, new_name);
 
 	if (r == 0)
@@ -331,8 +332,10 @@ static co_fn int rename_now(struct node *node, struct node *target, struct node 
 		target->checked_us = 0; /* what is there now is to be asked */
 	if (r == 0)
 		file_moved(&move, node);
+	if (bare && target->record_value.len)
+		node->record_known = false; /* it has come meanwhile */
 	if (r < 0)
-		new_parent->dir->complete = false;
+		dir_doubt(new_parent);
 	held_unclaim(held);
 	file_move_deinit(&move);
 	return r;

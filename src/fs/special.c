@@ -35,11 +35,14 @@ static int update(struct node *node, const struct record *record, struct str val
 {
 	struct special *special = node->special;
 
-	node_checked(node, seq);
-	if (node->change_seq > seq)
+	if (node->change_seq > seq || node->answer_seq > seq)
 		return 0;
-	if (node->answer_seq < seq)
-		node->answer_seq = seq;
+	if (node->lock.held && !str_equal(buf_str(&node->record_value), value)) {
+		node->checked_us = 0; /* what is being done with it goes on with what was known */
+		return 0;
+	}
+	node_checked(node, seq);
+	node->answer_seq = seq;
 	if (str_equal(buf_str(&node->record_value), value))
 		return 0;
 	special->rdev = record->rdev;
@@ -72,11 +75,13 @@ static int apply(struct node *dir, struct str name, const struct record *record,
 {
 	struct node *child = node_child(dir, name);
 
-	if (node_removed_since(dir, name, seq) || (child && child->dir))
+	if (node_removed_since(dir, name, seq, NODE_SPECIAL) || (child && child->dir))
 		return 0;
 	if (child && !(child->special && (child->mode & S_IFMT) == (record->mode & S_IFMT))) {
-		if (!may_vanish(child, seq))
+		if (!may_vanish(child, seq)) {
+			child->checked_us = 0; /* its key may be gone all the same */
 			return 0;
+		}
 		vanish(child, seq);
 		child = NULL;
 	}
@@ -109,6 +114,16 @@ bool special_is_record(struct str value)
 	special = record_decode(value, &record) == 0 && is_special(&record);
 	record_deinit(&record);
 	return special;
+}
+
+int special_remains(struct node *dir, struct str name, struct str value, uint64_t seq, uint64_t seen)
+{
+	if (!special_is_record(value))
+		return 0;
+	if (!names_is_value(name))
+		return special_apply(dir, name, value, seq, seen);
+	leftover_add(dir, name, value);
+	return 0;
 }
 
 /* --- made here --- */
@@ -170,7 +185,7 @@ static co_fn int create(struct fs *fs, uint64_t parent, struct str name, struct 
 	tree_shared(fs);
 	r = make_special(dir, buf_str(&copy), made, &node);
 	if (r < 0)
-		dir->dir->complete = false; /* it may be there all the same */
+		dir_doubt(dir); /* it may be there all the same */
 	tree_shared_end(fs);
 	if (r < 0)
 		return r;
@@ -346,7 +361,7 @@ int special_rename(struct node *node, struct node *target, struct node *new_pare
 	if (r == 0)
 		node_changed_here(node);
 	if (r < 0)
-		new_parent->dir->complete = false;
+		dir_doubt(new_parent);
 	buf_free(&move.key);
 	buf_free(&move.record);
 	buf_free(&move.new_key);

@@ -8,6 +8,10 @@
  * for apply_value. 0 or -ENOMEM. */
 CHECKED int special_apply(struct node *dir, struct str name, struct str value, uint64_t seq, uint64_t seen);
 
+/* The key of `name` has gone and its record stays: if that alone makes a file, it is one now, unless the directory of that name hides
+ * it. As above. */
+CHECKED int special_remains(struct node *dir, struct str name, struct str value, uint64_t seq, uint64_t seen);
+
 /* True for a record that alone makes a file. */
 bool special_is_record(struct str value);
 

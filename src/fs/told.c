@@ -81,7 +81,7 @@ static void doubt(struct node *node)
 
 static void doubt_name(struct node *dir, struct str name)
 {
-	dir->dir->complete = false;
+	dir_doubt(dir);
 	name_came(dir, name);
 }
 
@@ -102,6 +102,12 @@ static bool keeps_name(const struct node *dir, struct str name)
 	return dir->dir->complete || dir->dir->readers || names_is_value(name);
 }
 
+/* All that was in it is known, since the subscription began. */
+static bool is_whole(const struct node *dir)
+{
+	return dir->dir->complete && dir->dir->listed_us && dir->dir->listed_seq >= dir->fs->push.since;
+}
+
 /* The record of a file that has come: what is in the store of it without a file. */
 static void take_record(struct node *dir, struct str name, struct node *file, struct str former)
 {
@@ -111,7 +117,7 @@ static void take_record(struct node *dir, struct str name, struct node *file, st
 		node_apply_record(file, former);
 	else if (leftover_take(dir, name, &left))
 		node_apply_record(file, buf_str(&left));
-	else if (dir->dir->complete)
+	else if (is_whole(dir))
 		file->record_known = true;
 	else
 		file->checked_us = 0;
@@ -147,13 +153,20 @@ static int value_came(struct change *change, struct node *dir, struct str name)
 	return 0;
 }
 
+/* What the other of its two keys holds is to be asked yet: without this one it may be a file all the same. */
+static bool is_doubted(const struct node *node)
+{
+	return !node->checked_us || (node->file && !node->record_known);
+}
+
 static int value_went(struct change *change, struct node *dir, struct str name)
 {
 	CLEANUP(buf_free) struct buf record = BUF_INIT;
 	struct node *node = node_child(dir, name);
+	int r;
 
 	note_gone(change->fs, change->key, change->told->time_ms);
-	dir->dir->doubtful = true; /* its record may make another file of that name */
+	dir->dir->doubtful |= !change->told->own; /* its record may make another file of that name */
 	if (!node) {
 		node_note_removed(dir, name);
 		return 0;
@@ -168,15 +181,14 @@ static int value_went(struct change *change, struct node *dir, struct str name)
 		return 0;
 	if (buf_set(&record, buf_str(&node->record_value)) < 0)
 		return -ENOMEM;
+	if (is_doubted(node))
+		dir_doubt(dir);
 	vanish(node, change->seq);
 	node_touch_dir(dir);
-	if (!special_is_record(buf_str(&record)))
-		return 0;
-	if (names_is_value(name)) /* the directory hides it */
-		leftover_add(dir, name, buf_str(&record));
-	else if (special_apply(dir, name, buf_str(&record), fs_tick(change->fs), 0) == 0 && node_child(dir, name))
+	r = special_remains(dir, name, buf_str(&record), fs_tick(change->fs), 0);
+	if (r == 0 && node_child(dir, name))
 		made(dir, name);
-	return 0;
+	return r;
 }
 
 /* It is being changed here. */
@@ -200,6 +212,8 @@ static int told_of_value(struct change *change, struct node *dir, struct str nam
 		return -EAGAIN;
 	if (node && node->dir) {
 		node->dir->value_known_us = clock_now_us();
+		if (change->told->deleted)
+			node_note_removed(dir, name); /* listings of `dir` bring it */
 		return told_of_value(change, node, VALUE_NAME);
 	}
 	if (node && node->told_ms > change->told->time_ms) {
@@ -216,6 +230,7 @@ static int special_came(struct change *change, struct node *dir, struct str name
 	CLEANUP(buf_free) struct buf left = BUF_INIT;
 	struct node *there = node_child(dir, name), *node;
 	struct str value = change->told->value;
+	bool doubted = there && !there->checked_us;
 	int r;
 
 	if (!there && !keeps_name(dir, name)) {
@@ -224,6 +239,8 @@ static int special_came(struct change *change, struct node *dir, struct str name
 	}
 	r = special_apply(dir, name, value, change->seq, there ? there->seen : 0);
 	node = node_child(dir, name);
+	if (doubted && node == there)
+		node->checked_us = 0; /* of the key nothing was told */
 	if (r == 0 && node && node != there) {
 		leftover_take(dir, name, &left);
 		made(dir, name);
@@ -235,6 +252,8 @@ static int special_went(struct change *change, struct node *dir, struct str name
 {
 	if (!may_vanish(node, change->seq))
 		return 0;
+	if (is_doubted(node))
+		dir_doubt(dir);
 	vanish(node, change->seq);
 	node_touch_dir(dir);
 	if (!change->told->deleted)
@@ -247,6 +266,7 @@ static int file_record(struct change *change, struct node *dir, struct str name)
 	CLEANUP(buf_free) struct buf left = BUF_INIT;
 	struct node *node = node_child(dir, name);
 	bool special = !change->told->deleted && special_is_record(change->told->value);
+	bool listing = dir->dir->readers;
 
 	if (node && node->dir) {
 		dir = node;
@@ -254,7 +274,7 @@ static int file_record(struct change *change, struct node *dir, struct str name)
 		node = node_child(dir, name);
 	}
 	/* an answer that is under way may bring what it is about */
-	if (is_busy(dir, name, node) || (!node && dir->dir->readers))
+	if (is_busy(dir, name, node) || (!node && (listing || dir->dir->readers)))
 		return -EAGAIN;
 	if (node && node->record_told_ms > change->told->time_ms) {
 		node->record_known = false;
@@ -284,7 +304,7 @@ static int file_record(struct change *change, struct node *dir, struct str name)
 static bool stands(struct node *dir)
 {
 	for (struct node *node = dir; node; node = node_next_below(dir, node))
-		if (node->file || (node->dir && node->dir->implied && !node->dir->complete))
+		if (node->file || (node->dir && node->dir->implied && !is_whole(node)))
 			return true;
 	return false;
 }
@@ -311,6 +331,7 @@ static int dir_record(struct change *change, struct node *dir)
 		return 0;
 	if (buf_set(&name, buf_str(&dir->name)) < 0)
 		return -ENOMEM;
+	parent->dir->doubtful = true; /* keys below may have come that nobody told of */
 	vanish(dir, change->seq);
 	leftover_add_below(parent, buf_str(&name));
 	node_touch_dir(parent);
@@ -333,7 +354,10 @@ static int enter(struct change *change, struct node *dir, struct str name, bool 
 		return -EAGAIN;
 	if (there && there->dir) {
 		*out = there;
-		there->dir->implied |= !change->record && !change->told->deleted;
+		if (!change->record && !change->told->deleted) {
+			there->dir->implied = true;
+			there->answer_seq = change->seq;
+		}
 		return 1;
 	}
 	if (change->record && dir->dir->readers)
@@ -354,7 +378,7 @@ static int enter(struct change *change, struct node *dir, struct str name, bool 
 	if (r < 0 || !*out)
 		return r;
 	(*out)->dir->implied = !change->record;
-	if (!leftover_take_below(dir, name) && !there && dir->dir->complete) { /* there was nothing in it */
+	if (!leftover_take_below(dir, name) && !there && is_whole(dir)) { /* there was nothing in it */
 		(*out)->dir->complete = true;
 		(*out)->dir->listed_us = (*out)->dir->value_known_us = clock_now_us();
 		(*out)->dir->listed_seq = change->seq;

@@ -39,6 +39,7 @@ void tree_exclusive(struct fs *fs)
 		queue_wait(&fs->tree_free);
 	fs->exclusive_waits = false;
 	fs->exclusive = true;
+	fs->exclusives++;
 }
 
 void tree_exclusive_end(struct fs *fs)

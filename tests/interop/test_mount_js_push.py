@@ -14,7 +14,9 @@ from lib.layout import content_of
 from lib.processes import wait_for
 from lib.wsclient import Client
 
-pytestmark = pytest.mark.timeout(240)
+# Beyond what the work takes by itself.
+LIMIT_S = 240
+pytestmark = pytest.mark.timeout(LIMIT_S)
 
 CHANGES = int(os.environ.get("HPKVFS_JS_CHANGES", "1000"))
 # How long random operations go on, and reads and writes under tokens that expire.
@@ -252,6 +254,7 @@ def agrees(mount, server):
         raise AssertionError(f"{differing(shown(mount), expected(server))}\n{mount.log()}") from error
 
 
+@pytest.mark.timeout(TOGETHER_S + LIMIT_S)
 @pytest.mark.hpkvd_options("--sync", "normal")
 def test_two_mounts_and_a_third_writer_agree_at_rest(js, hpkvd, make_mount):
     mounts = [told_mount(make_mount, hpkvd) for _ in range(2)]
@@ -275,6 +278,7 @@ def test_two_mounts_and_a_third_writer_agree_at_rest(js, hpkvd, make_mount):
 # --- tokens that expire ---
 
 
+@pytest.mark.timeout(TOKENS_S + LIMIT_S)
 def test_tokens_that_expire_again_and_again(node, make_mount):
     with Hpkvd(options=["--token-ttl", str(TOKEN_TTL_S)]) as server:
         mount = told_mount(make_mount, server)

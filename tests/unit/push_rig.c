@@ -26,14 +26,19 @@ static void turn(struct rig *rig)
 
 void push_settle(struct rig *rig)
 {
-	for (int i = 0; i < 6 || fs_figures(rig->fs).background; i++)
+	for (int i = 0; i < 6 || (fs_figures(rig->fs).background && !memstore_held(rig->ms)); i++)
 		turn(rig);
+}
+
+void push_begin_soon(struct rig *rig)
+{
+	memstore_watch(rig->ms, told, rig);
+	fs_subscription_begin(rig->fs);
 }
 
 void push_begin(struct rig *rig)
 {
-	memstore_watch(rig->ms, told, rig);
-	fs_subscription_begin(rig->fs);
+	push_begin_soon(rig);
 	push_settle(rig);
 	assert_true(rig->fs->push.live);
 }

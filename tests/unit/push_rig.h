@@ -6,13 +6,15 @@
 
 /* Begins it, and serves the loop until all that is in use has been asked for again. */
 void push_begin(struct rig *rig);
+/* Begins it, and waits for nothing. */
+void push_begin_soon(struct rig *rig);
 /* Tells all that is to be told, and serves the loop until it is done. */
 void push_tell_all(struct rig *rig);
 /* The same for one. */
 void push_tell(struct rig *rig);
 /* Ends the subscription; what is told meanwhile is lost. */
 void push_end(struct rig *rig);
-/* Serves the loop until nothing goes on any more. */
+/* Serves the loop until nothing goes on any more, or a request is held. */
 void push_settle(struct rig *rig);
 
 /* Another client sets or removes a key; told of at once unless that is held. */
