@@ -43,7 +43,8 @@ int buf_reserve(struct buf *b, size_t extra)
 		return -ENOMEM;
 	if (b->p && b->len + extra < b->capacity)
 		return 0;
-	capacity = b->capacity < 32 ? 32 : b->capacity * 2;
+	/* glibc takes 32 bytes for 24, and 48 for 32 */
+	capacity = b->capacity < 24 ? 24 : b->capacity * 2;
 	if (capacity < b->len + extra + 1)
 		capacity = b->len + extra + 1;
 	p = realloc(b->p, capacity);

@@ -74,13 +74,13 @@ static void look(struct fs *fs)
 {
 	struct unnamed *unnamed, *next;
 	struct announcement *announcement;
-	struct node *node, *next_node;
+	struct node *node;
 
 	HASH_ITER(hh, fs->unnamed, unnamed, next)
 		unnamed->needed = false;
 	DL_FOREACH(fs->announcements, announcement)
 		announcement->needed = 0;
-	HASH_ITER(by_id, fs->by_id, node, next_node)
+	for (node = node_next(fs, NULL); node; node = node_next(fs, node))
 		if (node->file)
 			note_file(node);
 	HASH_ITER(hh, fs->unnamed, unnamed, next) {

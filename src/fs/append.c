@@ -197,15 +197,13 @@ static void forget_last(struct append *append)
 static co_fn int make_value(struct append *append, bool behind, struct buf *value)
 {
 	CLEANUP(fold_deinit) struct fold fold = { .node = append->node, .text = buf_str(&append->owed) };
-	struct content_id own = append->node->file->tail_id;
+	CLEANUP_FREE struct content_id *own = STEAL(append->node->file->tail_id);
 	int r;
 
 	if (behind)
 		fold.now = buf_str(&append->now);
-	if (own.hex[0])
-		fold.own = &own;
-	/* what goes wrong from here on has used the id for what is in no file */
-	append->node->file->tail_id = (struct content_id){ 0 };
+	/* it is taken away: what goes wrong from here on has used the id for what is in no file */
+	fold.own = own;
 	r = fold_make(&fold);
 	if (fold.has_id) {
 		append->last = fold.id;
@@ -349,6 +347,20 @@ static co_fn int record_first(struct append *append)
 	return r < 0 ? r : attr_before_value(append->node, buf_str(&guess));
 }
 
+void file_forget_tail(struct file *file)
+{
+	free(STEAL(file->tail_id));
+}
+
+/* Without memory it is not known any more, and the next part gets an id of its own. */
+static void remember_tail(struct file *file, const struct content_id *id)
+{
+	file_forget_tail(file);
+	file->tail_id = malloc(sizeof(*id));
+	if (file->tail_id)
+		*file->tail_id = *id;
+}
+
 static void keep_ids(struct append *append, bool own_before)
 {
 	struct file *file = append->node->file;
@@ -362,7 +374,7 @@ static void keep_ids(struct append *append, bool own_before)
 	file->own_id = first && ((own_before && append->alone) ||
 				 (append->last_chunks && str_equal(str_of(first->id.hex, CONTENT_ID_LEN), id)));
 	if (append->last_chunks && last && str_equal(str_of(last->id.hex, CONTENT_ID_LEN), id))
-		file->tail_id = append->last;
+		remember_tail(file, &append->last);
 	if (!append->alone)
 		file->alone_us = 0;
 }

@@ -23,9 +23,9 @@ struct attr_wait {
 	unsigned members; /* RECORD_MODE, _UID, _GID, _MTIME: the node's own; _XATTR: those that have changed */
 	bool replace;     /* of the record that is there nothing is to stay: it was left over from another file */
 	bool bind;        /* the value is being changed here, and the record's hash goes after it */
+	bool listed;      /* in fs->attr_waiting, with a reference */
 	uint64_t changes; /* grows with every change, so that one made while the record was sent is seen */
 	struct node *prev, *next;
-	bool listed; /* in fs->attr_waiting, with a reference */
 };
 
 /* Used for their xattrs only. */

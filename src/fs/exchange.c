@@ -124,7 +124,7 @@ static void settle(struct node *node, const struct journal_entry *entry, enum jo
 	struct file *file = node->file;
 
 	file->own_id = false; /* `i/` names others now */
-	file->tail_id = (struct content_id){ 0 };
+	file_forget_tail(file);
 	file->alone_us = 0;
 	value_doubt_for(node, node->fs->config.grace_us);
 	if (!file->have_value || !str_equal(buf_str(&file->value), buf_str(&entry->parts[value]))) {

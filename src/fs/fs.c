@@ -33,12 +33,7 @@ static int make_root(struct fs *fs)
 	if (!root)
 		return -ENOMEM;
 	fs->root = root;
-	root->ino = FS_ROOT_ID;
-	HASH_ADD(by_ino, fs->by_ino, ino, sizeof(root->ino), root);
-	if (!root->by_ino.tbl) {
-		root->ino = 0;
-		return -ENOMEM;
-	}
+	node_add_ino(root, FS_ROOT_ID);
 	node_date(root);
 	return 0;
 }
@@ -324,12 +319,12 @@ int fs_sync(struct fs *fs)
 	struct node *node, *next;
 	int first = 0, r;
 
-	for (node = fs->by_id; node; node = next) {
+	for (node = node_next(fs, NULL); node; node = next) {
 		node_ref(node);
 		r = node->file && !local_stays(node) ? file_commit_later(node) : 0;
 		if (r < 0 && first == 0)
 			first = r;
-		next = node->by_id.next; /* the table may have changed, but what is referred to stays in it */
+		next = node_next(fs, node); /* the table may have changed, but what is referred to stays in it */
 		node_unref(node);
 	}
 	r = attr_commit_all(fs);
@@ -393,7 +388,7 @@ void fs_set_read_only(struct fs *fs, bool on)
 struct fs_figures fs_figures(const struct fs *fs)
 {
 	struct fs_figures figures = {
-		.nodes = HASH_CNT(by_id, fs->by_id),
+		.nodes = fs->node_count,
 		.handles = fs->handles,
 		.background = fs->background,
 		.waiting_bytes = fs->room.bytes,

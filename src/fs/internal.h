@@ -54,52 +54,52 @@
 #define ABSENT_NAMES 8
 
 struct node;
+RB_HEAD(id_tree, node);
+RB_HEAD(ino_tree, node);
 RB_HEAD(cookie_tree, node);
 
 struct tomb;
 
-/* A regular file. */
+/* A regular file. The members of this and of struct node are in an order that leaves no holes: many are kept. */
 struct file {
 	/* what the store holds, as far as is known */
 	bool stored;     /* the key exists */
 	bool have_value; /* `value` is in memory; else only size and hash are */
-	struct buf value;
-	struct body *body; /* of `value`, where that is a stub; else NULL */
 	bool stub;
 	bool damaged; /* and the log says so */
 	bool own_id; /* this mount made the id of the stored chunks and has not renamed the file since: nobody shares it */
-	bool provisional;  /* appended to here: others may have done so before */
-	uint64_t alone_us; /* when `i/` was last asked, and named no other holder of the id; 0: never */
-	uint64_t doubt_us; /* until then chunks may change elsewhere without a sign; 0: what changes shows */
-	uint64_t size;     /* of the content */
-	char hash[CONTENT_HASH_LEN + 1];
+	bool provisional; /* appended to here: others may have done so before */
+	bool loading;     /* a GET is under way */
+	bool in_lru;
+	struct node *lru_prev, *lru_next; /* while have_value */
+	struct co_queue loaded;
+	struct buf value;
+	struct body *body;       /* of `value`, where that is a stub; else NULL */
+	uint64_t alone_us;       /* when `i/` was last asked, and named no other holder of the id; 0: never */
+	uint64_t doubt_us;       /* until then chunks may change elsewhere without a sign; 0: what changes shows */
+	uint64_t size;           /* of the content */
 	uint64_t version;        /* grows with every change of the content */
 	uint64_t kernel_version; /* that the kernel's pages are from; 0: none */
-
-	bool loading; /* a GET is under way */
-	struct co_queue loaded;
+	char hash[CONTENT_HASH_LEN + 1];
 
 	/* what a program here has changed and the store does not hold yet */
-	unsigned opens; /* handles */
 	bool dirty;
-	bool written;            /* by write or ftruncate, not only by creation or O_TRUNC, since the last commit */
-	struct draft *draft;     /* while dirty */
-	int64_t stored_mtime_ns; /* of what the store holds */
-	bool append_only;        /* nothing but appends: they are the draft's tail, and others' may come before them */
+	bool written;     /* by write or ftruncate, not only by creation or O_TRUNC, since the last commit */
+	bool append_only; /* nothing but appends: they are the draft's tail, and others' may come before them */
+	bool in_room;
+	bool closed_once;    /* by some process, since it was opened first */
+	unsigned opens;      /* handles */
+	int lost;            /* how a commit ended that no call waited for; told by the next fsync or close */
+	struct draft *draft; /* while dirty */
+	struct node *room_prev, *room_next; /* while it has a draft */
+	int64_t stored_mtime_ns;            /* of what the store holds */
 	struct content_id
-		tail_id; /* of the last part, where this mount made it and nothing has gone wrong with it; else "" */
+		*tail_id; /* of the last part, where this mount made it and nothing has gone wrong with it; else NULL */
 
 	struct chunk_user *chunk_users; /* push.h */
 
 	struct held *held; /* its renaming waits: held.h */
 	struct waiting waiting;
-	struct node *room_prev, *room_next; /* while it has a draft */
-	bool in_room;
-	bool closed_once; /* by some process, since it was opened first */
-	int lost;         /* how a commit ended that no call waited for; told by the next fsync or close */
-
-	struct node *lru_prev, *lru_next; /* while have_value */
-	bool in_lru;
 };
 
 struct directory {
@@ -154,17 +154,15 @@ struct special {
 };
 
 struct node {
-	UT_hash_handle by_id, by_ino, by_name;
-	RB_ENTRY(node) by_cookie;
+	RB_ENTRY(node) by_id, by_ino, by_cookie;
+	UT_hash_handle by_name;
 	struct fs *fs;
 	uint64_t id, ino, cookie;
 	struct node *parent; /* NULL: the root, or no longer in any directory */
 	struct buf name;
-	unsigned refs;
 	uint64_t lookups;  /* the kernel's */
 	uint64_t given_us; /* until when the kernel believes what it was given; 0: it does not */
 	struct co_mutex lock;
-	bool gone_here;       /* it was removed or replaced here: programs that have it go on with it */
 	uint64_t change_seq;  /* of the last local change */
 	uint64_t answer_seq;  /* of the last answer applied */
 	uint64_t checked_us;  /* when the store last confirmed it; 0: never */
@@ -175,16 +173,18 @@ struct node {
 	uint64_t seen;        /* number of the listing that last saw it */
 	uint64_t record_seen; /* and its record */
 
+	unsigned refs;
 	mode_t mode; /* type and permissions */
 	uint32_t uid, gid;
 	int64_t mtime_ns, ctime_ns, atime_ns;
-	bool atime_set;
 	struct buf record_value; /* its record in the store; empty: none known */
-	bool record_known;       /* the store was asked for it */
 	unsigned record_has;     /* enum record_member, of the record that was applied last */
+	bool record_known;       /* the store was asked for it */
 	bool own;                /* likewise: it belongs to the present value, so its time and set-id bits hold */
-	struct attr_wait wait;   /* what the record is still to become */
-	struct xattrs *xattrs;   /* NULL: none, nor have any changed */
+	bool atime_set;
+	bool gone_here;        /* it was removed or replaced here: programs that have it go on with it */
+	struct attr_wait wait; /* what the record is still to become */
+	struct xattrs *xattrs; /* NULL: none, nor have any changed */
 
 	struct file *file; /* one of the three */
 	struct directory *dir;
@@ -204,7 +204,9 @@ struct fs {
 	bool layout_written;
 	struct co_mutex layout_lock;
 
-	struct node *by_id, *by_ino;
+	struct id_tree by_id; /* in the order in which they were made */
+	struct ino_tree by_ino;
+	size_t node_count;
 	struct node *root;
 	uint64_t next_id;
 	uint64_t seq;
@@ -294,7 +296,9 @@ struct node *node_new_dir(struct fs *fs);
 struct node *node_new_special(struct fs *fs);
 
 struct node *node_find(struct fs *fs, uint64_t id); /* borrowed */
-struct node *node_get(struct fs *fs, uint64_t id);  /* with a reference; NULL: no such node */
+/* All nodes in the order in which they were made, first (behind NULL) the root; NULL: no more. */
+struct node *node_next(struct fs *fs, struct node *node);
+struct node *node_get(struct fs *fs, uint64_t id); /* with a reference; NULL: no such node */
 /* A directory, with a reference. -ESTALE, -ENOTDIR. */
 CHECKED int dir_get(struct fs *fs, uint64_t id, struct node **dir);
 void node_ref(struct node *node);
@@ -335,6 +339,7 @@ CHECKED int node_keys(struct node *node, struct buf *key, struct buf *record);
 /* Inode numbers come from the path, so they are the same after a remount; exceptions (a renamed file keeps its own, two
  * paths may have one hash) are in the state file. */
 void node_set_ino(struct node *node, struct str key);
+void node_add_ino(struct node *node, uint64_t ino); /* one that no other node has */
 /* 64 bits that differ for keys that differ, as good as always. */
 uint64_t key_hash(struct str key);
 /* The node has moved to `key`, with its number. */
@@ -449,6 +454,7 @@ bool append_waits(const struct node *node);
 /* Sends them, with the node locked, so that what others append meanwhile stays as well. -EAGAIN: what waits is to be committed
  * as whole content. */
 co_fn CHECKED int append_commit(struct node *node);
+void file_forget_tail(struct file *file); /* and its id is not used again */
 
 /* --- listing.c: directories as the store has them --- */
 

@@ -16,6 +16,16 @@ struct tomb {
 	char name[];
 };
 
+static int by_id_compare(struct node *a, struct node *b)
+{
+	return a->id < b->id ? -1 : a->id > b->id;
+}
+
+static int by_ino_compare(struct node *a, struct node *b)
+{
+	return a->ino < b->ino ? -1 : a->ino > b->ino;
+}
+
 static int by_cookie_compare(struct node *a, struct node *b)
 {
 	return a->cookie < b->cookie ? -1 : a->cookie > b->cookie;
@@ -23,6 +33,8 @@ static int by_cookie_compare(struct node *a, struct node *b)
 
 #pragma GCC diagnostic push
 #pragma GCC diagnostic ignored "-Wunused-function"
+RB_GENERATE_STATIC(id_tree, node, by_id, by_id_compare)
+RB_GENERATE_STATIC(ino_tree, node, by_ino, by_ino_compare)
 RB_GENERATE_STATIC(cookie_tree, node, by_cookie, by_cookie_compare)
 #pragma GCC diagnostic pop
 
@@ -41,16 +53,12 @@ static struct node *node_new(struct fs *fs)
 	if (!node)
 		return NULL;
 	node->fs = fs;
-	node->id = fs->next_id;
+	node->id = fs->next_id++;
 	node->refs = 1;
 	node->uid = fs->config.uid;
 	node->gid = fs->config.gid;
-	HASH_ADD(by_id, fs->by_id, id, sizeof(node->id), node);
-	if (!node->by_id.tbl) {
-		free(node);
-		return NULL;
-	}
-	fs->next_id++;
+	RB_INSERT(id_tree, &fs->by_id, node);
+	fs->node_count++;
 	return node;
 }
 
@@ -112,15 +120,17 @@ static void node_free(struct node *node)
 {
 	struct fs *fs = node->fs;
 
-	HASH_DELETE(by_id, fs->by_id, node);
+	RB_REMOVE(id_tree, &fs->by_id, node);
+	fs->node_count--;
 	if (node->ino)
-		HASH_DELETE(by_ino, fs->by_ino, node);
+		RB_REMOVE(ino_tree, &fs->by_ino, node);
 	if (node->file) {
 		waiting_end(node);
 		room_forget(node);
 		value_drop(node);
 		chunk_users_forget(node);
 		draft_unref(node->file->draft);
+		file_forget_tail(node->file);
 		free(node->file);
 	}
 	if (node->dir) {
@@ -144,14 +154,14 @@ static void node_free(struct node *node)
 
 void nodes_free(struct fs *fs)
 {
-	struct node *node, *next;
+	struct node *node;
 
 	/* the tables of names first: they lie in the nodes that they name */
-	HASH_ITER(by_id, fs->by_id, node, next)
+	for (node = node_next(fs, NULL); node; node = node_next(fs, node))
 		if (node->dir && node->dir->children)
 			HASH_CLEAR(by_name, node->dir->children);
-	while (fs->by_id)
-		node_free(fs->by_id);
+	while ((node = node_next(fs, NULL)))
+		node_free(node);
 }
 
 static bool in_use(const struct node *node)
@@ -187,12 +197,14 @@ static void node_free_if_unused(struct node *top)
 
 struct node *node_find(struct fs *fs, uint64_t id)
 {
-	struct node *node;
+	struct node probe = { .id = id };
 
-	if (id == FS_ROOT_ID)
-		return fs->root;
-	HASH_FIND(by_id, fs->by_id, &id, sizeof(id), node);
-	return node;
+	return id == FS_ROOT_ID ? fs->root : RB_FIND(id_tree, &fs->by_id, &probe);
+}
+
+struct node *node_next(struct fs *fs, struct node *node)
+{
+	return node ? RB_NEXT(id_tree, &fs->by_id, node) : RB_MIN(id_tree, &fs->by_id);
 }
 
 struct node *node_get(struct fs *fs, uint64_t id)
@@ -480,27 +492,31 @@ uint64_t key_hash(struct str key)
 	return hash ^ (hash >> 31);
 }
 
+static bool ino_is_taken(struct fs *fs, uint64_t ino)
+{
+	struct node probe = { .ino = ino };
+
+	return RB_FIND(ino_tree, &fs->by_ino, &probe);
+}
+
+void node_add_ino(struct node *node, uint64_t ino)
+{
+	node->ino = ino;
+	RB_INSERT(ino_tree, &node->fs->by_ino, node);
+}
+
 void node_set_ino(struct node *node, struct str key)
 {
 	struct fs *fs = node->fs;
-	struct node *other;
 	struct state_row row = { 0 };
 	uint64_t usual = key_hash(key) >> 1; /* some programs read it as signed */
 	uint64_t ino = usual;
 
 	if (fs->config.state && state_get(fs->config.state, key, &row) && row.ino)
 		ino = row.ino;
-	for (;; ino++) {
-		if (ino <= FS_ROOT_ID)
-			continue;
-		HASH_FIND(by_ino, fs->by_ino, &ino, sizeof(ino), other);
-		if (!other)
-			break;
-	}
-	node->ino = ino;
-	HASH_ADD(by_ino, fs->by_ino, ino, sizeof(node->ino), node);
-	if (!node->by_ino.tbl)
-		node->ino = 0;
+	while (ino <= FS_ROOT_ID || ino_is_taken(fs, ino))
+		ino++;
+	node_add_ino(node, ino);
 	if (fs->config.state && ino != row.ino && ino != usual)
 		state_put_ino(fs->config.state, key, ino);
 }
@@ -758,7 +774,7 @@ static void sweep_dir(struct node *node)
 	while (child) {
 		uint64_t cookie = child->cookie;
 
-		if (evictable(child, HASH_CNT(by_id, node->fs->by_id) > NODES_MOST)) {
+		if (evictable(child, node->fs->node_count > NODES_MOST)) {
 			node->dir->complete = false;
 			node_detach(child);
 		}
@@ -771,14 +787,14 @@ void nodes_sweep(struct fs *fs)
 	struct node *node, *next;
 
 	/* sweeping may free the next node, so the step is taken after it */
-	for (node = fs->by_id; node; node = next) {
+	for (node = node_next(fs, NULL); node; node = next) {
 		if (node->dir) {
 			node_ref(node);
 			sweep_dir(node);
-			next = node->by_id.next;
+			next = node_next(fs, node);
 			node_unref(node);
 		} else {
-			next = node->by_id.next;
+			next = node_next(fs, node);
 		}
 	}
 }

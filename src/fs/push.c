@@ -285,11 +285,11 @@ static co_fn int ask_for_all(struct fs *fs, unsigned period)
 	struct node *node, *next;
 	int r = ask_together(fs, period);
 
-	for (node = fs->by_id; node && r == 0 && goes_on(fs, period); node = next) {
+	for (node = node_next(fs, NULL); node && r == 0 && goes_on(fs, period); node = next) {
 		node_ref(node);
 		if (in_use(node))
 			r = ask_dir(node, period);
-		next = node->by_id.next;
+		next = node_next(fs, node);
 		node_unref(node);
 	}
 	return r;
@@ -340,10 +340,10 @@ static void tell_kernel_to_ask(struct fs *fs)
 {
 	const struct fs_notify *notify = &fs->notify;
 	bool names = !notify->expire_all || !notify->expire_all(notify->arg);
-	struct node *node, *next;
+	struct node *node;
 
 	absences_clear(fs, names);
-	HASH_ITER(by_id, fs->by_id, node, next) {
+	for (node = node_next(fs, NULL); node; node = node_next(fs, node)) {
 		if (!node_is_held(node))
 			continue;
 		node->given_us = 0;

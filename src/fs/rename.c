@@ -266,7 +266,7 @@ void file_moved(struct file_move *move, struct node *node)
 
 	node->file->stored = true;
 	node->file->own_id = false; /* `i/` names another key now */
-	node->file->tail_id = (struct content_id){ 0 };
+	file_forget_tail(node->file);
 	node->file->alone_us = 0;
 	/* who has found the id under the former name alone may still write in place */
 	value_doubt_for(node, node->fs->config.grace_us);

@@ -28,9 +28,9 @@ enum local {
 struct waiting {
 	enum local local;
 	bool listed;       /* in fs->waiting, without a reference */
+	bool failed;       /* room was to be made, and the store did not take what waits */
 	uint64_t due_us;   /* committed then, if it is still changed */
 	uint64_t retry_us; /* a commit failed, and is tried again after so long; 0: none did */
-	bool failed;       /* room was to be made, and the store did not take what waits */
 	struct node *prev, *next;
 };
 

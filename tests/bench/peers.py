@@ -3,6 +3,7 @@
 A peer is mounted afresh by remount() as often as wanted, over the same stored files. Ended by close(), in whatever state it is.
 """
 
+import json
 import os
 import pwd
 import shutil
@@ -17,6 +18,7 @@ from lib.processes import end_processes, free_mount, mounted, program, wait_for,
 # Inherited by every process that is started, so that they are found again; its value is the temporary folder.
 VARIABLE = "HPKVFS_BENCH"
 
+PASSTHROUGH = "/usr/share/doc/libfuse3-dev/examples/passthrough_ll.c"
 SFTP_SERVERS = ("/usr/lib/openssh/sftp-server", "/usr/libexec/openssh/sftp-server", "/usr/lib/ssh/sftp-server")
 
 
@@ -66,15 +68,24 @@ def process_name(pid):
         return None
 
 
-def peak_kib(pid):
-    """The most memory that the process has had resident."""
+def _status_kib(pid, name):
+    """A line of /proc/PID/status; 0 once the process has ended."""
     try:
         for line in Path(f"/proc/{pid}/status").read_text(encoding="utf-8", errors="replace").splitlines():
-            if line.startswith("VmHWM:"):
+            if line.startswith(name):
                 return int(line.split()[1])
     except OSError:
         pass
     return 0
+
+
+def peak_kib(pid):
+    """The most memory that the process has had resident."""
+    return _status_kib(pid, "VmHWM:")
+
+
+def resident_kib(pid):
+    return _status_kib(pid, "VmRSS:")
 
 
 def cpu_seconds(pid):
@@ -166,6 +177,9 @@ class Peer:
             self.daemon.unmount()
         self.daemon = Daemon(self.command(), self.path, self.folder / "log", self.limit)
 
+    def wait_ready(self):
+        """Returns once what is read is kept as long as it is by default. It touches the mount."""
+
     def sample(self):
         now = {}
         for pid in self.pids():
@@ -187,18 +201,29 @@ class Peer:
 
 
 class Hpkvfs(Peer):
-    """local:DIR, options as by default, with a state file of its own."""
+    """
+    local:DIR, options as by default, with a state file of its own
+
+    state   the option's value
+    """
 
     name = "hpkvfs"
 
     def __init__(self, folder, limit=60):
         super().__init__(folder, limit)
         self.store = self.folder / "store"
+        self.state = self.folder / "state"
         self.binary = str(program("src/mount/hpkvfs"))
         os.environ["HPKVD"] = str(program("src/server/hpkvd"))
 
+    def spec(self):
+        return f"local:{self.store}"
+
     def command(self):
-        return [self.binary, f"local:{self.store}", str(self.path), "-o", f"state={self.folder}/state", "-f"]
+        return [self.binary, self.spec(), str(self.path), "-o", f"state={self.state}", "-f"]
+
+    def wait_ready(self):
+        wait_for(lambda: json.loads(os.getxattr(self.path, "user.hpkv.stats"))["subscription"]["live"], "the subscription")
 
     def pids(self):
         # The server is nobody's child.
@@ -328,3 +353,34 @@ class Sshfs(Peer):
                 os.rmdir("/run/sshd")
             except OSError:
                 pass
+
+
+class Passthrough(Peer):
+    """libfuse's example: a FUSE filesystem that does next to nothing of its own, over a folder. It is built anew from the sources
+    that the package brings."""
+
+    name = "passthrough"
+
+    def __init__(self, folder, limit=60):
+        super().__init__(folder, limit)
+        if not os.access(PASSTHROUGH, os.R_OK):
+            raise Failed(f"{PASSTHROUGH} is missing: install the Debian package libfuse3-dev, with its documentation")
+        self.store = self.folder / "store"
+        self.store.mkdir()
+        self.binary = self.folder / self.name
+        self._build()
+
+    def _build(self):
+        compiler, config = need("gcc", "gcc"), need("pkg-config", "pkg-config")
+        done = subprocess.run([config, "--cflags", "--libs", "fuse3"], capture_output=True, text=True, check=False)
+        if done.returncode != 0:
+            raise Failed(f"install the Debian package libfuse3-dev: {done.stderr.strip()}")
+        command = [compiler, "-O2", "-w", "-o", str(self.binary), PASSTHROUGH, *done.stdout.split()]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode != 0:
+            raise Failed(f"{PASSTHROUGH} cannot be compiled:\n{done.stderr}")
+
+    def command(self):
+        # It holds a descriptor for each file that the kernel knows.
+        raised = ["sh", "-c", 'ulimit -S -n "$(ulimit -H -n)"; exec "$@"', "sh"]
+        return [*raised, str(self.binary), "-f", "-o", f"source={self.store},cache=always", str(self.path)]

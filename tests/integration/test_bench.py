@@ -13,7 +13,8 @@ from lib.repository import TOP
 
 BENCH = TOP / "tests/bench/mount"
 CLIENT = TOP / "tests/bench/client"
-PHASES = ["create", "overwrite", "cold read", "warm read", "cold ls -l", "warm ls -l", "unlink", "cp -r", "rm -r"]
+PHASES = ["create", "overwrite", "cold read", "cold ls -l", "warm read", "warm ls -l", "late ls -l", "unlink", "cp -r", "rm -r"]
+FEW_FILES = ("--files", "20", "--many", "50", "--changes", "5", "--late", "0.1", "--rounds", "1")
 
 
 def environment(folder):
@@ -36,25 +37,45 @@ def table(text):
     return [[cell.strip() for cell in line.split("|")[1:-1]] for line in text.splitlines() if line.startswith("|")]
 
 
-def test_every_phase_is_measured(tmp_path):
-    done = run(tmp_path, "--files", "20", "--rounds", "2")
+@pytest.fixture(scope="module")
+def measured(tmp_path_factory):
+    """What the whole of `mount` prints."""
+    folder = tmp_path_factory.mktemp("mount")
+    done = run(folder, *FEW_FILES)
     assert done.returncode == 0, done.stdout + done.stderr
-    rows = table(done.stdout)
-    assert [row[0] for row in rows[2:]] == PHASES
-    for row in rows[2:]:
+    assert os.listdir(folder) == []
+    return done.stdout
+
+
+def test_every_phase_is_measured(measured):
+    phases, warm = [table(part)[2:] for part in measured.split("\n\n")[1:3]]
+    assert [row[0] for row in phases] == PHASES
+    assert [row[0] for row in warm] == ["warm read", "warm ls -l", "late ls -l"]
+    for row in phases + warm:
         assert all(re.fullmatch(r"[0-9]+(\.[0-9]+)?", cell) for cell in row[1:]), row
+    for row in phases:
         assert float(row[1]) > 0 and float(row[5]) > 0
-    requests = {row[0]: int(row[4]) for row in rows[2:]}
+    requests = {row[0]: int(row[4]) for row in phases}
     assert requests["create"] >= 20 and requests["unlink"] >= 20
-    for name in ("hpkvfs", "hpkvd", "sshfs", "ssh", "sshd(-session)?", "sftp-server"):
-        assert re.search(rf"\b{name} [0-9.]+", done.stdout), done.stdout
-    assert os.listdir(tmp_path) == []
+    assert requests["warm read"] == requests["warm ls -l"] == 0
+
+
+def test_what_is_measured_once(measured):
+    number = "-?[0-9.]+"
+    for line in (
+        f"cold ls -l of 50 files, s: hpkvfs {number}, sshfs {number}, ratio {number}",
+        f"memory of hpkvfs for each of 50 cached files, bytes: {number} on top of 100",
+        f"from another client's set to its content in the mount, ms: median {number}, p99 {number}, most {number}, of 5",
+    ):
+        assert re.search(f"^{line}$", measured, re.MULTILINE), measured
+    for name in ("hpkvfs", "hpkvd", "sshfs", "ssh", "sshd(-session)?", "sftp-server", "passthrough"):
+        assert re.search(rf"\b{name} [0-9.]+", measured), measured
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_it_cleans_up_when_it_is_stopped(tmp_path, number):
     with subprocess.Popen(
-        [sys.executable, str(BENCH), "--rounds", "1000"],
+        [sys.executable, str(BENCH), "--files", "20", "--rounds", "1000"],
         env=environment(tmp_path),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
@@ -62,7 +83,7 @@ def test_it_cleans_up_when_it_is_stopped(tmp_path, number):
         text=True,
     ) as bench:
         try:
-            wait_for(lambda: len(mounts_below(tmp_path)) == 2, "both mounts")
+            wait_for(lambda: len(mounts_below(tmp_path)) == 3, "all mounts")
             bench.send_signal(number)
             _, errors = bench.communicate(timeout=60)
         finally:
