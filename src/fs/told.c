@@ -37,6 +37,22 @@ static void tell_kernel_of_name(struct node *dir, struct str name)
 	notify->inval_inode(notify->arg, dir->id);
 }
 
+/* `node`: what is there, or was; NULL: it was not known. */
+static void raise_event(struct node *dir, enum fs_event_kind kind, struct str name, const struct node *node)
+{
+	const struct fs_notify *notify = &dir->fs->notify;
+	const struct fs_event event = {
+		.kind = kind,
+		.parent = dir->id,
+		.name = name,
+		.id = node ? node->id : 0,
+		.mode = node ? node->mode : S_IFREG | 0600,
+	};
+
+	if (notify->event && node_is_held(dir))
+		notify->event(notify->arg, &event);
+}
+
 /* A name that was not known: what was said of it before holds no more. */
 static void name_came(struct node *dir, struct str name)
 {
@@ -48,6 +64,18 @@ static void made(struct node *dir, struct str name)
 {
 	node_touch_dir(dir);
 	name_came(dir, name);
+	raise_event(dir, FS_EVENT_CREATED, name, node_child(dir, name));
+}
+
+static void removed(struct node *node, uint64_t seq)
+{
+	CLEANUP_NODE struct node *held = node;
+	struct node *dir = node->parent;
+
+	node_ref(held);
+	vanish(node, seq);
+	node_touch_dir(dir);
+	raise_event(dir, FS_EVENT_REMOVED, buf_str(&held->name), held);
 }
 
 /* --- times --- */
@@ -102,6 +130,13 @@ static bool keeps_name(const struct node *dir, struct str name)
 	return dir->dir->complete || dir->dir->readers || names_is_value(name);
 }
 
+/* Keys show what they are, whatever else is there. So where programs are told of changes, names are kept though others in the
+ * directory are not known: the next change of the same is none of a new one. */
+static bool keeps_key(const struct node *dir, struct str name)
+{
+	return keeps_name(dir, name) || (dir->fs->notify.event && node_is_held(dir));
+}
+
 /* The record of a file that has come: what is in the store of it without a file. */
 static void take_record(struct node *dir, struct str name, struct node *file, struct str former)
 {
@@ -122,16 +157,19 @@ static int value_came(struct change *change, struct node *dir, struct str name)
 	CLEANUP(buf_free) struct buf former = BUF_INIT;
 	struct node *there = node_child(dir, name), *node;
 	struct file *file = there ? there->file : NULL;
+	char hash[CONTENT_HASH_LEN + 1] = "";
 	int r = 0;
 
 	if (!there && was_gone_later(change->fs, change->key, change->told->time_ms)) {
 		doubt_name(dir, name);
 		return 0;
 	}
-	if (!there && !keeps_name(dir, name)) {
+	if (!there && !keeps_key(dir, name)) {
 		name_came(dir, name);
 		return 0;
 	}
+	if (file)
+		memcpy(hash, file->hash, sizeof(hash));
 	if (there && there->special)
 		r = buf_set(&former, buf_str(&there->record_value));
 	if (r == 0)
@@ -140,10 +178,12 @@ static int value_came(struct change *change, struct node *dir, struct str name)
 	if (r < 0 || !node || !node->file || node->file->held)
 		return r;
 	node->told_ms = change->told->time_ms;
-	if (node->file == file)
-		return 0;
-	take_record(dir, name, node, buf_str(&former));
-	made(dir, name);
+	if (node->file != file) {
+		take_record(dir, name, node, buf_str(&former));
+		made(dir, name);
+	} else if (strcmp(hash, file->hash) != 0 && !file->dirty && !change->told->own) {
+		raise_event(dir, FS_EVENT_CHANGED, name, node);
+	}
 	return 0;
 }
 
@@ -156,6 +196,8 @@ static int value_went(struct change *change, struct node *dir, struct str name)
 	dir->dir->doubtful = true; /* its record may make another file of that name */
 	if (!node) {
 		node_note_removed(dir, name);
+		if (!dir->dir->complete && !change->told->own)
+			raise_event(dir, FS_EVENT_REMOVED, name, NULL);
 		return 0;
 	}
 	if (!node->file || node->file->held)
@@ -168,8 +210,7 @@ static int value_went(struct change *change, struct node *dir, struct str name)
 		return 0;
 	if (buf_set(&record, buf_str(&node->record_value)) < 0)
 		return -ENOMEM;
-	vanish(node, change->seq);
-	node_touch_dir(dir);
+	removed(node, change->seq);
 	if (!special_is_record(buf_str(&record)))
 		return 0;
 	if (names_is_value(name)) /* the directory hides it */
@@ -235,8 +276,7 @@ static int special_went(struct change *change, struct node *dir, struct str name
 {
 	if (!may_vanish(node, change->seq))
 		return 0;
-	vanish(node, change->seq);
-	node_touch_dir(dir);
+	removed(node, change->seq);
 	if (!change->told->deleted)
 		leftover_add(dir, name, change->told->value);
 	return 0;
@@ -311,9 +351,8 @@ static int dir_record(struct change *change, struct node *dir)
 		return 0;
 	if (buf_set(&name, buf_str(&dir->name)) < 0)
 		return -ENOMEM;
-	vanish(dir, change->seq);
+	removed(dir, change->seq);
 	leftover_add_below(parent, buf_str(&name));
-	node_touch_dir(parent);
 	if (!leftover_take(parent, buf_str(&name), &left))
 		return 0;
 	/* of what it has hidden */
@@ -344,7 +383,7 @@ static int enter(struct change *change, struct node *dir, struct str name, bool 
 		leftover_add_below(dir, name);
 		return 0;
 	}
-	if (!keeps_name(dir, name)) {
+	if (!keeps_key(dir, name)) {
 		if (there)
 			doubt(there);
 		name_came(dir, name);
@@ -414,8 +453,12 @@ static int told_of_chunk(struct fs *fs, struct str rest, const struct told *told
 	else if (!chunk_told(fs, &id, index, &bytes))
 		return 0;
 	DL_FOREACH(first, user) {
-		user->node->file->version++;
-		node_invalidate(user->node);
+		struct node *node = user->node;
+
+		node->file->version++;
+		node_invalidate(node);
+		if (node->parent && !node->file->dirty)
+			raise_event(node->parent, FS_EVENT_CHANGED, buf_str(&node->name), node);
 	}
 	return 0;
 }
