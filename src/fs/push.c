@@ -8,6 +8,7 @@
 #include "base/list.h"
 #include "base/log.h"
 #include "fs/internal.h"
+#include "fs/news.h"
 #include "fs/told.h"
 
 /* Names that the kernel believes absent without limit. */
@@ -191,6 +192,7 @@ static unsigned held_children(struct node *dir)
 
 static co_fn int ask_dir(struct node *dir, unsigned period)
 {
+	struct news *news;
 	int r;
 
 	if (dir->dir->listed_us && dir->dir->listed_seq >= dir->fs->push.since)
@@ -198,7 +200,9 @@ static co_fn int ask_dir(struct node *dir, unsigned period)
 	dir->dir->listed_us = 0; /* until it is answered, nothing of before holds */
 	if (dir->dir->large && held_children(dir) <= ALONE_MOST)
 		return ask_alone(dir, period);
+	news = news_begin(dir);
 	r = dir_list(dir, true);
+	news_end(news, r == 0);
 	return r == -ENOENT || r == -ESTALE ? 0 : r;
 }
 

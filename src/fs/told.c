@@ -13,6 +13,7 @@
 #include "fs/internal.h"
 #include "fs/leftover.h"
 #include "fs/listing.h"
+#include "fs/news.h"
 #include "fs/special.h"
 
 /* Keys whose removal was told last: what is told late of them does not bring them back. */
@@ -37,22 +38,6 @@ static void tell_kernel_of_name(struct node *dir, struct str name)
 	notify->inval_inode(notify->arg, dir->id);
 }
 
-/* `node`: what is there, or was; NULL: it was not known. */
-static void raise_event(struct node *dir, enum fs_event_kind kind, struct str name, const struct node *node)
-{
-	const struct fs_notify *notify = &dir->fs->notify;
-	const struct fs_event event = {
-		.kind = kind,
-		.parent = dir->id,
-		.name = name,
-		.id = node ? node->id : 0,
-		.mode = node ? node->mode : S_IFREG | 0600,
-	};
-
-	if (notify->event && node_is_held(dir))
-		notify->event(notify->arg, &event);
-}
-
 /* A name that was not known: what was said of it before holds no more. */
 static void name_came(struct node *dir, struct str name)
 {
@@ -64,7 +49,7 @@ static void made(struct node *dir, struct str name)
 {
 	node_touch_dir(dir);
 	name_came(dir, name);
-	raise_event(dir, FS_EVENT_CREATED, name, node_child(dir, name));
+	news_raise(dir, FS_EVENT_CREATED, name, node_child(dir, name));
 }
 
 static void removed(struct node *node, uint64_t seq)
@@ -75,7 +60,7 @@ static void removed(struct node *node, uint64_t seq)
 	node_ref(held);
 	vanish(node, seq);
 	node_touch_dir(dir);
-	raise_event(dir, FS_EVENT_REMOVED, buf_str(&held->name), held);
+	news_raise(dir, FS_EVENT_REMOVED, buf_str(&held->name), held);
 }
 
 /* --- times --- */
@@ -182,7 +167,7 @@ static int value_came(struct change *change, struct node *dir, struct str name)
 		take_record(dir, name, node, buf_str(&former));
 		made(dir, name);
 	} else if (strcmp(hash, file->hash) != 0 && !file->dirty && !change->told->own) {
-		raise_event(dir, FS_EVENT_CHANGED, name, node);
+		news_raise(dir, FS_EVENT_CHANGED, name, node);
 	}
 	return 0;
 }
@@ -197,7 +182,7 @@ static int value_went(struct change *change, struct node *dir, struct str name)
 	if (!node) {
 		node_note_removed(dir, name);
 		if (!dir->dir->complete && !change->told->own)
-			raise_event(dir, FS_EVENT_REMOVED, name, NULL);
+			news_raise(dir, FS_EVENT_REMOVED, name, NULL);
 		return 0;
 	}
 	if (!node->file || node->file->held)
@@ -458,7 +443,7 @@ static int told_of_chunk(struct fs *fs, struct str rest, const struct told *told
 		node->file->version++;
 		node_invalidate(node);
 		if (node->parent && !node->file->dirty)
-			raise_event(node->parent, FS_EVENT_CHANGED, buf_str(&node->name), node);
+			news_raise(node->parent, FS_EVENT_CHANGED, buf_str(&node->name), node);
 	}
 	return 0;
 }

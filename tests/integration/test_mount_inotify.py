@@ -391,14 +391,33 @@ def test_after_the_server_was_away(tmp_path, make_mount):
     with Hpkvd(tmp_path / "store") as server:
         mount = make_mount(server.url, ["inotify"], key=server.key, subscribe=True, arguments=["-d"])
         wait_for(lambda: LIVE in mount.log(), "the subscription")
-        server.kill9()
-        server.start()
-        wait_for(lambda: mount.log().count(LIVE) >= 2, "the subscription again")
-        assert os.listdir(mount.path) == []
-        with Inotify(mount.path) as heard, Client(server.url, server.key) as client:
-            client.set("a", "1")
-            client.set("a", "2")
-            client.delete("a")
+        with Client(server.url, server.key) as client:
+            for name in "changes", "goes", "stays":
+                client.set(name, "1")
+        wait_for(lambda: sorted(os.listdir(mount.path)) == ["changes", "goes", "stays"], "the files")
+        with Inotify(mount.path) as heard:
+            server.kill9()
+            server.start()
+            with Client(server.url, server.key) as client:
+                client.set("changes", "2")
+                client.set("stays", "1")
+                client.delete("goes")
+                client.set("comes", "1")
+                client.set("folder/x", "1")
+                wait_for(lambda: mount.log().count(LIVE) >= 2, "the subscription again")
+                # as one after the other, or by what is found other than before
+                found = heard.next(6)
+                assert sorted(found) == [
+                    "CLOSE_WRITE changes",
+                    "CLOSE_WRITE comes",
+                    "CREATE comes",
+                    "CREATE,ISDIR folder",
+                    "DELETE goes",
+                    "MODIFY changes",
+                ]
+                client.set("a", "1")
+                client.set("a", "2")
+                client.delete("a")
             assert heard.next(5) == ["CREATE a", "CLOSE_WRITE a", "MODIFY a", "CLOSE_WRITE a", "DELETE a"]
 
 

@@ -25,7 +25,6 @@ static void event(void *arg, const struct fs_event *event)
 		assert_true(!node_is_held(node) || rig_was_invalidated(rig, event->id));
 	else if (event->id)
 		assert_true(rig_was_invalidated(rig, event->parent));
-	rig_notes_clear(rig);
 }
 
 static int setup(void **state)
@@ -46,6 +45,7 @@ static int teardown(void **state)
 	do {                                                     \
 		assert_string_equal(buf_str(&events).p, (text)); \
 		buf_clear(&events);                              \
+		rig_notes_clear(rig);                            \
 	} while (0)
 
 static void what_comes_changes_and_goes(void **state)
@@ -250,6 +250,78 @@ static void chunks_that_another_mount_writes(void **state)
 	free(text);
 }
 
+/* --- found again --- */
+
+static void what_changed_while_nothing_was_told(void **state)
+{
+	struct rig *rig = *state;
+
+	push_put(rig, "a", "1");
+	push_put(rig, "b", "1");
+	push_put(rig, "same", "1");
+	push_put(rig, "d/x", "1");
+	push_put(rig, "quiet/x", "1");
+	push_put(rig, ".hpkvfs/m/e/", DIRECTORY);
+	push_put(rig, ".hpkvfs/m/link", LINK);
+	assert_lists(rig, "", "a b same d/ quiet/ e/ link ");
+	assert_lists(rig, "d", "x ");
+	id_of(rig, "d");
+	push_end(rig);
+	buf_clear(&events);
+	memstore_put(rig->ms, "a", "2");
+	memstore_remove(rig->ms, "b");
+	memstore_put(rig->ms, "same", "1");
+	memstore_put(rig->ms, "d/y", "1");
+	memstore_put(rig->ms, "new", "1");
+	memstore_put(rig->ms, "quiet/y", "1");
+	memstore_put(rig->ms, "deep/er/x", "1");
+	memstore_remove(rig->ms, ".hpkvfs/m/e/");
+	memstore_remove(rig->ms, ".hpkvfs/m/link");
+	assert_int_equal(write_file(rig, "mine", "1"), 0);
+	rig_expire(rig);
+	push_begin(rig);
+	assert_events(rig, "~a -b -e/ -link@ +deep/ +new +y ");
+	/* once */
+	push_end(rig);
+	push_begin(rig);
+	assert_events(rig, "");
+}
+
+static void told(void *arg, struct str key, const struct str *value, int64_t time_ms)
+{
+	struct rig *rig = arg;
+
+	fs_notified(rig->fs, key, value, time_ms);
+}
+
+static void what_is_told_and_done_here_while_it_is_asked_for(void **state)
+{
+	struct rig *rig = *state;
+	struct fs_handle *handle;
+
+	push_put(rig, "a", "1");
+	push_put(rig, "b", "1");
+	push_put(rig, "c", "1");
+	assert_lists(rig, "", "a b c ");
+	push_end(rig);
+	buf_clear(&events);
+	memstore_add_fault(rig->ms,
+			   (struct memstore_fault){ .op = STORE_RANGE, .hold = MEMSTORE_HOLD_REQUEST, .times = 2 });
+	handle = open_file(rig, "c", O_WRONLY);
+	memstore_watch(rig->ms, told, rig);
+	fs_subscription_begin(rig->fs);
+	rig_until_held(rig, 2);
+	memstore_put(rig->ms, "a", "2");
+	memstore_remove(rig->ms, "b");
+	memstore_put(rig->ms, "new", "1");
+	memstore_put(rig->ms, "dir/x", "1");
+	assert_int_equal(write_at(rig, handle, 0, "mine"), 0);
+	assert_int_equal(close_file(rig, handle), 0);
+	memstore_release(rig->ms);
+	push_settle(rig);
+	assert_events(rig, "~a -b +new +dir/ ");
+}
+
 /* --- from memory --- */
 
 static void what_is_known_is_given_without_asking(void **state)
@@ -305,6 +377,8 @@ int main(void)
 		events_test(a_file_and_a_directory_take_turns),
 		events_test(under_what_is_being_written_nothing_changes),
 		events_test(chunks_that_another_mount_writes),
+		events_test(what_changed_while_nothing_was_told),
+		events_test(what_is_told_and_done_here_while_it_is_asked_for),
 		events_test(what_is_known_is_given_without_asking),
 	};
 
