@@ -4,8 +4,9 @@
  * creation, the removal that a program would have made. What the kernel asks for them is answered from memory
  * (inotify_ops.h): nothing is sent, nothing is waited for, and nothing is changed that was not so before.
  *
- * An event is made when the kernel has been told to forget what it is about, one after the other. The loop waits for the helper in
- * no case; when it hangs, or is dead, events are missing and all else goes on. */
+ * An event is made when the kernel has been told to forget what it is about, one after the other. In a directory that a program
+ * keeps locked while its request is answered, the helper waits for that, and what comes behind waits for the helper. The loop
+ * does in no case; when the helper hangs, or is dead, events are late or missing and all else goes on. */
 #ifndef HPKVFS_MOUNT_INOTIFY_H
 #define HPKVFS_MOUNT_INOTIFY_H
 
