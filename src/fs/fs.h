@@ -59,6 +59,21 @@ struct fs_config {
 #define FS_WAITING_MOST (64u * 1024 * 1024)
 #define FS_RETRY_MOST_US (30 * 1000000ull)
 
+/* What another client did, as programs here are told of it (inotify). */
+enum fs_event_kind {
+	FS_EVENT_CREATED, /* the name is new */
+	FS_EVENT_CHANGED, /* the file's content is another */
+	FS_EVENT_REMOVED,
+};
+
+struct fs_event {
+	enum fs_event_kind kind;
+	uint64_t parent;
+	struct str name; /* borrowed for the call */
+	uint64_t id;     /* of what is there, or was; 0: it was not known */
+	mode_t mode;     /* its type and permissions; of what was not known, those of a regular file */
+};
+
 /* What the filesystem tells the kernel, outside of replies. Called on the loop; must not block. Each may be NULL but the first
  * two. */
 struct fs_notify {
@@ -72,6 +87,8 @@ struct fs_notify {
 	void (*inval_attributes)(void *arg, uint64_t id);
 	/* A change that the store has taken was not announced: the subscription is dead, whatever its connection looks like. */
 	void (*echo_missing)(void *arg);
+	/* After the invalidation of what it is about; in a directory that the kernel holds, and with a subscription alone. */
+	void (*event)(void *arg, const struct fs_event *event);
 	void *arg;
 };
 
@@ -245,6 +262,22 @@ enum fs_copy fs_copy(struct fs_handle *handle);
  * with id 0, and of all without `plus`, only number and type are sure. `next` is the offset that continues behind the entry. */
 typedef bool fs_add_entry(void *arg, struct str name, const struct fs_entry *entry, uint64_t next);
 co_fn CHECKED int fs_readdir(struct fs_handle *handle, uint64_t offset, bool plus, fs_add_entry *add, void *arg);
+
+/* From memory, asking nobody, for a helper of the mount's. */
+struct fs_found {
+	uint64_t id;
+	mode_t mode;
+	bool held; /* the kernel knows it */
+};
+/* What is known under a name; false: nothing. */
+CHECKED bool fs_find(struct fs *fs, uint64_t parent, struct str name, struct fs_found *out);
+/* Its attributes as they are known; false: there is no such node. Its ttl is 0 where they would have to be asked for. */
+CHECKED bool fs_recall(struct fs *fs, uint64_t id, struct fs_entry *out);
+/* The same for an answer by which the kernel's count of the node grows by one. */
+CHECKED bool fs_give(struct fs *fs, uint64_t id, struct fs_entry *out);
+/* The way from the root to a directory: replaces *ids by the number of each directory below the root (uint64_t), and *names by
+ * their names, each ended by a NUL. -ESTALE, -ENOMEM. */
+CHECKED int fs_path(struct fs *fs, uint64_t id, struct buf *ids, struct buf *names);
 
 /* f_namemax is the longest name that anything made in the directory `id` can have; in that of the file `id` otherwise. */
 CHECKED int fs_statfs(struct fs *fs, uint64_t id, struct statvfs *out);

@@ -9,6 +9,7 @@
 #include "base/log.h"
 #include "fs/internal.h"
 #include "fs/listing.h"
+#include "fs/news.h"
 #include "fs/snapshot.h"
 #include "fs/told.h"
 
@@ -203,12 +204,18 @@ static unsigned held_children(struct node *dir)
 
 static co_fn int ask_dir(struct node *dir, unsigned period)
 {
+	struct news *news;
+	int r;
+
 	if (dir->dir->listed_us && dir->dir->listed_seq >= dir->fs->push.since)
 		return 0;
 	dir->dir->listed_us = 0; /* until it is answered, nothing of before holds */
 	if (dir->dir->large && held_children(dir) <= ALONE_MOST)
 		return ask_alone(dir, period);
-	return unless_gone(dir_list(dir, true));
+	news = news_begin(dir);
+	r = dir_list(dir, true);
+	news_end(news, r == 0);
+	return unless_gone(r);
 }
 
 /* Directories that are asked for at once. */
@@ -224,17 +231,17 @@ static bool is_to_be_listed(const struct node *node)
 
 static int collect(struct fs *fs, struct together *together)
 {
-	struct node *node, *next;
+	struct node *node = NULL;
 	size_t count = 0;
 
-	HASH_ITER(by_id, fs->by_id, node, next)
+	while ((node = node_next(fs, node)))
 		count += is_to_be_listed(node);
 	if (count < fs->config.together_least)
 		return 0;
 	together->dirs = calloc(count, sizeof(struct node *));
 	if (!together->dirs)
 		return -ENOMEM;
-	HASH_ITER(by_id, fs->by_id, node, next)
+	while ((node = node_next(fs, node)))
 		if (is_to_be_listed(node))
 			together->dirs[together->count++] = node;
 	return 0;
@@ -254,9 +261,12 @@ static co_fn int list_together(struct fs *fs, const struct together *together, u
 		answer.layout = snapshot_layout(snapshot);
 	for (i = 0; r == 0 && i < together->count && goes_on(fs, period); i++) {
 		struct node *dir = together->dirs[i];
+		struct news *news;
 
 		dir->dir->listed_us = 0; /* until it is answered, nothing of before holds */
+		news = news_begin(dir);
 		r = node_is_unlinked(dir) ? 0 : dir_list_from(dir, &answer);
+		news_end(news, r == 0);
 		dir_list_end(dir, r);
 		r = unless_gone(r);
 	}

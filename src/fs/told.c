@@ -13,6 +13,7 @@
 #include "fs/internal.h"
 #include "fs/leftover.h"
 #include "fs/listing.h"
+#include "fs/news.h"
 #include "fs/special.h"
 
 /* Keys whose removal was told last: what is told late of them does not bring them back. */
@@ -48,6 +49,18 @@ static void made(struct node *dir, struct str name)
 {
 	node_touch_dir(dir);
 	name_came(dir, name);
+	news_raise(dir, FS_EVENT_CREATED, name, node_child(dir, name));
+}
+
+static void removed(struct node *node, uint64_t seq)
+{
+	CLEANUP_NODE struct node *held = node;
+	struct node *dir = node->parent;
+
+	node_ref(held);
+	vanish(node, seq);
+	node_touch_dir(dir);
+	news_raise(dir, FS_EVENT_REMOVED, buf_str(&held->name), held);
 }
 
 /* --- times --- */
@@ -108,6 +121,13 @@ static bool is_whole(const struct node *dir)
 	return dir->dir->complete && dir->dir->listed_us && dir->dir->listed_seq >= dir->fs->push.since;
 }
 
+/* Keys show what they are, whatever else is there. So where programs are told of changes, names are kept though others in the
+ * directory are not known: the next change of the same is none of a new one. */
+static bool keeps_key(const struct node *dir, struct str name)
+{
+	return keeps_name(dir, name) || (dir->fs->notify.event && node_is_held(dir));
+}
+
 /* The record of a file that has come: what is in the store of it without a file. */
 static void take_record(struct node *dir, struct str name, struct node *file, struct str former)
 {
@@ -128,16 +148,19 @@ static int value_came(struct change *change, struct node *dir, struct str name)
 	CLEANUP(buf_free) struct buf former = BUF_INIT;
 	struct node *there = node_child(dir, name), *node;
 	struct file *file = there ? there->file : NULL;
+	char hash[CONTENT_HASH_LEN + 1] = "";
 	int r = 0;
 
 	if (!there && was_gone_later(change->fs, change->key, change->told->time_ms)) {
 		doubt_name(dir, name);
 		return 0;
 	}
-	if (!there && !keeps_name(dir, name)) {
+	if (!there && !keeps_key(dir, name)) {
 		name_came(dir, name);
 		return 0;
 	}
+	if (file)
+		memcpy(hash, file->hash, sizeof(hash));
 	if (there && there->special)
 		r = buf_set(&former, buf_str(&there->record_value));
 	if (r == 0)
@@ -146,10 +169,12 @@ static int value_came(struct change *change, struct node *dir, struct str name)
 	if (r < 0 || !node || !node->file || node->file->held)
 		return r;
 	node->told_ms = change->told->time_ms;
-	if (node->file == file)
-		return 0;
-	take_record(dir, name, node, buf_str(&former));
-	made(dir, name);
+	if (node->file != file) {
+		take_record(dir, name, node, buf_str(&former));
+		made(dir, name);
+	} else if (strcmp(hash, file->hash) != 0 && !file->dirty && !change->told->own) {
+		news_raise(dir, FS_EVENT_CHANGED, name, node);
+	}
 	return 0;
 }
 
@@ -169,6 +194,8 @@ static int value_went(struct change *change, struct node *dir, struct str name)
 	dir->dir->doubtful |= !change->told->own; /* its record may make another file of that name */
 	if (!node) {
 		node_note_removed(dir, name);
+		if (!dir->dir->complete && !change->told->own)
+			news_raise(dir, FS_EVENT_REMOVED, name, NULL);
 		return 0;
 	}
 	if (!node->file || node->file->held)
@@ -183,8 +210,7 @@ static int value_went(struct change *change, struct node *dir, struct str name)
 		return -ENOMEM;
 	if (is_doubted(node))
 		dir_doubt(dir);
-	vanish(node, change->seq);
-	node_touch_dir(dir);
+	removed(node, change->seq);
 	r = special_remains(dir, name, buf_str(&record), fs_tick(change->fs), 0);
 	if (r == 0 && node_child(dir, name))
 		made(dir, name);
@@ -254,8 +280,7 @@ static int special_went(struct change *change, struct node *dir, struct str name
 		return 0;
 	if (is_doubted(node))
 		dir_doubt(dir);
-	vanish(node, change->seq);
-	node_touch_dir(dir);
+	removed(node, change->seq);
 	if (!change->told->deleted)
 		leftover_add(dir, name, change->told->value);
 	return 0;
@@ -332,9 +357,8 @@ static int dir_record(struct change *change, struct node *dir)
 	if (buf_set(&name, buf_str(&dir->name)) < 0)
 		return -ENOMEM;
 	parent->dir->doubtful = true; /* keys below may have come that nobody told of */
-	vanish(dir, change->seq);
+	removed(dir, change->seq);
 	leftover_add_below(parent, buf_str(&name));
-	node_touch_dir(parent);
 	if (!leftover_take(parent, buf_str(&name), &left))
 		return 0;
 	/* of what it has hidden */
@@ -368,7 +392,7 @@ static int enter(struct change *change, struct node *dir, struct str name, bool 
 		leftover_add_below(dir, name);
 		return 0;
 	}
-	if (!keeps_name(dir, name)) {
+	if (!keeps_key(dir, name)) {
 		if (there)
 			doubt(there);
 		name_came(dir, name);
@@ -438,8 +462,12 @@ static int told_of_chunk(struct fs *fs, struct str rest, const struct told *told
 	else if (!chunk_told(fs, &id, index, &bytes))
 		return 0;
 	DL_FOREACH(first, user) {
-		user->node->file->version++;
-		node_invalidate(user->node);
+		struct node *node = user->node;
+
+		node->file->version++;
+		node_invalidate(node);
+		if (node->parent && !node->file->dirty)
+			news_raise(node->parent, FS_EVENT_CHANGED, buf_str(&node->name), node);
 	}
 	return 0;
 }

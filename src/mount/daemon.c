@@ -1,5 +1,6 @@
 /* The order of things at the end is the order of what waits for what:
  *
+ *   the helper for inotify is ended
  *   the mount is detached (on a thread: the kernel may write pages back first, which the loop serves)
  *   nothing is told by the server any more
  *   the invalidator stops (its last notification may wait for answers, which the loop still gives)
@@ -18,6 +19,7 @@
 #include "base/coroutine.h"
 #include "base/log.h"
 #include "base/signals.h"
+#include "mount/inotify.h"
 #include "mount/invalidator.h"
 #include "mount/kernel.h"
 #include "mount/mountpoint.h"
@@ -149,6 +151,7 @@ static void end_main(void *arg)
 	subscription_stop(daemon->subscription);
 	invalidator_stop(daemon->context.invalidator, invalidator_stopped, daemon);
 	wait_until(&daemon->invalidator_stopped);
+	inotify_end(daemon->context.inotify);
 	session_stop(daemon->session);
 	while (daemon->context.running)
 		if (co_wait() < 0)
@@ -164,6 +167,7 @@ static void begin_end(struct daemon *daemon)
 	if (daemon->ending)
 		return;
 	daemon->ending = true;
+	inotify_halt(daemon->context.inotify);
 	if (co_start(daemon->loop, end_main, daemon) == 0)
 		return;
 	fail(daemon, MOUNT_SYSTEM, "out of memory at the end");
@@ -226,12 +230,26 @@ static void find_mount(struct daemon *daemon)
 	daemon->pid_file = pid_file_write(row.major, row.minor);
 }
 
+/* Without knowing which mount it is, the helper must not do anything. */
+static void start_inotify(struct daemon *daemon)
+{
+	int r = -ENOENT;
+
+	if (!daemon->context.inotify)
+		return;
+	if (daemon->found)
+		r = inotify_serve(daemon->context.inotify, &daemon->context, daemon->major, daemon->minor);
+	if (r < 0)
+		log_warning("programs cannot be told of changes by inotify: %s", strerror(-r));
+}
+
 static void ready_task(struct loop_task *task)
 {
 	struct daemon *daemon = lws_container_of(task, struct daemon, ready_task);
 
 	daemon->serving = true;
 	invalidator_start(daemon->context.invalidator);
+	start_inotify(daemon);
 	store_hpkv_start_logging(daemon->store);
 	/* From here on the kernel keeps programs from writing, and only it knows of a remount. */
 	fs_set_read_only(daemon->context.fs, false);
@@ -375,6 +393,13 @@ static void notify_echo_missing(void *arg)
 		subscription_doubt(daemon->subscription);
 }
 
+static void notify_event(void *arg, const struct fs_event *event)
+{
+	struct daemon *daemon = arg;
+
+	inotify_tell(daemon->context.inotify, event);
+}
+
 static int make_fs(struct daemon *daemon)
 {
 	const struct options *options = daemon->config->options;
@@ -401,6 +426,7 @@ static int make_fs(struct daemon *daemon)
 		.expire_all = notify_expire_all,
 		.inval_attributes = notify_inval_attributes,
 		.echo_missing = notify_echo_missing,
+		.event = options->inotify ? notify_event : NULL,
 		.arg = daemon,
 	};
 	struct test_times times;
@@ -490,8 +516,13 @@ static int make_invalidator(struct daemon *daemon)
 
 static int set_up(struct daemon *daemon)
 {
-	int r = loop_new(&daemon->loop);
+	int r = 0;
 
+	/* while there is nothing that the helper should not have */
+	if (daemon->config->options->inotify)
+		r = inotify_new(daemon->config->mountpoint, &daemon->context.inotify);
+	if (r == 0)
+		r = loop_new(&daemon->loop);
 	if (r)
 		return r;
 	daemon->context.loop = daemon->loop;
@@ -522,6 +553,7 @@ static void tear_down(struct daemon *daemon)
 	subscription_free(daemon->subscription);
 	invalidator_free(daemon->context.invalidator);
 	session_free(daemon->session);
+	inotify_free(daemon->context.inotify);
 	if (daemon->context.fs)
 		fs_free(daemon->context.fs);
 	store_hpkv_free(daemon->store);

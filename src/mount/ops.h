@@ -7,6 +7,7 @@
 #include "base/loop.h"
 #include "fs/fs.h"
 
+struct inotify;
 struct invalidator;
 struct request;
 
@@ -16,6 +17,7 @@ struct mount_context {
 	struct loop *loop;
 	struct fs *fs;
 	struct invalidator *invalidator;
+	struct inotify *inotify;  /* NULL: without that option */
 	unsigned running;         /* requests whose coroutine is alive */
 	struct request *requests; /* the same as a list: request.c's */
 	struct loop_timer watch;  /* request.c's; cancel it at the end */

@@ -88,6 +88,8 @@ static const struct row rows[] = {
 	  "how long what was read is taken for true while the server does not tell of changes (default: 1)", false },
 	{ "nosubscribe", NULL, KIND_FLAG, FIELD(nosubscribe), 0, 0,
 	  "do not let the server tell of changes by other clients", false },
+	{ "inotify", NULL, KIND_FLAG, FIELD(inotify), 0, 0,
+	  "let programs that watch by inotify(7) see what other clients change", false },
 	{ "cache_size", "BYTES", KIND_SIZE, FIELD(cache_size), 1 * MIB, SIZE_MAX / 2,
 	  "memory for what was read and may be read again (default: 64M)", false },
 	{ "commit", "SECONDS", KIND_TIME, FIELD(commit_us), 0, 86400ull * CLOCK_US_PER_S,
@@ -544,6 +546,17 @@ int options_check(struct options *options)
 	return MOUNT_OK;
 }
 
+/* Events are raised by what looks like changes, which the kernel does not let through to what is read only. */
+static int check_inotify(struct options *options)
+{
+	if (options->inotify && options->read_only == ON)
+		return options_fail(options, "ro and inotify cannot be used together");
+	if (options->inotify && options->nosubscribe)
+		return options_fail(options,
+				    "inotify cannot be used with nosubscribe: the server has to tell of changes");
+	return MOUNT_OK;
+}
+
 int options_parse(struct options *options, int argc, char **argv)
 {
 	const char *switches;
@@ -565,7 +578,8 @@ int options_parse(struct options *options, int argc, char **argv)
 	}
 	if (!*options->dir)
 		return options_fail(options, "DIR is empty");
-	return options_check(options);
+	r = check_inotify(options);
+	return r ? r : options_check(options);
 }
 
 void options_free(struct options *options)

@@ -64,6 +64,7 @@ struct options {
 	bool allow_other;
 	bool insecure;
 	bool nosubscribe;
+	bool inotify;
 	bool remount;
 	enum tristate read_only, suid, dev, exec;
 

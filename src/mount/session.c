@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "base/log.h"
+#include "mount/inotify_ops.h"
 
 /* Requests served before the loop looks at the sockets again. */
 #define REQUESTS_A_ROUND 32
@@ -40,13 +41,14 @@ int session_new(struct mount_context *context, bool debug, struct session **out)
 {
 	char *argv[] = { (char *)"hpkvfs", (char *)"-odebug", NULL };
 	struct fuse_args args = FUSE_ARGS_INIT(debug ? 2 : 1, argv);
+	const struct fuse_lowlevel_ops ops = context->inotify ? inotify_ops() : mount_ops;
 	struct session *session = calloc(1, sizeof(*session));
 
 	if (!session)
 		return -ENOMEM;
 	fuse_set_log_func(log_libfuse);
 	session->context = context;
-	session->fuse = fuse_session_new(&args, &mount_ops, sizeof(mount_ops), context);
+	session->fuse = fuse_session_new(&args, &ops, sizeof(ops), context);
 	fuse_opt_free_args(&args);
 	if (!session->fuse) {
 		free(session);

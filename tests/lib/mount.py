@@ -12,6 +12,7 @@ from lib.processes import (
     alive,
     free_mount,
     mounted,
+    parent_of,
     program,
     sanitizer_env,
     sanitizer_reports,
@@ -161,6 +162,7 @@ class Mount:
         self.pid = pids[0]
 
     def _background_pids(self):
+        """The helper of the option inotify is a child of the one that is meant."""
         binary = str(program("src/mount/hpkvfs").resolve())
         pids = []
         for pid in with_variable(MOUNT_VARIABLE, self._mark):
@@ -169,7 +171,13 @@ class Mount:
                     pids.append(pid)
             except OSError:
                 continue
-        return pids
+        return [pid for pid in pids if parent_of(pid) not in pids]
+
+    def helper(self):
+        """The pid of the option inotify's helper, or None."""
+        children = Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text(encoding="ascii").split()
+        named = [int(pid) for pid in children if Path(f"/proc/{pid}/comm").read_text().strip() == "hpkvfs-inotify"]
+        return named[0] if named else None
 
     def log(self):
         """What the program has written so far to standard output and standard error."""

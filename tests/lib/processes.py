@@ -120,6 +120,15 @@ def alive(pid):
     return stat.rpartition(")")[2].split()[0] not in "ZX"
 
 
+def parent_of(pid):
+    """Its parent's pid, or None."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    return int(stat.rpartition(")")[2].split()[1])
+
+
 def with_variable(name, value):
     """Pids of the living processes whose environment has NAME=VALUE, the caller's own left out."""
     wanted = f"{name}={value}".encode()

@@ -31,6 +31,7 @@ PACKAGES = {
     "setfattr": "attr",
     "node": "nodejs",
     "npm": "npm",
+    "inotifywait": "inotify-tools",
 }
 
 

@@ -75,7 +75,7 @@ static void test_defaults(void **state)
 	assert_int_equal(options.uid, geteuid());
 	assert_int_equal(options.gid, getegid());
 	assert_int_equal(options.umask, 027);
-	assert_false(options.allow_other || options.insecure || options.nosubscribe);
+	assert_false(options.allow_other || options.insecure || options.nosubscribe || options.inotify);
 	assert_int_equal(options.read_only, UNSET);
 	assert_int_equal(options.suid, UNSET);
 	assert_int_equal(options.dev, UNSET);
@@ -263,6 +263,22 @@ static void test_bad_values(void **state)
 	}
 }
 
+static void test_inotify(void **state)
+{
+	struct options options = good("hpkvfs local:/s /mnt -o inotify,ro,rw");
+
+	(void)state;
+	assert_true(options.inotify);
+	options_free(&options);
+	bad("hpkvfs local:/s /mnt -o ro,inotify", "ro and inotify cannot be used together");
+	bad("hpkvfs local:/s /mnt -o inotify,nosubscribe", "inotify cannot be used with nosubscribe");
+	bad("hpkvfs local:/s /mnt -o inotify=1", "inotify takes no value");
+	/* mount(8) repeats what stands in fstab */
+	options = good("mount.hpkvfs local:/s /mnt -o inotify,remount,ro");
+	assert_int_equal(options.action, OPTIONS_REMOUNT);
+	options_free(&options);
+}
+
 static void test_what_mount_passes_is_ignored(void **state)
 {
 	struct options options =
@@ -423,6 +439,7 @@ int main(void)
 		cmocka_unit_test(test_commas_in_values),
 		cmocka_unit_test(test_times),
 		cmocka_unit_test(test_bad_values),
+		cmocka_unit_test(test_inotify),
 		cmocka_unit_test(test_what_mount_passes_is_ignored),
 		cmocka_unit_test(test_helper_switches),
 		cmocka_unit_test(test_person_switches),
