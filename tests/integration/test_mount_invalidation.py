@@ -5,7 +5,7 @@ import threading
 
 import pytest
 
-from lib.processes import wait_for
+from lib.processes import free_mount, wait_for
 
 pytestmark = pytest.mark.timeout(60)
 
@@ -137,8 +137,42 @@ def test_a_folder_that_is_waited_for_holds_nobody_else_up(pyserver, mount_on):
         os.close(number)
 
 
-def test_the_hook_that_hangs_a_mount_is_announced(pyserver, mount_on):
-    pyserver.set("f", "one")
-    mount = mount_on(pyserver, env={"HPKVFS_TEST_NOTIFY": "directly"})
-    assert (mount.path / "f").read_text() == "one"
+class Hangs:
+    """True when it was asked for a while and the process was in the kernel all the time, and could not be interrupted."""
+
+    def __init__(self, pid):
+        self.pid, self.count = pid, 0
+
+    def __call__(self):
+        with open(f"/proc/{self.pid}/stat", encoding="utf-8", errors="replace") as file:
+            stuck = file.read().rpartition(")")[2].split()[0] == "D"
+        self.count = self.count + 1 if stuck else 0
+        return self.count >= 50
+
+
+def test_written_by_the_thread_that_answers_it_hangs(pyserver, mount_on):
+    """What the one before this is good for: the same work, and the kernel is told directly."""
+    pyserver.set_all({"a/f": "one", "a/x": "1"})
+    mount = mount_on(pyserver, "ttl=0", "timeout=40", env={"HPKVFS_TEST_NOTIFY": "directly"})
     assert "HPKVFS_TEST_NOTIFY" in mount.log()
+    assert sorted(os.listdir(mount.path / "a")) == ["f", "x"]
+    assert (mount.path / "a" / "f").read_text() == "one"
+    held = pyserver.fault(op=["GET", "RANGE"], prefix="a/", times=1, hold=True)
+    asker = threading.Thread(target=lambda: os.path.exists(mount.path / "a" / "none"))
+    asker.start()
+    wait_for(lambda: pyserver.hits(held), "the lookup that waits")
+    pyserver.set("a/f", "another")
+    looker = threading.Thread(target=lambda: os.path.exists(mount.path / "a" / "f"))
+    looker.start()
+    try:
+        wait_for(Hangs(mount.pid), "the deadlock")
+        pyserver.release(held)  # there is nobody to take the answer
+        wait_for(Hangs(mount.pid), "the deadlock, still")
+        assert asker.is_alive()
+    finally:
+        pyserver.release(held)
+        free_mount(mount.path)
+        asker.join(30)
+        looker.join(30)
+    assert not asker.is_alive() and not looker.is_alive()
+    mount.close()

@@ -11,6 +11,7 @@ import pytest
 
 from lib.hpkvd import Hpkvd
 from lib.processes import wait_for
+from lib.proxy import Proxy, Valve
 from lib.watch import Watch
 from lib.wsclient import Client, Refused
 
@@ -265,6 +266,32 @@ def test_two_mounts_and_another_client_agree_at_rest(hpkvd, told):
 
 
 # --- lost and found ---
+
+
+def test_connections_that_die_without_a_word(tmp_path, make_mount):
+    """As when a cable is pulled: nobody is told, and no error reaches a program."""
+    with Hpkvd(tmp_path / "store") as server, Proxy(server.url) as proxy, Client(server.url, server.key) as client:
+        valve = proxy.to_client = proxy.to_server = Valve()
+        mount = make_mount(proxy.url, [FOR_EVER], key=server.key, subscribe=True, arguments=["-d"])
+        wait_for(lambda: LIVE in mount.log(), "the subscription")
+        client.set("changes", "1")
+        client.set("goes", "1")
+        shows(mount, "changes", "1")
+        shows(mount, "goes", "1")
+        assert not (mount.path / "comes").exists()
+        proxy.to_client = proxy.to_server = Valve()
+        valve.closed = True
+        client.set("changes", "22")
+        client.delete("goes")
+        client.set("comes", "1")
+        (mount.path / "ours").write_text("written meanwhile")
+        wait_for(lambda: mount.log().count(LIVE) >= 2, "the subscription again")
+        shows(mount, "changes", "22")
+        shows(mount, "goes", None)
+        shows(mount, "comes", "1")
+        assert client.get("ours") == "written meanwhile"
+        assert sorted(os.listdir(mount.path)) == ["changes", "comes", "ours"]
+        mount.unmount()
 
 
 def test_what_changed_while_the_server_was_away(tmp_path, make_mount):

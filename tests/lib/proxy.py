@@ -55,6 +55,16 @@ class StallAfter(Fault):
         return [data[: max(0, self.count - offset)]]
 
 
+class Valve(Fault):
+    """Nothing comes through while it is closed, and nobody is told."""
+
+    def __init__(self):
+        self.closed = False
+
+    def pieces(self, _offset, data):
+        return [] if self.closed else [data]
+
+
 class FlipAt(Fault):
     """One bit of the byte at `at` is another."""
 
