@@ -326,48 +326,46 @@ static void what_is_no_name_is_ignored(void **state)
 
 /* --- chunks --- */
 
+/* Its last chunk, at `key`, holds `fill` from now on, and so does `text`, which is what the file shows then. */
+static void assert_shows_chunk(struct rig *rig, const struct buf *key, char *text, uint64_t start, char fill)
+{
+	CLEANUP(buf_free) struct buf base64 = BUF_INIT;
+	uint64_t id = id_of(rig, "big");
+	size_t len = strlen(text) - start;
+
+	rig_notes_clear(rig);
+	memstore_log_clear(rig->ms);
+	memset(text + start, fill, len);
+	assert_int_equal(base64_encode(str_of(text + start, len), &base64), 0);
+	memstore_put_str(rig->ms, buf_str(key), buf_str(&base64));
+	push_settle(rig);
+	assert_told_in_order(rig, FS_ROOT_ID, "big", id);
+	assert_reads(rig, "big", text);
+}
+
 static void chunks_that_another_mount_writes_in_place(void **state)
 {
 	struct rig *rig = *state;
 	char *text = malloc(9001);
 	struct buf key = BUF_INIT;
-	uint64_t id;
+	uint64_t chunk_size, start;
 
 	memset(text, 'a', 9000);
 	text[9000] = '\0';
 	assert_int_equal(write_file(rig, "big", text), 0);
 	push_settle(rig);
 	assert_reads(rig, "big", text);
-	id = id_of(rig, "big");
 	for (size_t i = 0; i < memstore_size(rig->ms); i++)
 		if (str_starts(memstore_key(rig->ms, i), STR(".hpkvfs/c/")))
 			assert_int_equal(buf_set(&key, memstore_key(rig->ms, i)), 0); /* the last */
 	assert_non_null(key.p);
-	memset(text + 9000 / 2048 * 2048, 'a', 9000 - 9000 / 2048 * 2048);
-	rig_notes_clear(rig);
-	memstore_log_clear(rig->ms);
-	struct node *node = push_node(rig, "big");
-	uint64_t chunk_size = node->file->body->parts[0].chunk_size, start = 9000 / chunk_size * chunk_size;
-	struct buf base64 = BUF_INIT;
-
-	memset(text + start, 'z', 9000 - start);
-	assert_int_equal(base64_encode(str_of(text + start, 9000 - start), &base64), 0);
-	memstore_put_str(rig->ms, buf_str(&key), buf_str(&base64));
-	push_settle(rig);
-	assert_told_in_order(rig, FS_ROOT_ID, "big", id);
-	assert_reads(rig, "big", text);
+	chunk_size = push_node(rig, "big")->file->body->parts[0].chunk_size;
+	start = 9000 / chunk_size * chunk_size;
+	assert_shows_chunk(rig, &key, text, start, 'z');
 	assert_no_requests(rig);
 	/* also where the stub is not in memory any more */
 	value_drop(push_node(rig, "big"));
-	rig_notes_clear(rig);
-	memset(text + start, 'y', 9000 - start);
-	buf_clear(&base64);
-	assert_int_equal(base64_encode(str_of(text + start, 9000 - start), &base64), 0);
-	memstore_put_str(rig->ms, buf_str(&key), buf_str(&base64));
-	push_settle(rig);
-	assert_told_in_order(rig, FS_ROOT_ID, "big", id);
-	assert_reads(rig, "big", text);
-	buf_free(&base64);
+	assert_shows_chunk(rig, &key, text, start, 'y');
 	buf_free(&key);
 	free(text);
 }
