@@ -433,6 +433,8 @@ static void remove_unseen(struct listing *listing)
 		bool seen = child->seen == listing->seq || changed;
 		bool value = str_equal(buf_str(&child->name), VALUE_NAME);
 
+		if (child->file && !child->file->held && !value && !seen && child->record_seen != listing->seq)
+			doubt_record(child, STR("")); /* where it stays, as it is being changed here */
 		if (changed && child->seen != listing->seq)
 			child->checked_us = 0; /* its record alone may have been changed since */
 		if (child->dir)

@@ -12,7 +12,7 @@
 
 /* Seeds beyond those that have found a fault once. */
 static const unsigned FAULTS[] = { 3363,  3371,  4067,  5702,  5706,  8987,  9628,  14244, 11054,
-				   14579, 15527, 19030, 27641, 27877, 32369, 35589, 37293 };
+				   14579, 15527, 19030, 27641, 27877, 32369, 35589, 37293, 55918 };
 #define FAULT_COUNT (sizeof(FAULTS) / sizeof(FAULTS[0]))
 
 static const char *const PATHS[] = { "a", "b", "c", "d/a", "d/b", "e/f/a", "a/b", "e/f" };
