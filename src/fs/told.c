@@ -178,12 +178,6 @@ static int value_came(struct change *change, struct node *dir, struct str name)
 	return 0;
 }
 
-/* What the other of its two keys holds is to be asked yet: without this one it may be a file all the same. */
-static bool is_doubted(const struct node *node)
-{
-	return !node->checked_us || (node->file && !node->record_known);
-}
-
 static int value_went(struct change *change, struct node *dir, struct str name)
 {
 	CLEANUP(buf_free) struct buf record = BUF_INIT;
@@ -208,8 +202,8 @@ static int value_went(struct change *change, struct node *dir, struct str name)
 		return 0;
 	if (buf_set(&record, buf_str(&node->record_value)) < 0)
 		return -ENOMEM;
-	if (is_doubted(node))
-		dir_doubt(dir);
+	if (!node->checked_us || !node->record_known)
+		dir_doubt(dir); /* its record is to be asked yet, and may alone make a file */
 	removed(node, change->seq);
 	r = special_remains(dir, name, buf_str(&record), fs_tick(change->fs), 0);
 	if (r == 0 && node_child(dir, name))
@@ -278,8 +272,6 @@ static int special_went(struct change *change, struct node *dir, struct str name
 {
 	if (!may_vanish(node, change->seq))
 		return 0;
-	if (is_doubted(node))
-		dir_doubt(dir);
 	removed(node, change->seq);
 	if (!change->told->deleted)
 		leftover_add(dir, name, change->told->value);

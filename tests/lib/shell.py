@@ -58,6 +58,12 @@ def sh(script, cwd, *arguments, check=True, limit=100.0):
     return done
 
 
+def look_at_all(root, elsewhere):
+    """What programs do that only look, at a tree with d1/f0001 and d2; rsync would write to `elsewhere`, but writes nothing."""
+    sh("ls -lR .; find . -name 'f0*'; grep -r 'value 77' .; rsync -an . \"$1\"; cat d1/f0001; stat d1/f0001 d2", root, elsewhere)
+    assert not (root / "none").exists() and not (root / "d1/none").exists()
+
+
 @contextlib.contextmanager
 def fails_with(*names):
     """The block must raise an OSError with one of these errno names, e.g. fails_with("ENOENT")."""
