@@ -262,8 +262,12 @@ int rename_place(struct node *node, struct node *new_parent, struct str new_name
 
 void file_moved(struct file_move *move, struct node *node)
 {
-	int64_t mtime = node->mtime_ns;
+	int64_t mtime;
+	int r = 0;
 
+	if (!move->dirty) /* another may have written it under the former name meanwhile */
+		r = value_apply(node, buf_str(&move->value), fs_tick(node->fs));
+	mtime = node->mtime_ns;
 	node->file->stored = true;
 	node->file->own_id = false; /* `i/` names another key now */
 	file_forget_tail(node->file);
@@ -273,7 +277,7 @@ void file_moved(struct file_move *move, struct node *node)
 	node->wait.bind |= move->dirty;
 	if (move->dirty)
 		commit_done(node, &move->commit, buf_str(&move->old));
-	else if (value_set_here(node, buf_str(&move->value)) < 0)
+	else if (r < 0 || value_set_here(node, buf_str(&move->value)) < 0)
 		value_drop(node);
 	node->mtime_ns = mtime;
 	node->ctime_ns = clock_real_ns();

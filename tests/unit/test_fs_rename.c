@@ -71,9 +71,14 @@ static void what_a_foreign_client_writes_meanwhile_is_taken_along(void **state)
 {
 	struct rig *rig = *state;
 	struct foreign foreign = { rig, "a", "theirs" };
+	time_t before;
+	uint64_t id;
 
 	memstore_put(rig->ms, "a", "ours");
-	id_of(rig, "a");
+	id = id_of(rig, "a");
+	before = rig->entry.st.st_mtim.tv_sec;
+	assert_reads(rig, "a", "ours");
+	rig_notes_clear(rig);
 	/* when the new key is set, the old one changes */
 	memstore_add_fault(
 		rig->ms, (struct memstore_fault){
@@ -81,7 +86,11 @@ static void what_a_foreign_client_writes_meanwhile_is_taken_along(void **state)
 	assert_int_equal(move(rig, "a", "b"), 0);
 	assert_not_stored(rig, "a");
 	assert_stored(rig, "b", "theirs");
+	assert_true(rig_was_invalidated(rig, id)); /* the kernel has pages of it */
 	assert_reads(rig, "b", "theirs");
+	assert_false(rig->keep_cache);
+	assert_int_equal(look(rig, "b"), 0);
+	assert_true(rig->entry.st.st_mtim.tv_sec > before);
 }
 
 static void a_file_never_stored_is_set_under_its_new_name(void **state)
