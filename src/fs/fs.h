@@ -75,10 +75,12 @@ struct fs_event {
 };
 
 /* What the filesystem tells the kernel, outside of replies. Called on the loop; must not block. Each may be NULL but the first
- * two. */
+ * three. */
 struct fs_notify {
-	/* The name's dentry is to be looked up again. */
+	/* The name's dentry is to be looked up again. An answer about it that the kernel is just taking in may hold nevertheless. */
 	void (*expire_entry)(void *arg, uint64_t parent, struct str name);
+	/* The name leads no longer to what it led to: its dentry goes. */
+	void (*inval_entry)(void *arg, uint64_t parent, struct str name);
 	/* Pages and attributes of the inode are stale. */
 	void (*inval_inode)(void *arg, uint64_t id);
 	/* All dentries are to be looked up again. False: the kernel cannot do that at once. */

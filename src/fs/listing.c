@@ -79,7 +79,7 @@ static void forget_name(struct node *node)
 	struct node *parent = node->parent;
 
 	if (node->lookups && parent)
-		notify->expire_entry(notify->arg, parent->id, buf_str(&node->name));
+		notify->inval_entry(notify->arg, parent->id, buf_str(&node->name));
 }
 
 /* A file whose key has become a directory: the directory takes its place, and it becomes `%=` in it. */

@@ -362,6 +362,14 @@ static void notify_expire(void *arg, uint64_t parent, struct str name)
 		invalidator_expire_entry(daemon->context.invalidator, parent, name);
 }
 
+static void notify_inval_entry(void *arg, uint64_t parent, struct str name)
+{
+	struct daemon *daemon = arg;
+
+	if (!daemon->ending)
+		invalidator_inval_entry(daemon->context.invalidator, parent, name);
+}
+
 static void notify_inval(void *arg, uint64_t id)
 {
 	struct daemon *daemon = arg;
@@ -422,6 +430,7 @@ static int make_fs(struct daemon *daemon)
 	};
 	const struct fs_notify notify = {
 		.expire_entry = notify_expire,
+		.inval_entry = notify_inval_entry,
 		.inval_inode = notify_inval,
 		.expire_all = notify_expire_all,
 		.inval_attributes = notify_inval_attributes,

@@ -26,6 +26,7 @@ struct item {
 	uint64_t id;              /* 0: none */
 	uint64_t seq;             /* when it was queued, or got its inode */
 	uint64_t queued_us;
+	bool gone; /* a name that leads elsewhere */
 	size_t name_len;
 	struct {
 		uint64_t kind;
@@ -272,6 +273,14 @@ struct written {
 	uint64_t entries, inodes, attributes;
 };
 
+static void write_name(const struct invalidator_kernel *kernel, const struct item *item)
+{
+	if (item->gone)
+		kernel->inval_entry(kernel->arg, item->key.number, item->key.name, item->name_len);
+	else
+		kernel->expire_entry(kernel->arg, item->key.number, item->key.name, item->name_len);
+}
+
 /* ENOENT is the usual answer: the kernel does not hold it. But an inode whose first reply is just being taken in is
  * not known either, and would stay stale; expiring waits for the directory's lock, and so for that reply. */
 static struct written perform(const struct invalidator_kernel *kernel, const struct item *item)
@@ -284,7 +293,7 @@ static struct written perform(const struct invalidator_kernel *kernel, const str
 		return written;
 	}
 	if (item->key.kind == KIND_ENTRY) {
-		kernel->expire_entry(kernel->arg, item->key.number, item->key.name, item->name_len);
+		write_name(kernel, item);
 		written.entries++;
 	}
 	if (!item->id)
@@ -292,7 +301,7 @@ static struct written perform(const struct invalidator_kernel *kernel, const str
 	written.inodes++;
 	if (kernel->inval_inode(kernel->arg, item->id) != -ENOENT || item->key.kind != KIND_ENTRY)
 		return written;
-	kernel->expire_entry(kernel->arg, item->key.number, item->key.name, item->name_len);
+	write_name(kernel, item);
 	kernel->inval_inode(kernel->arg, item->id);
 	written.entries++;
 	written.inodes++;
@@ -445,13 +454,14 @@ static struct item *queue_item(struct invalidator *invalidator, enum kind kind, 
 	return item;
 }
 
-static void write_here(struct invalidator *invalidator, enum kind kind, uint64_t number, struct str name)
+static void write_here(struct invalidator *invalidator, enum kind kind, uint64_t number, struct str name, bool gone)
 {
 	struct item *item = new_item(kind, number, name);
 	struct written written;
 
 	if (!item)
 		return;
+	item->gone = gone;
 	written = perform(&invalidator->kernel, item);
 	count_written(invalidator, &written);
 	free(item);
@@ -474,18 +484,30 @@ static void alone_task(struct loop_task *task)
 	pthread_mutex_unlock(&invalidator->lock);
 }
 
-void invalidator_expire_entry(struct invalidator *invalidator, uint64_t parent, struct str name)
+static void queue_name(struct invalidator *invalidator, uint64_t parent, struct str name, bool gone)
 {
 	if (invalidator->direct) {
-		write_here(invalidator, KIND_ENTRY, parent, name);
+		write_here(invalidator, KIND_ENTRY, parent, name, gone);
 		return;
 	}
 	pthread_mutex_lock(&invalidator->lock);
 	if (invalidator->last)
 		pair_is_whole(invalidator);
 	invalidator->last = queue_item(invalidator, KIND_ENTRY, parent, name);
+	if (invalidator->last)
+		invalidator->last->gone |= gone;
 	pthread_mutex_unlock(&invalidator->lock);
 	loop_defer(invalidator->loop, &invalidator->alone_task);
+}
+
+void invalidator_expire_entry(struct invalidator *invalidator, uint64_t parent, struct str name)
+{
+	queue_name(invalidator, parent, name, false);
+}
+
+void invalidator_inval_entry(struct invalidator *invalidator, uint64_t parent, struct str name)
+{
+	queue_name(invalidator, parent, name, true);
 }
 
 void invalidator_inval_inode(struct invalidator *invalidator, uint64_t id)
@@ -493,7 +515,7 @@ void invalidator_inval_inode(struct invalidator *invalidator, uint64_t id)
 	struct item *item;
 
 	if (invalidator->direct) {
-		write_here(invalidator, KIND_INODE, id, STR(""));
+		write_here(invalidator, KIND_INODE, id, STR(""), false);
 		return;
 	}
 	pthread_mutex_lock(&invalidator->lock);
@@ -511,7 +533,7 @@ void invalidator_inval_inode(struct invalidator *invalidator, uint64_t id)
 void invalidator_inval_attributes(struct invalidator *invalidator, uint64_t id)
 {
 	if (invalidator->direct) {
-		write_here(invalidator, KIND_ATTRIBUTES, id, STR(""));
+		write_here(invalidator, KIND_ATTRIBUTES, id, STR(""), false);
 		return;
 	}
 	pthread_mutex_lock(&invalidator->lock);

@@ -23,6 +23,7 @@ struct invalidator;
  * kernel's. */
 struct invalidator_kernel {
 	int (*expire_entry)(void *arg, uint64_t parent, const char *name, size_t len);
+	int (*inval_entry)(void *arg, uint64_t parent, const char *name, size_t len);
 	int (*inval_inode)(void *arg, uint64_t id);
 	int (*inval_attributes)(void *arg, uint64_t id);
 	int (*expire_all)(void *arg);
@@ -40,11 +41,16 @@ CHECKED int invalidator_new(struct loop *loop, const struct invalidator_kernel *
 /* The kernel's connection is initialised: finds out what the kernel can do. */
 void invalidator_start(struct invalidator *invalidator);
 
-/* The name's dentry is to be looked up again. */
+/* The name's dentry is to be looked up again. Who looks it up again already may take in an answer of before this, which then
+ * holds: enough where the name leads to the same still, or to nothing (an absence is never revalidated, it is looked up). */
 void invalidator_expire_entry(struct invalidator *invalidator, uint64_t parent, struct str name);
 
-/* The inode's pages and attributes are stale. Call it after the expire_entry of its name (of a directory, of the name
- * in it that changed): the kernel must see the two in this order, and gets both again where it did not know
+/* The name leads no longer to what it led to: its dentry goes, and with it what is answered of it at this moment. What is open
+ * there counts as deleted. */
+void invalidator_inval_entry(struct invalidator *invalidator, uint64_t parent, struct str name);
+
+/* The inode's pages and attributes are stale. Call it after the expire_entry or inval_entry of its name (of a directory, of the
+ * name in it that changed): the kernel must see the two in this order, and gets both again where it did not know
  * the inode yet. */
 void invalidator_inval_inode(struct invalidator *invalidator, uint64_t id);
 

@@ -22,6 +22,11 @@ static int expire_entry(void *arg, uint64_t parent, const char *name, size_t len
 	return r == -ENOSYS ? fuse_lowlevel_notify_inval_entry(session, parent, name, len) : r;
 }
 
+static int inval_entry(void *arg, uint64_t parent, const char *name, size_t len)
+{
+	return fuse_lowlevel_notify_inval_entry(arg, parent, name, len);
+}
+
 static int inval_inode(void *arg, uint64_t id)
 {
 	return fuse_lowlevel_notify_inval_inode(arg, id, 0, 0);
@@ -44,6 +49,7 @@ struct invalidator_kernel notify_kernel(struct fuse_session *session)
 {
 	return (struct invalidator_kernel){
 		.expire_entry = expire_entry,
+		.inval_entry = inval_entry,
 		.inval_inode = inval_inode,
 		.inval_attributes = inval_attributes,
 		.expire_all = expire_all,

@@ -6,6 +6,7 @@ import os
 import random
 import subprocess
 import threading
+from contextlib import ExitStack
 
 import pytest
 
@@ -32,6 +33,11 @@ def told(hpkvd, make_mount):
         return mount
 
     return make
+
+
+def end(process):
+    process.kill()
+    process.wait()
 
 
 def run(*command, cwd):
@@ -173,6 +179,23 @@ def test_none_is_stale_once_another_was_told(hpkvd, told):
             if text is not None:
                 assert present.stat().st_size == len(text)
     assert len(stale) < 500, "most are there by then"
+
+
+def test_a_name_that_goes_while_it_is_looked_up_again(hpkvd, told):
+    """What the kernel is just taking in of it, that it is there, must not hold: nobody would tell of it again."""
+    mount = told()
+    goes = mount.path / "goes"
+    look = ["sh", "-c", "while :; do [ -e goes ]; done"]
+    with Client(hpkvd.url, hpkvd.key) as client, ExitStack() as ends:
+        for _ in range(4):
+            ends.callback(end, subprocess.Popen(look, cwd=mount.path))
+        for _ in range(300):
+            client.set("goes", "1")
+            wait_for(goes.exists, "the name")
+            client.set("goes", "22")  # so that it is to be looked up again
+            goes.exists()
+            client.delete("goes")
+            wait_for(lambda: not goes.exists(), "its end")
 
 
 # --- several writers ---

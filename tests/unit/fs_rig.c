@@ -53,16 +53,33 @@ static void expire_entry(void *arg, uint64_t parent, struct str name)
 	note(arg, (struct note){ .entry = true, .id = parent }, name);
 }
 
+static void inval_entry(void *arg, uint64_t parent, struct str name)
+{
+	note(arg, (struct note){ .entry = true, .gone = true, .id = parent }, name);
+}
+
 static void inval_inode(void *arg, uint64_t id)
 {
 	note(arg, (struct note){ .id = id }, STR(""));
 }
 
+static bool is_of_name(const struct note *note, uint64_t parent, const char *name)
+{
+	return note->entry && note->id == parent && str_equal(buf_str(&note->name), str_c(name));
+}
+
 bool rig_was_expired(const struct rig *rig, uint64_t parent, const char *name)
 {
 	for (unsigned i = 0; i < rig->note_count; i++)
-		if (rig->notes[i].entry && rig->notes[i].id == parent &&
-		    str_equal(buf_str(&rig->notes[i].name), str_c(name)))
+		if (is_of_name(&rig->notes[i], parent, name))
+			return true;
+	return false;
+}
+
+bool rig_name_went(const struct rig *rig, uint64_t parent, const char *name)
+{
+	for (unsigned i = 0; i < rig->note_count; i++)
+		if (rig->notes[i].gone && is_of_name(&rig->notes[i], parent, name))
 			return true;
 	return false;
 }
@@ -425,7 +442,12 @@ unsigned words(const char *text)
 
 static void make_fs(struct rig *rig)
 {
-	struct fs_notify notify = { .expire_entry = expire_entry, .inval_inode = inval_inode, .arg = rig };
+	struct fs_notify notify = {
+		.expire_entry = expire_entry,
+		.inval_entry = inval_entry,
+		.inval_inode = inval_inode,
+		.arg = rig,
+	};
 
 	assert_int_equal(fs_new(rig->loop, memstore_store(rig->ms), &rig->config, &notify, &rig->fs), 0);
 }

@@ -25,7 +25,8 @@
 #define RIG_PID getpid()
 
 struct note {
-	bool entry; /* expire_entry, else inval_inode */
+	bool entry; /* expire_entry or inval_entry, else inval_inode */
+	bool gone;  /* inval_entry */
 	uint64_t id;
 	struct buf name;
 };
@@ -185,7 +186,10 @@ void rig_serve(struct rig *rig, uint64_t us);
 
 /* --- the kernel's notifications --- */
 
+/* In either way. */
 bool rig_was_expired(const struct rig *rig, uint64_t parent, const char *name);
+/* By inval_entry. */
+bool rig_name_went(const struct rig *rig, uint64_t parent, const char *name);
 bool rig_was_invalidated(const struct rig *rig, uint64_t id);
 void rig_notes_clear(struct rig *rig);
 

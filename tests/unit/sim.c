@@ -304,6 +304,11 @@ static void expire_entry(void *arg, uint64_t parent, struct str name)
 	(void)name;
 }
 
+static void inval_entry(void *arg, uint64_t parent, struct str name)
+{
+	expire_entry(arg, parent, name);
+}
+
 static void inval_inode(void *arg, uint64_t id)
 {
 	(void)arg;
@@ -325,7 +330,9 @@ struct party *party_new(struct sim *sim, enum sim_who who, unsigned number)
 		.local = STR("*~"),
 		.local_ttl_us = 500000,
 	};
-	struct fs_notify notify = { .expire_entry = expire_entry, .inval_inode = inval_inode };
+	struct fs_notify notify = { .expire_entry = expire_entry,
+				    .inval_entry = inval_entry,
+				    .inval_inode = inval_inode };
 
 	sim_must(party, "no memory");
 	party->store.ops = &ops;

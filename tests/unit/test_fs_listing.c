@@ -573,8 +573,9 @@ static void what_changed_elsewhere_is_told(void **state)
 	rig_notes_clear(rig);
 	assert_lists(rig, "", "changed stays ");
 	assert_true(rig_was_expired(rig, FS_ROOT_ID, "changed"));
+	assert_false(rig_name_went(rig, FS_ROOT_ID, "changed"));
 	assert_true(rig_was_invalidated(rig, changed));
-	assert_true(rig_was_expired(rig, FS_ROOT_ID, "gone"));
+	assert_true(rig_name_went(rig, FS_ROOT_ID, "gone"));
 	assert_false(rig_was_invalidated(rig, stays));
 	assert_false(rig_was_expired(rig, FS_ROOT_ID, "stays"));
 	assert_int_equal(run(rig, op_getattr, .id = gone), 0);

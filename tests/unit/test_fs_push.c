@@ -195,7 +195,7 @@ static void a_directory_that_another_mount_makes_and_removes(void **state)
 	push_take(rig, "d/a");
 	rig_notes_clear(rig);
 	push_take(rig, ".hpkvfs/m/d/");
-	assert_true(rig_was_expired(rig, FS_ROOT_ID, "d"));
+	assert_true(rig_name_went(rig, FS_ROOT_ID, "d"));
 	assert_int_equal(look(rig, "d"), -ENOENT);
 	assert_lists(rig, "", "");
 }
@@ -209,7 +209,7 @@ static void a_file_becomes_a_directory(void **state)
 	rig_notes_clear(rig);
 	memstore_log_clear(rig->ms);
 	push_put(rig, "a/b", "2");
-	assert_true(rig_was_expired(rig, FS_ROOT_ID, "a"));
+	assert_true(rig_name_went(rig, FS_ROOT_ID, "a"));
 	assert_lists(rig, "", "a/ ");
 	assert_reads(rig, "a/b", "2");
 	assert_reads(rig, "a/%=", "1");

@@ -50,6 +50,13 @@ static int expire_entry(void *arg, uint64_t parent, const char *name, size_t len
 	return 0;
 }
 
+static int inval_entry(void *arg, uint64_t parent, const char *name, size_t len)
+{
+	(void)arg;
+	note("-%d/%.*s", (int)parent, (int)len, name);
+	return 0;
+}
+
 static int inval_inode(void *arg, uint64_t id)
 {
 	(void)arg;
@@ -147,6 +154,7 @@ static int set_up(void **state)
 {
 	const struct invalidator_kernel kernel = {
 		.expire_entry = expire_entry,
+		.inval_entry = inval_entry,
 		.inval_inode = inval_inode,
 		.inval_attributes = inval_attributes,
 		.expire_all = expire_all,
@@ -197,6 +205,24 @@ static void test_an_unknown_inode(void **state)
 	wait_trace("1/a 2 1/a 2 ");
 	invalidator_inval_inode(invalidator, 2);
 	stays("1/a 2 1/a 2 2 ");
+}
+
+/* What is said of a name beside that must not make less of it. */
+static void test_a_name_that_leads_elsewhere(void **state)
+{
+	(void)state;
+	unknown = 3;
+	occupy();
+	expire(1, "a");
+	invalidator_inval_inode(invalidator, 2);
+	invalidator_inval_entry(invalidator, 1, str_c("a"));
+	invalidator_inval_entry(invalidator, 1, str_c("b"));
+	invalidator_inval_inode(invalidator, 3);
+	expire(1, "b");
+	set_blocked(false);
+	stays("a999 -1/a 2 -1/b 3 -1/b 3 ");
+	expire(1, "a");
+	stays("a999 -1/a 2 -1/b 3 -1/b 3 1/a ");
 }
 
 static void wait_empty(void)
@@ -511,6 +537,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(test_a_pair_and_its_order, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_an_unknown_inode, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(test_a_name_that_leads_elsewhere, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_what_is_queued_is_queued_once, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_a_kernel_that_can_expire_all, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_a_kernel_that_cannot, set_up, tear_down),
