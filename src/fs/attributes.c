@@ -170,7 +170,7 @@ void node_apply_record(struct node *node, struct str value)
 	node_apply_attributes(node);
 	if (changed)
 		value_doubt_chunks(node);
-	else if (!is_shown(node, &before))
+	if (!is_shown(node, &before))
 		node_invalidate_attributes(node);
 }
 

@@ -240,6 +240,29 @@ static void attributes_change_with_the_record(void **state)
 	assert_no_requests(rig);
 }
 
+/* With the time of the value, here the SHA-256 of "1", as programs there have set it. */
+static void a_time_comes_with_the_record(void **state)
+{
+	static const char HASH[] = "6b86b273ff34fce19d6b804eff5a3f57";
+	struct rig *rig = *state;
+	char record[128];
+	uint64_t id;
+
+	push_put(rig, "a", "1");
+	id = id_of(rig, "a");
+	for (int mode = 0600; mode <= 0640; mode += 040) {
+		rig_notes_clear(rig);
+		snprintf(record, sizeof(record), "{\"v\":1,\"mode\":%d,\"mtime\":\"1000000000.%09d\",\"hash\":\"%s\"}",
+			 S_IFREG | mode, mode, HASH);
+		push_put(rig, ".hpkvfs/m/a", record);
+		assert_told_in_order(rig, FS_ROOT_ID, "a", id);
+		assert_int_equal(look(rig, "a"), 0);
+		assert_int_equal(rig->entry.st.st_mode, S_IFREG | mode);
+		assert_int_equal(rig->entry.st.st_mtim.tv_sec, 1000000000);
+		assert_int_equal(rig->entry.st.st_mtim.tv_nsec, mode);
+	}
+}
+
 static void symbolic_links_come_change_and_go(void **state)
 {
 	struct rig *rig = *state;
@@ -576,6 +599,7 @@ int main(void)
 		push_test(a_directory_that_another_mount_makes_and_removes),
 		push_test(a_file_becomes_a_directory),
 		push_test(attributes_change_with_the_record),
+		push_test(a_time_comes_with_the_record),
 		push_test(symbolic_links_come_change_and_go),
 		push_test(a_link_is_replaced_by_a_file_and_the_reverse),
 		push_test(a_record_that_came_before_its_file),
