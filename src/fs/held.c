@@ -75,6 +75,16 @@ bool held_is_home(const struct node *node, const struct node *dir, struct str na
 	       !held->replaced.len;
 }
 
+int held_replaces(struct node *node, struct str value)
+{
+	return node->lock.held ? 0 : buf_set(&node->file->held->replaced, value);
+}
+
+int held_replaces_record(struct node *node, struct str record)
+{
+	return node->lock.held ? 0 : buf_set(&node->file->held->replaced_record, record);
+}
+
 void held_note_taken(const struct node *dir, struct str name)
 {
 	struct held *held = held_find(dir, name);

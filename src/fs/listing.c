@@ -53,7 +53,7 @@ static int apply_file(struct node *dir, struct str name, struct str value, uint6
 	if (!child)
 		return -ENOMEM;
 	if (child->file->held)
-		return 0; /* what it will replace */
+		return child->change_seq > seq ? 0 : held_replaces(child, value);
 	child->seen = seen;
 	return value_apply(child, value, seq);
 }
@@ -349,8 +349,14 @@ static int apply_records(struct listing *listing)
 			leftover_add(listing->dir, buf_str(&record->name), buf_str(&record->value));
 		if (child && child->dir)
 			child = node_child(child, VALUE_NAME);
-		if (!child || child->special || (child->file && child->file->held))
+		if (!child || child->special)
 			continue;
+		if (child->file && child->file->held) {
+			r = child->change_seq > listing->seq ? 0 : held_replaces_record(child, buf_str(&record->value));
+			if (r < 0)
+				return r;
+			continue;
+		}
 		child->record_seen = listing->seq;
 		if (child->change_seq > listing->seq) {
 			doubt_record(child, buf_str(&record->value));

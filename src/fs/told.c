@@ -10,6 +10,7 @@
 #include "base/clock.h"
 #include "base/list.h"
 #include "fs/base64.h"
+#include "fs/held.h"
 #include "fs/internal.h"
 #include "fs/leftover.h"
 #include "fs/listing.h"
@@ -192,8 +193,10 @@ static int value_went(struct change *change, struct node *dir, struct str name)
 			news_raise(dir, FS_EVENT_REMOVED, name, NULL);
 		return 0;
 	}
-	if (!node->file || node->file->held)
+	if (!node->file)
 		return 0;
+	if (node->file->held)
+		return held_replaces(node, STR(""));
 	if (node->file->dirty) {
 		node->file->stored = false;
 		return 0;
@@ -293,6 +296,8 @@ static int file_record(struct change *change, struct node *dir, struct str name)
 	/* an answer that is under way may bring what it is about */
 	if (is_busy(dir, name, node) || (!node && (listing || dir->dir->readers)))
 		return -EAGAIN;
+	if (node && node->file && node->file->held)
+		return held_replaces_record(node, change->told->value);
 	if (node && node->record_told_ms > change->told->time_ms) {
 		node->record_known = false;
 		doubt(node);

@@ -1,4 +1,5 @@
 /* Backups again: what the store has under their two names meanwhile, and with which records. */
+#include "push_rig.h"
 #include "waiting_rig.h"
 
 /* The new file was there, and is no more: neither is what the store had under the old name. */
@@ -109,6 +110,46 @@ static void a_listing_meanwhile_does_not_forget_the_record(void **state)
 	assert_int_equal(memstore_size(rig->ms), 1);
 }
 
+/* It is hidden by the backup, and goes with it; its record is none of the backup's. */
+static void what_another_sets_under_the_backups_name(void **state)
+{
+	struct rig *rig = *state;
+
+	for (int way = 0; way < 6; way++) {
+		bool told = way % 2;
+
+		assert_int_equal(write_file(rig, "f", "old"), 0);
+		use_with(rig, "f ", LATE_US, LATE_US);
+		if (told)
+			push_begin(rig);
+		assert_int_equal(rename_to(rig, "f", "f~"), 0);
+		memstore_put(rig->ms, "f~", "theirs");
+		memstore_put(rig->ms, ".hpkvfs/m/f~", "{\"v\":1,\"mode\":33152}");
+		push_settle(rig);
+		rig_expire(rig);
+		assert_lists(rig, "", "f~ ");
+		assert_reads(rig, "f~", "old");
+		assert_int_equal(stat_of(rig, "f~").st_mode, S_IFREG | 0644);
+		if (way / 2 == 0) {
+			assert_int_equal(run(rig, op_sync), 0);
+			assert_stored(rig, "f~", "old");
+			assert_int_equal(stat_of(rig, "f~").st_mode, S_IFREG | 0644);
+			assert_not_stored(rig, ".hpkvfs/m/f~");
+		} else if (way / 2 == 1) {
+			assert_int_equal(rename_to(rig, "f~", "f"), 0);
+			assert_reads(rig, "f", "old");
+			assert_int_equal(stat_of(rig, "f").st_mode, S_IFREG | 0644);
+			assert_int_equal(rename_to(rig, "f", "f~"), 0);
+		}
+		assert_int_equal(remove_file(rig, "f~"), 0);
+		assert_lists(rig, "", "");
+		assert_int_equal(memstore_size(rig->ms), 1);
+		if (told)
+			push_end(rig);
+		use_with(rig, "", LATE_US, LATE_US);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -116,6 +157,7 @@ int main(void)
 		waiting_test(a_backup_in_the_place_of_one_that_was_moved),
 		waiting_test(the_backup_does_not_wear_what_was_left_over),
 		waiting_test(a_listing_meanwhile_does_not_forget_the_record),
+		waiting_test(what_another_sets_under_the_backups_name),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
