@@ -327,7 +327,7 @@ static co_fn int begin(struct append *append, const struct draft *draft)
 	if (r < 0 && r != -ESTALE)
 		return r;
 	append->absent = !file->stored || r == -ESTALE;
-	append->alone = draft->base ? strcmp(draft->base->hash, file->hash) == 0 : append->absent;
+	append->alone = draft->base ? !append->absent && strcmp(draft->base->hash, file->hash) == 0 : append->absent;
 	if (file->draft != draft || !append_waits(node))
 		return -EAGAIN; /* changed in other ways while the value was read */
 	r = append->absent ? 0 : buf_set(&append->now, buf_str(&file->value));

@@ -273,6 +273,63 @@ static void what_a_program_changes_is_not_disturbed(void **state)
 	assert_reads(rig, "a", "mine");
 }
 
+/* The kernel shows pages of what there was, and its length. */
+static void an_append_to_what_was_removed(void **state)
+{
+	struct rig *rig = *state;
+	struct fs_handle *handle;
+	uint64_t id;
+
+	push_put(rig, "log", "old\n");
+	id = id_of(rig, "log");
+	assert_reads(rig, "log", "old\n");
+	handle = open_file(rig, "log", O_WRONLY | O_APPEND);
+	assert_int_equal(write_at(rig, handle, 4, "mine\n"), 0);
+	push_take(rig, "log");
+	rig_notes_clear(rig);
+	assert_int_equal(close_file(rig, handle), 0);
+	push_settle(rig);
+	assert_stored(rig, "log", "mine\n");
+	assert_true(rig_was_invalidated(rig, id));
+	assert_reads(rig, "log", "mine\n");
+	assert_false(rig->keep_cache);
+}
+
+/* Chunks that are written in place are in no file any more: all goes once more, and the last one wins. */
+static void what_was_changed_in_place_is_removed_or_replaced(void **state)
+{
+	struct rig *rig = *state;
+	char text[4 * RIG_MAX_VALUE + 1], *value;
+	struct fs_handle *handle;
+
+	memset(text, 'x', sizeof(text) - 1);
+	text[sizeof(text) - 1] = '\0';
+	for (int replaced = 0; replaced < 2; replaced++) {
+		memset(text, 'x', 10);
+		assert_int_equal(write_file(rig, "big", text), 0);
+		push_settle(rig);
+		value = strdup(memstore_value(rig->ms, "big"));
+		assert_non_null(value);
+		handle = open_file(rig, "big", O_RDWR);
+		assert_int_equal(write_at(rig, handle, 5, "mine"), 0);
+		memcpy(text + 5, "mine", 4);
+		if (replaced)
+			push_put(rig, "big", "theirs");
+		else
+			push_take(rig, "big");
+		assert_int_equal(close_file(rig, handle), 0);
+		push_settle(rig);
+		assert_non_null(memstore_value(rig->ms, "big"));
+		assert_string_not_equal(memstore_value(rig->ms, "big"), value);
+		assert_reads(rig, "big", text);
+		push_end(rig);
+		rig_restart(rig);
+		assert_reads(rig, "big", text);
+		push_begin(rig);
+		free(value);
+	}
+}
+
 static void what_is_open_is_read_on_when_it_is_removed(void **state)
 {
 	struct rig *rig = *state;
@@ -353,6 +410,8 @@ int main(void)
 		push_test(names_told_while_a_listing_is_under_way),
 		push_test(a_name_told_while_it_is_being_asked_for),
 		push_test(what_a_program_changes_is_not_disturbed),
+		push_test(an_append_to_what_was_removed),
+		push_test(what_was_changed_in_place_is_removed_or_replaced),
 		push_test(what_is_open_is_read_on_when_it_is_removed),
 		push_test(a_path_that_is_being_renamed),
 		push_test(below_a_directory_that_is_being_renamed),
