@@ -5,9 +5,11 @@
 
 #include <stdlib.h>
 
+#include "base/clock.h"
 #include "fs/internal.h"
 
 #define ROUNDS 3000
+#define WIDER_ROUNDS 1500
 #define STEPS 30
 
 /* Seeds beyond those that have found a fault once. */
@@ -15,16 +17,22 @@ static const unsigned FAULTS[] = { 3363,  3371,  4067,  5702,  5706,  8987,  962
 				   14579, 15527, 19030, 27641, 27877, 32369, 35589, 37293, 55918 };
 #define FAULT_COUNT (sizeof(FAULTS) / sizeof(FAULTS[0]))
 
-static const char *const PATHS[] = { "a", "b", "c", "d/a", "d/b", "e/f/a", "a/b", "e/f" };
+/* The last two are names of backups, which wait. */
+static const char *const PATHS[] = { "a", "b", "c", "d/a", "d/b", "e/f/a", "a/b", "e/f", "a~", "d/a~" };
 static const char *const DIRS[] = { "d", "e", "e/f", "g" };
 
 #define PATH_COUNT (sizeof(PATHS) / sizeof(PATHS[0]))
+#define WAITING_COUNT 2
+
+/* All mtimes that a record sets here are before. */
+#define SET_TIMES_END 1100000000
 #define DIR_COUNT (sizeof(DIRS) / sizeof(DIRS[0]))
 
 /* --- chance --- */
 
 static uint64_t chance;
 static unsigned seed;
+static bool wider; /* backups that wait, and records that set times */
 
 static bool tracing;
 
@@ -43,7 +51,7 @@ static unsigned pick(unsigned below)
 
 static const char *a_path(void)
 {
-	return PATHS[pick(PATH_COUNT)];
+	return PATHS[pick(wider ? PATH_COUNT : PATH_COUNT - WAITING_COUNT)];
 }
 
 static const char *a_text(void)
@@ -88,6 +96,42 @@ struct given {
 
 static struct given *kernel;
 
+/* And what it has read of a file, which it shows again without asking where it may. */
+struct pages {
+	struct pages *next;
+	uint64_t id;
+	struct buf content;
+};
+
+static struct pages *cache;
+
+/* Those of one file, or of all. */
+static void pages_drop(const uint64_t *id)
+{
+	struct pages **at = &cache;
+
+	while (*at) {
+		struct pages *pages = *at;
+
+		if (id && pages->id != *id) {
+			at = &pages->next;
+			continue;
+		}
+		*at = pages->next;
+		buf_free(&pages->content);
+		free(pages);
+	}
+}
+
+static struct pages *pages_of(uint64_t id)
+{
+	struct pages *pages = cache;
+
+	while (pages && pages->id != id)
+		pages = pages->next;
+	return pages;
+}
+
 static void kernel_forget(struct rig *rig)
 {
 	while (kernel) {
@@ -111,6 +155,8 @@ static void kernel_hears(struct rig *rig)
 			if (!note->entry && given->id == note->id)
 				given->attributes = false;
 		}
+		if (!note->entry)
+			pages_drop(&note->id);
 	}
 	rig_notes_clear(rig);
 }
@@ -149,6 +195,33 @@ static void kernel_looks(struct rig *rig, const char *path)
 	kernel = given;
 }
 
+static void kernel_reads(struct rig *rig, const char *path)
+{
+	struct pages *pages;
+	uint64_t id;
+
+	if (look(rig, path) < 0 || !S_ISREG(rig->entry.st.st_mode))
+		return;
+	id = rig->entry.id;
+	if (read_file(rig, path) < 0)
+		return;
+	kernel_hears(rig);
+	pages = pages_of(id);
+	if (pages && rig->keep_cache) {
+		if (!str_equal(buf_str(&pages->content), buf_str(&rig->out)))
+			print_message("seed %u: old pages of %s\n", seed, path);
+		assert_true(str_equal(buf_str(&pages->content), buf_str(&rig->out)));
+		return;
+	}
+	pages_drop(&id);
+	pages = calloc(1, sizeof(*pages));
+	assert_non_null(pages);
+	pages->id = id;
+	assert_int_equal(buf_set(&pages->content, buf_str(&rig->out)), 0);
+	pages->next = cache;
+	cache = pages;
+}
+
 static void kernel_is_right(struct rig *rig)
 {
 	kernel_hears(rig);
@@ -183,10 +256,10 @@ static void kernel_is_right(struct rig *rig)
 
 static void foreign_step(struct rig *rig)
 {
-	const char *path = a_path(), *dir = DIRS[pick(DIR_COUNT)], *key;
-	char record[96];
+	const char *path = a_path(), *dir = DIRS[pick(DIR_COUNT)], *key, *value;
+	char record[160], hash[CONTENT_HASH_LEN + 1];
 
-	switch (pick(8)) {
+	switch (pick(wider ? 9 : 8)) {
 	case 0:
 	case 1:
 	case 2:
@@ -205,6 +278,13 @@ static void foreign_step(struct rig *rig)
 		break;
 	case 6:
 		take(rig, record_key(path, false));
+		break;
+	case 8:
+		value = memstore_value(rig->ms, path);
+		assert_int_equal(content_hash(str_c(value ? value : "none"), hash), 0);
+		snprintf(record, sizeof(record), "{\"v\":1,\"mode\":%u,\"mtime\":\"%u.000000000\",\"hash\":\"%s\"}",
+			 S_IFREG | (pick(2) ? 0600u : 0640u), SET_TIMES_END - 1 - pick(1000), hash);
+		put(rig, record_key(path, false), record);
 		break;
 	default:
 		key = record_key(dir, true);
@@ -311,6 +391,8 @@ static struct call *program_begin(struct rig *rig)
 	snprintf(text, sizeof(text), "%s", a_text());
 	verb = pick(7);
 	trace("here: %s %s %s %s\n", verbs[verb], path, verb == 4 ? to : "", verb < 3 ? text : "");
+	if (verb < 3)
+		pages_drop(NULL); /* of one it has what is written now */
 	switch (verb) {
 	case 0:
 	case 1:
@@ -368,7 +450,7 @@ static void look_step(struct rig *rig)
 
 	kernel_looks(rig, path);
 	if (pick(4) == 0)
-		(void)read_file(rig, path);
+		kernel_reads(rig, path);
 	if (pick(8) == 0)
 		assert_int_equal(list_dir(rig, ""), 0);
 	kernel_hears(rig);
@@ -431,6 +513,22 @@ static void show(struct rig *rig, const char *path, struct buf *out, const struc
 	}
 }
 
+/* Those that a record sets, of regular files; else 0. */
+static void mtimes(struct rig *rig, time_t times[PATH_COUNT])
+{
+	for (size_t i = 0; i < PATH_COUNT; i++) {
+		const struct stat *st = &rig->entry.st;
+		char value[32];
+		int r = look(rig, PATHS[i]);
+
+		snprintf(value, sizeof(value), "%s/%%=", PATHS[i]);
+		if (r == 0 && S_ISDIR(st->st_mode))
+			r = look(rig, value);
+		times[i] =
+			r == 0 && S_ISREG(st->st_mode) && st->st_mtim.tv_sec < SET_TIMES_END ? st->st_mtim.tv_sec : 0;
+	}
+}
+
 static int compare_lines(const void *a, const void *b)
 {
 	return strcmp(*(char *const *)a, *(char *const *)b);
@@ -476,6 +574,7 @@ static void sort_lines(struct buf *text)
 static void at_rest(struct rig *rig)
 {
 	struct buf here = BUF_INIT, anew = BUF_INIT, dirs = BUF_INIT, known = BUF_INIT;
+	time_t times_here[PATH_COUNT], times_anew[PATH_COUNT];
 	struct rig *other;
 	void *state;
 
@@ -488,6 +587,7 @@ static void at_rest(struct rig *rig)
 		print_message("seed %u: an echo did not come\n", seed);
 	assert_null(rig->fs->push.echoes.keys);
 	kernel_is_right(rig);
+	pages_drop(NULL);
 	assert_int_equal(rig_setup(&state), 0);
 	other = state;
 	for (size_t i = 0; i < memstore_size(rig->ms); i++)
@@ -496,8 +596,15 @@ static void at_rest(struct rig *rig)
 	show_dirs(rig, "", &dirs);
 	show_dirs(other, "", &known);
 	show(other, "", &anew, &dirs);
+	mtimes(other, times_anew);
 	assert_int_equal(rig_teardown(&state), 0);
 	show(rig, "", &here, &known);
+	mtimes(rig, times_here);
+	for (size_t i = 0; i < PATH_COUNT; i++) {
+		if (times_anew[i] && times_anew[i] != times_here[i])
+			print_message("seed %u: the mtime of %s\n", seed, PATHS[i]);
+		assert_true(!times_anew[i] || times_anew[i] == times_here[i]);
+	}
 	push_end(rig);
 	sort_lines(&here);
 	sort_lines(&anew);
@@ -561,16 +668,24 @@ static void a_round(struct rig *rig)
 	push_begin(rig);
 }
 
+/* True: it was one alone, that of a failure. */
+static bool was_only(struct rig *rig)
+{
+	const char *only = getenv("HPKVFS_PUSH_SEED");
+
+	if (!only)
+		return false;
+	seed = (unsigned)strtoul(only, NULL, 10);
+	tracing = true;
+	a_round(rig);
+	return true;
+}
+
 static void anything_at_once(void **state)
 {
-	const char *only = getenv("HPKVFS_PUSH_SEED"); /* that of a failure */
-
-	if (only) {
-		seed = (unsigned)strtoul(only, NULL, 10);
-		tracing = true;
-		a_round(*state);
+	wider = false;
+	if (was_only(*state))
 		return;
-	}
 	for (seed = 0; seed < ROUNDS; seed++)
 		a_round(*state);
 	for (size_t i = 0; i < FAULT_COUNT; i++) {
@@ -579,10 +694,27 @@ static void anything_at_once(void **state)
 	}
 }
 
+static void backups_and_times_too(void **state)
+{
+	struct rig *rig = *state;
+
+	wider = true;
+	rig->config.local = STR("*~");
+	rig->config.local_ttl_us = 3600 * CLOCK_US_PER_S;
+	push_end(rig);
+	rig_restart(rig);
+	push_begin(rig);
+	if (was_only(rig))
+		return;
+	for (seed = 0; seed < WIDER_ROUNDS; seed++)
+		a_round(rig);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		push_test(anything_at_once),
+		push_test(backups_and_times_too),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
