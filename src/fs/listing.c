@@ -146,6 +146,16 @@ bool may_vanish(struct node *node, uint64_t seq)
 	       !dirty_below(node);
 }
 
+/* What is made anew at its key is another file. */
+static void forget_row(struct node *file)
+{
+	CLEANUP(buf_free) struct buf key = BUF_INIT;
+	struct state *state = file->fs->config.state;
+
+	if (state && node_keys(file, &key, NULL) == 0)
+		state_remove(state, buf_str(&key));
+}
+
 /* The store no longer has it. A value shown inside of a vanished directory moves back to the key's own name. */
 void vanish(struct node *node, uint64_t seq)
 {
@@ -163,6 +173,8 @@ void vanish(struct node *node, uint64_t seq)
 		value = NULL;
 	}
 	forget_name(node);
+	if (node->file)
+		forget_row(node);
 	if (node->file && node->record_value.len && !special_is_record(buf_str(&node->record_value)))
 		leftover_add(parent, buf_str(&node->name), buf_str(&node->record_value));
 	if (node_is_held(parent))

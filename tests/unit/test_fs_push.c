@@ -263,6 +263,24 @@ static void a_time_comes_with_the_record(void **state)
 	}
 }
 
+/* Its key and its content are those of a file that has gone, its time is not. */
+static void a_file_that_is_made_anew_is_new(void **state)
+{
+	const struct fs_attr_change old = { .set_mtime = true, .mtime_ns = 1000000000000000000 };
+	struct rig *rig = *state;
+
+	push_end(rig);
+	rig_use_state(rig);
+	rig_restart(rig);
+	push_begin(rig);
+	push_put(rig, "a", "1");
+	assert_int_equal(run(rig, op_setattr, .id = id_of(rig, "a"), .change = old), 0);
+	push_take(rig, "a");
+	push_put(rig, "a", "1");
+	assert_int_equal(look(rig, "a"), 0);
+	assert_true(rig->entry.st.st_mtim.tv_sec > 1000000000);
+}
+
 static void symbolic_links_come_change_and_go(void **state)
 {
 	struct rig *rig = *state;
@@ -600,6 +618,7 @@ int main(void)
 		push_test(a_file_becomes_a_directory),
 		push_test(attributes_change_with_the_record),
 		push_test(a_time_comes_with_the_record),
+		push_test(a_file_that_is_made_anew_is_new),
 		push_test(symbolic_links_come_change_and_go),
 		push_test(a_link_is_replaced_by_a_file_and_the_reverse),
 		push_test(a_record_that_came_before_its_file),
