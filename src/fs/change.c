@@ -80,6 +80,66 @@ static co_fn int make_record(const struct node *dir, struct str key, mode_t mode
 	return r;
 }
 
+static co_fn int set_mode_of_implied(struct node *dir, struct str key)
+{
+	CLEANUP(buf_free) struct buf value = BUF_INIT;
+	struct record record;
+	int r;
+
+	record_init(&record);
+	record.mode = dir->mode;
+	record.has = RECORD_MODE;
+	r = record_encode(&record, &value);
+	record_deinit(&record);
+	if (r == 0)
+		r = layout_ensure(dir->fs);
+	if (r == 0)
+		r = store_set(dir->fs->store, key, buf_str(&value),
+			      (struct store_expect){ .what = STORE_EXPECT_ABSENT });
+	if (r < 0)
+		return r;
+	node_apply_record(dir, buf_str(&value));
+	dir->record_seq = fs_tick(dir->fs);
+	return 0;
+}
+
+static co_fn int record_implied(struct node *dir)
+{
+	CLEANUP(buf_free) struct buf key = BUF_INIT;
+	CLEANUP(buf_free) struct buf record = BUF_INIT;
+	CLEANUP(buf_free) struct buf value = BUF_INIT;
+	uint64_t seq = fs_tick(dir->fs);
+	int r = node_keys(dir, &key, &record);
+
+	if (r == 0)
+		r = store_get(dir->fs->store, buf_str(&record), &value);
+	if (r == 0)
+		node_answer_record(dir, buf_str(&value), seq);
+	else if (r == -ENOENT)
+		r = set_mode_of_implied(dir, buf_str(&record));
+	if (r == 0)
+		dir->dir->recorded = true;
+	return r;
+}
+
+int dir_anchor(struct node *dir)
+{
+	CLEANUP_NODE struct node *held = dir;
+	int r = 0;
+
+	node_ref(held);
+	while (r == 0 && held->parent) {
+		struct node *parent = held->parent;
+
+		node_ref(parent);
+		if (!held->dir->recorded)
+			r = record_implied(held);
+		node_unref(held);
+		held = parent;
+	}
+	return r;
+}
+
 static co_fn int make_directory(struct node *dir, struct str name, mode_t mode, const struct fs_maker *maker,
 				struct node **out)
 {
@@ -93,6 +153,8 @@ static co_fn int make_directory(struct node *dir, struct str name, mode_t mode, 
 	if (r == 0)
 		r = names_child(&fs->rules, buf_str(&dir->dir->key), buf_str(&dir->dir->record), name, true, &key,
 				&record);
+	if (r == 0)
+		r = dir_anchor(dir);
 	if (r == 0)
 		r = make_record(dir, buf_str(&record), mode, maker, &value);
 	if (r == 0) {

@@ -523,6 +523,8 @@ co_fn CHECKED int name_to_make(struct fs *fs, uint64_t parent, struct str name, 
 			       struct buf *copy);
 /* Before a file is removed or replaced: who has it open goes on reading. What cannot be read anyway is no error. */
 co_fn CHECKED int load_while_stored(struct node *node);
+/* What has no key comes into `dir`, whose other keys may go: it, and what it is in, get the records by which they are found then. */
+co_fn CHECKED int dir_anchor(struct node *dir);
 /* Removes a directory in which nothing is left. -ENOTEMPTY. */
 co_fn CHECKED int remove_directory(struct node *node);
 /* The first reserved key is preceded by the layout's version. */

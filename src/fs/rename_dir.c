@@ -133,6 +133,8 @@ static co_fn int rename_directory(struct dir_rename *rename, struct node *node, 
 
 	if (r == 0)
 		r = target ? remove_directory(target) : check_target(node->fs, rename->move.to);
+	if (r == 0)
+		r = dir_anchor(new_parent);
 	if (r < 0)
 		return r;
 	r = move_in_store(node->fs, &rename->move);

@@ -140,6 +140,8 @@ static co_fn int store_new(struct node *dir, struct str name, struct str value)
 		r = names_child(&fs->rules, buf_str(&dir->dir->key), buf_str(&dir->dir->record), name, false, NULL,
 				&record);
 	if (r == 0)
+		r = dir_anchor(dir);
+	if (r == 0)
 		r = layout_ensure(fs);
 	if (leftover_take(dir, name, &leftover))
 		before = store_expect_value(buf_str(&leftover));
@@ -336,6 +338,8 @@ static co_fn int move_in_store(struct special_move *move, struct node *node, str
 	uint64_t changes = node->wait.changes;
 	int r = prepare(move, node, target, new_parent, new_name);
 
+	if (r == 0)
+		r = dir_anchor(new_parent);
 	if (r == 0)
 		r = store_set(store, buf_str(&move->new_record), buf_str(move->guard.len ? &move->guard : &move->value),
 			      any);

@@ -253,6 +253,42 @@ static void a_directory_with_one_in_it_is_not_empty(void **state)
 	assert_int_equal(memstore_size(rig->ms), 1);
 }
 
+/* Directories that keys alone had made stay, for everybody, when these go: else it would be in none. */
+static void their_directories_stay(void **state)
+{
+	struct rig *rig = *state;
+	static const char *const ways[] = { "link", "directory", "link moved", "directory moved" };
+
+	assert_int_equal(make_link(rig, "l", "to"), 0);
+	assert_int_equal(run(rig, op_mkdir, .parent = FS_ROOT_ID, .name = "m", .mode = 0755), 0);
+	for (size_t way = 0; way < sizeof(ways) / sizeof(ways[0]); way++) {
+		uint64_t id;
+
+		memstore_put(rig->ms, "d/e/key", "1");
+		memstore_put(rig->ms, ".hpkvfs/m/d/", "{\"v\":1,\"mode\":16832}"); /* 0700 */
+		rig_restart(rig);
+		id = id_of(rig, "d/e");
+		memstore_log_clear(rig->ms);
+		if (way == 0)
+			assert_int_equal(run(rig, op_symlink, .parent = id, .name = "x", .new_name = "to"), 0);
+		else if (way == 1)
+			assert_int_equal(run(rig, op_mkdir, .parent = id, .name = "x", .mode = 0755), 0);
+		else
+			assert_int_equal(run(rig, op_rename, .parent = FS_ROOT_ID, .name = way == 2 ? "l" : "m",
+					     .new_parent = id, .new_name = "x"),
+					 0);
+		if (way < 2)
+			assert_int_equal(memstore_count(rig->ms, STORE_SET), 2);
+		assert_stored(rig, ".hpkvfs/m/d/", "{\"v\":1,\"mode\":16832}");
+		assert_stored(rig, ".hpkvfs/m/d/e/", "{\"v\":1,\"mode\":16877}");
+		memstore_remove(rig->ms, "d/e/key");
+		rig_restart(rig);
+		assert_lists(rig, "d/e", way % 2 ? "x/ " : "x ");
+		assert_int_equal(run(rig, way % 2 ? op_rmdir : op_unlink, .parent = id_of(rig, "d/e"), .name = "x"), 0);
+		assert_int_equal(run(rig, op_rmdir, .parent = id_of(rig, "d"), .name = "e"), 0);
+	}
+}
+
 static void warm_they_cost_nothing(void **state)
 {
 	struct rig *rig = *state;
@@ -280,6 +316,7 @@ int main(void)
 		attr_test(renamed_alone),
 		attr_test(renamed_over_each_other),
 		attr_test(a_directory_with_one_in_it_is_not_empty),
+		attr_test(their_directories_stay),
 		attr_test(warm_they_cost_nothing),
 	};
 
