@@ -159,12 +159,15 @@ static co_fn int make_special(struct node *dir, struct str name, struct record *
 	if (r < 0)
 		return r;
 	seq = fs_tick(dir->fs);
+	*out = node_child(dir, name);
+	if (*out && !(*out)->special)
+		return -EEXIST; /* another client has set the key meanwhile */
 	r = apply(dir, name, made, buf_str(&value), seq, 0);
 	if (r < 0)
 		return r;
 	*out = node_child(dir, name);
-	if (!*out || !(*out)->special)
-		return -EEXIST; /* another client has set the key meanwhile */
+	if (!*out)
+		return -EEXIST;
 	node_changed_here(*out);
 	node_touch_dir(dir);
 	return 0;

@@ -132,6 +132,26 @@ static void where_the_key_is_it_is_a_regular_file(void **state)
 	assert_int_equal(look(rig, "a"), -ENOENT);
 }
 
+/* Found by somebody before the answer to who makes it. */
+static void a_key_that_another_sets_while_it_is_made(void **state)
+{
+	struct rig *rig = *state;
+	struct call *call;
+
+	memstore_add_fault(
+		rig->ms, (struct memstore_fault){ .op = STORE_SET, .key = ".hpkvfs/m/x", .hold = MEMSTORE_HOLD_REPLY });
+	call = begin(rig, op_symlink, .parent = FS_ROOT_ID, .name = "x", .new_name = "to");
+	rig_until_held(rig, 1);
+	memstore_put(rig->ms, "x", "theirs");
+	rig_expire(rig);
+	assert_reads(rig, "x", "theirs");
+	memstore_clear_faults(rig->ms);
+	memstore_release(rig->ms);
+	assert_int_equal(end(call), -EEXIST);
+	assert_reads(rig, "x", "theirs");
+	assert_true(S_ISREG(stat_of(rig, "x").st_mode));
+}
+
 static void keys_below_make_a_directory_of_it(void **state)
 {
 	struct rig *rig = *state;
@@ -309,6 +329,7 @@ int main(void)
 		attr_test(fifos_sockets_and_devices),
 		attr_test(their_attributes_change_in_the_record),
 		attr_test(where_the_key_is_it_is_a_regular_file),
+		attr_test(a_key_that_another_sets_while_it_is_made),
 		attr_test(keys_below_make_a_directory_of_it),
 		attr_test(another_mount_s_new_target_and_type),
 		attr_test(records_that_make_no_file),
