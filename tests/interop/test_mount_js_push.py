@@ -8,6 +8,7 @@ import time
 
 import pytest
 
+from lib.agreement import differing, wait_to_agree
 from lib.hpkvd import Hpkvd
 from lib.jsclient import JsError
 from lib.layout import content_of
@@ -240,20 +241,6 @@ def shown(mount):
     return {name: (mount.path / name).read_bytes() for name in below(mount.path)}
 
 
-def differing(found, wanted):
-    return {
-        name: (found.get(name), wanted.get(name)) for name in {*found, *wanted} if found.get(name) != wanted.get(name)
-    }
-
-
-def agrees(mount, server):
-    """In the end; what is stale then stays so."""
-    try:
-        wait_for(lambda: not differing(shown(mount), expected(server)), "agreement")
-    except TimeoutError as error:
-        raise AssertionError(f"{differing(shown(mount), expected(server))}\n{mount.log()}") from error
-
-
 @pytest.mark.timeout(TOGETHER_S + LIMIT_S)
 @pytest.mark.hpkvd_options("--sync", "normal")
 def test_two_mounts_and_a_third_writer_agree_at_rest(js, hpkvd, make_mount):
@@ -268,7 +255,7 @@ def test_two_mounts_and_a_third_writer_agree_at_rest(js, hpkvd, make_mount):
     assert not unfair, "\n".join(unfair[:5]) + "\n" + logs
     assert changes and all(worker.steps for worker in workers)
     for mount in mounts:
-        agrees(mount, hpkvd)
+        wait_to_agree(lambda: shown(mount), lambda: expected(hpkvd))
         assert live(mount) and figures(mount)["subscription"]["lost"] == 0, mount.log()
         mount.unmount()
     again = told_mount(make_mount, hpkvd)
