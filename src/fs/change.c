@@ -99,7 +99,7 @@ static co_fn int set_mode_of_implied(struct node *dir, struct str key)
 	if (r < 0)
 		return r;
 	node_apply_record(dir, buf_str(&value));
-	dir->record_seq = fs_tick(dir->fs);
+	dir->change_seq = dir->record_seq = fs_tick(dir->fs);
 	return 0;
 }
 
