@@ -29,7 +29,7 @@ def run(folder, *arguments, bench=BENCH):
         capture_output=True,
         text=True,
         check=False,
-        timeout=100,
+        timeout=400,
     )
 
 
@@ -85,7 +85,7 @@ def test_it_cleans_up_when_it_is_stopped(tmp_path, number):
         try:
             wait_for(lambda: len(mounts_below(tmp_path)) == 3, "all mounts")
             bench.send_signal(number)
-            _, errors = bench.communicate(timeout=60)
+            _, errors = bench.communicate(timeout=240)
         finally:
             bench.kill()
     assert bench.returncode == 128 + number, errors
@@ -143,7 +143,7 @@ def test_the_clients_and_servers_end_when_it_is_stopped(tmp_path, number):
             # itself, hpkvd and both clients
             wait_for(lambda: len(with_variable("HPKVFS_BENCH", session)) == 4, "both clients")
             bench.send_signal(number)
-            _, errors = bench.communicate(timeout=60)
+            _, errors = bench.communicate(timeout=240)
         finally:
             bench.kill()
     assert bench.returncode == 128 + number, errors

@@ -5,7 +5,7 @@ import pytest
 from lib.client_driver import Driver
 from lib.proxy import Crumbs, CutAfter, Fault, FlipAt, GarbageAt, Proxy, StallAfter
 
-pytestmark = pytest.mark.timeout(180)
+pytestmark = pytest.mark.timeout(720)
 
 VALUE = "välue " * 40
 SHORT_MS = 300  # of requests whose answers the network may have swallowed

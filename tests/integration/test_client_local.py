@@ -47,7 +47,7 @@ class Local:
             [program("src/cli/hpkv"), "--url", self.spec, *words],
             env={**os.environ, **sanitizer_env(self.reports), **(env or {})},
             capture_output=True,
-            timeout=100,
+            timeout=400,
             check=False,
             **keywords,
         )
@@ -100,7 +100,7 @@ def test_started_when_nobody_answers(local):
 def test_many_at_the_same_instant_share_one_server(local):
     runs = [local.start("set", f"k{i}", f"v{i}") for i in range(8)]
     for run in runs:
-        _, text = run.communicate(timeout=100)
+        _, text = run.communicate(timeout=400)
         assert run.returncode == 0, text
     wait_for(lambda: len(servers(local.folder)) == 1, "one server")
     rows = ok(local.hpkv("range", "k", "l")).decode().splitlines()
@@ -111,7 +111,7 @@ def test_two_at_the_same_instant_again_and_again(local):
     for round_ in range(5):
         runs = [local.start("incr", "n") for _ in range(2)]
         for run in runs:
-            _, text = run.communicate(timeout=100)
+            _, text = run.communicate(timeout=400)
             assert run.returncode == 0, text
         assert ok(local.hpkv("get", "n")) == str(2 * (round_ + 1)).encode()
         end_processes(servers(local.folder))

@@ -14,7 +14,7 @@ import pytest
 from lib.processes import program, sanitizer_env, sanitizer_reports
 from lib.rawserver import RawServer, answer, read_frame, upgraded
 
-LIMIT = 120
+LIMIT = 480
 
 SERVED = pytest.mark.parametrize("served", ["by_caller", "by_thread"])
 

@@ -274,7 +274,7 @@ def test_an_interrupt(hpkvd, store, tmp_path):
             assert process.poll() is None
         wait_for(lambda: '"file":true' in store.get(".hpkvfs/i/" + ID), "the first repair", 60)
         process.send_signal(signal.SIGINT)
-        out, err = process.communicate(timeout=60)
+        out, err = process.communicate(timeout=240)
     finally:
         process.kill()
         process.wait()

@@ -29,7 +29,7 @@ def run(tmp_path):
             keywords["stdin"] = subprocess.DEVNULL
         keywords.setdefault("stdout", subprocess.PIPE)
         return subprocess.run(
-            [program("src/cli/hpkv"), *words], env=whole, stderr=subprocess.PIPE, timeout=100, check=False, **keywords
+            [program("src/cli/hpkv"), *words], env=whole, stderr=subprocess.PIPE, timeout=400, check=False, **keywords
         )
 
     yield go

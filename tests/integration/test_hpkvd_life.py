@@ -33,7 +33,7 @@ def run(*arguments, key=KEY, env=None):
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=240,
         check=False,
     )
 
@@ -380,7 +380,7 @@ def test_the_end_with_clients_that_do_not_answer(tmp_path):
     """A half request, an idle HTTP connection, a WebSocket that does not close: none keeps it from ending."""
     with Hpkvd(tmp_path / "s") as server:
         host, port = server.url.removeprefix("http://").rsplit(":", 1)
-        open_ones = [socket.create_connection((host, int(port)), timeout=60) for _ in range(3)]
+        open_ones = [socket.create_connection((host, int(port)), timeout=240) for _ in range(3)]
         open_ones[1].sendall(b"GET /hea")
         client = Client(server.url, server.key).connect()
         assert server.stop() == 0

@@ -19,7 +19,7 @@ def ask(hpkvd, method, path, body=None, **options):
 def raw(hpkvd, data, end=True):
     """Sends bytes and answers all that comes until the server closes."""
     host, port = hpkvd.url.removeprefix("http://").rsplit(":", 1)
-    with socket.create_connection((host, int(port)), timeout=60) as connection:
+    with socket.create_connection((host, int(port)), timeout=240) as connection:
         connection.sendall(data)
         if end:
             connection.shutdown(socket.SHUT_WR)
@@ -210,7 +210,7 @@ def test_pipelined_requests_are_answered_in_order(hpkvd):
 def test_a_request_in_small_pieces(hpkvd, store):
     store.set("a", "x")
     host, port = hpkvd.url.removeprefix("http://").rsplit(":", 1)
-    with socket.create_connection((host, int(port)), timeout=60) as connection:
+    with socket.create_connection((host, int(port)), timeout=240) as connection:
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         for byte in f"GET /record/a HTTP/1.1\r\nX-API-Key:\t{hpkvd.key} \r\nConnection: close\r\n\r\n".encode():
             connection.sendall(bytes([byte]))
@@ -223,7 +223,7 @@ def test_a_request_in_small_pieces(hpkvd, store):
 def test_expect_continue(hpkvd, store):
     body = '{"key":"k","value":"v"}'
     host, port = hpkvd.url.removeprefix("http://").rsplit(":", 1)
-    with socket.create_connection((host, int(port)), timeout=60) as connection:
+    with socket.create_connection((host, int(port)), timeout=240) as connection:
         head = f"POST /record HTTP/1.1\r\nx-api-key: {hpkvd.key}\r\nExpect: 100-continue\r\nContent-Length: {len(body)}\r\n\r\n"
         connection.sendall(head.encode())
         assert connection.recv(65536) == b"HTTP/1.1 100 Continue\r\n\r\n"

@@ -13,7 +13,7 @@ from lib.processes import program, sanitizer_env
 from lib.shell import RENAME_EXCHANGE, RENAME_NOREPLACE
 from lib.side import Side, content, differences, everything
 
-pytestmark = [pytest.mark.timeout(240), pytest.mark.hpkvd_options("--sync", "normal")]
+pytestmark = [pytest.mark.timeout(960), pytest.mark.hpkvd_options("--sync", "normal")]
 
 WORKERS = 5
 STEPS = int(os.environ.get("HPKVFS_CROWD_STEPS", "400"))
@@ -134,7 +134,7 @@ def test_a_crowd(hpkvd, make_mount, tmp_path, seed, ttl, subscribe):
         capture_output=True,
         text=True,
         check=False,
-        timeout=120,
+        timeout=480,
         env={**os.environ, **TIMES, **sanitizer_env(tmp_path), "HPKV_API_KEY": hpkvd.key},
     )
     assert done.returncode == 0, done.stdout + done.stderr

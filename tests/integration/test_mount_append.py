@@ -12,7 +12,7 @@ import pytest
 from lib.layout import content_of, parts_of
 from lib.shell import sh, write
 
-pytestmark = pytest.mark.timeout(180)
+pytestmark = pytest.mark.timeout(720)
 
 MAX = 3072
 

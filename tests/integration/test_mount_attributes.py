@@ -12,7 +12,7 @@ import pytest
 from lib.processes import wait_for
 from lib.shell import fails_with, need, sh, write
 
-pytestmark = pytest.mark.timeout(120)
+pytestmark = pytest.mark.timeout(480)
 
 T1 = 1_000_000_000_123_456_789
 T2 = 1_000_000_001_987_654_321
@@ -44,7 +44,7 @@ def as_stranger(script, cwd, *arguments):
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
         check=False,
-        timeout=100,
+        timeout=400,
     ).returncode
 
 

@@ -13,7 +13,7 @@ from lib.layout import chunks, content_of, parts_of, stub
 from lib.processes import wait_for
 from lib.shell import fails_with, sh, write
 
-pytestmark = pytest.mark.timeout(180)
+pytestmark = pytest.mark.timeout(720)
 
 MAX = 3072
 CHUNK = 2304

@@ -20,7 +20,7 @@ from lib.hpkvd import Hpkvd
 from lib.layout import content_of, unneeded
 from lib.processes import wait_for
 
-pytestmark = pytest.mark.timeout(120)
+pytestmark = pytest.mark.timeout(480)
 
 # Chunks that nothing names go so soon, and so soon fsck.hpkvfs takes what is not named for left over.
 TIMES, CHECK_TIMES = "20:5", "2:1:1"

@@ -11,7 +11,7 @@ from lib.hpkvd import Hpkvd
 from lib.processes import wait_for
 from lib.shell import RENAME_EXCHANGE, rename2, tree
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = pytest.mark.timeout(1200)
 
 # Another mount's work is finished when nothing was heard of it for so long; it is heard of as often.
 TIMES = "100:20"

@@ -12,7 +12,7 @@ from lib.processes import wait_for
 from lib.pyserver import PyServer
 from lib.shell import error_of, fails_with, sh, write
 
-pytestmark = pytest.mark.timeout(120)
+pytestmark = pytest.mark.timeout(480)
 
 # What a program may be told when the server's answer says nothing about the key.
 UNCLEAR = {"EIO", "ETIMEDOUT", "EPROTO", "EACCES", "EAGAIN", "EINVAL", "EFBIG", "ECONNRESET"}
@@ -150,7 +150,7 @@ CASES += [(reading, kind) for kind in NONSENSE if kind != ABSENT]
 CASES += [(removing_and_moving, kind) for kind in NONSENSE if kind != ABSENT and kind not in STILL_SUCCESS]
 
 
-@pytest.mark.timeout(400)
+@pytest.mark.timeout(1600)
 @pytest.mark.parametrize("scenario, kind", CASES)
 def test_nonsense(outcomes, scenario, kind):
     outcomes[scenario, kind].result()

@@ -7,7 +7,7 @@ import pytest
 
 from lib.shell import sh, tree, write
 
-pytestmark = pytest.mark.timeout(60)
+pytestmark = pytest.mark.timeout(240)
 
 TEXTS = {
     "a": "x",

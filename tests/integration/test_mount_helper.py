@@ -223,7 +223,7 @@ def test_under_an_automounter(hpkvd, store, point, tmp_path):
     )
     try:
         assert automounter.stdout.readline() == b"ready\n"
-        reader = subprocess.run(["cat", str(point / "a")], capture_output=True, timeout=60, check=False)
+        reader = subprocess.run(["cat", str(point / "a")], capture_output=True, timeout=240, check=False)
         assert automounter.stdout.readline() == b"mounted 0\n"
         assert (reader.returncode, reader.stdout) == (0, b"1"), reader.stderr
         pid = pid_of(point)

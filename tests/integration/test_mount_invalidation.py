@@ -7,7 +7,7 @@ import pytest
 
 from lib.processes import free_mount, wait_for
 
-pytestmark = pytest.mark.timeout(60)
+pytestmark = pytest.mark.timeout(240)
 
 # The kernel's own copy is what tests look at.
 WARM = "ttl=3600"

@@ -82,7 +82,7 @@ def test_signals_while_it_starts(point):
         silent.settimeout(30)
         connection, _ = silent.accept()
         process.send_signal(signal.SIGINT)
-        _, err = process.communicate(timeout=60)
+        _, err = process.communicate(timeout=240)
         connection.close()
     assert process.returncode == INTERRUPTED, err
     assert "interrupted" in err
@@ -220,7 +220,7 @@ def test_requests_wait_for_the_server(make_mount, pyserver):
     time.sleep(0.5)
     assert reader.poll() is None
     pyserver.up()
-    out, err = reader.communicate(timeout=60)
+    out, err = reader.communicate(timeout=240)
     assert (reader.returncode, out) == (0, b"1"), err
 
 
@@ -436,7 +436,7 @@ def test_sigterm_while_programs_use_it(make_mount, pyserver):
         wait_for(lambda: pyserver.hits(fault) > 0, "a request")
         os.kill(mount.pid, signal.SIGTERM)
         mount.wait_end()
-        reader.communicate(timeout=60)
+        reader.communicate(timeout=240)
         assert reader.returncode != 0
     finally:
         stander.kill()

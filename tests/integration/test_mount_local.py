@@ -8,7 +8,7 @@ import pytest
 from lib.processes import wait_for
 from lib.shell import need, sh
 
-pytestmark = pytest.mark.timeout(120)
+pytestmark = pytest.mark.timeout(480)
 
 
 def changes(pyserver):

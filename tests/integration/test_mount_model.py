@@ -9,7 +9,7 @@ import pytest
 
 from lib.shell import tree
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = pytest.mark.timeout(1200)
 
 NAMES = ["a", "b", "c", "%=x", "ü", "d e"]
 CONTENTS = [b"", b"x", b"text\n", b"\0\1\2", b"y" * 700, "größe".encode(), b"hpkvfs1 x\n", b"\xff" * 100]

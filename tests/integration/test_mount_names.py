@@ -10,7 +10,7 @@ from lib.mount import MountFailed
 from lib.posix import opened
 from lib.shell import fails_with, sh, tree, write
 
-pytestmark = pytest.mark.timeout(60)
+pytestmark = pytest.mark.timeout(240)
 
 # Keys and the paths that the layout's documentation gives them.
 PATHS = {

@@ -9,7 +9,7 @@ import pytest
 
 from lib.shell import RENAME_EXCHANGE, RENAME_NOREPLACE, fails_with, rename2, tree, write
 
-pytestmark = pytest.mark.timeout(60)
+pytestmark = pytest.mark.timeout(240)
 
 
 def record(contents):

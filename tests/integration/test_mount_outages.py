@@ -13,7 +13,7 @@ from lib.mount import MountFailed
 from lib.processes import alive, wait_for
 from lib.shell import error_of, fails_with, sh, write
 
-pytestmark = pytest.mark.timeout(120)
+pytestmark = pytest.mark.timeout(480)
 
 
 def keys(pyserver):
@@ -316,7 +316,7 @@ def test_timer_signals_interrupt_nothing(pyserver, mount_on):
     mount = mount_on(pyserver)
     pyserver.fault(delay=0.2)
     done = subprocess.run(
-        [sys.executable, "-c", INTERRUPTED, mount.path / "d/f"], capture_output=True, text=True, check=False, timeout=100
+        [sys.executable, "-c", INTERRUPTED, mount.path / "d/f"], capture_output=True, text=True, check=False, timeout=400
     )
     assert done.stdout == "old True\n", done.stdout + done.stderr
     assert pyserver.history("d/f")[:2] == ["old", "new"]

@@ -18,7 +18,7 @@ from lib.shell import look_at_all
 from lib.watch import Watch
 from lib.wsclient import Client, Refused
 
-pytestmark = pytest.mark.timeout(120)
+pytestmark = pytest.mark.timeout(480)
 
 LIVE = "the server tells of changes"
 FOR_EVER = "ttl=3600"  # what is not told would be wrong for the whole test
@@ -42,7 +42,7 @@ def end(process):
 
 
 def run(*command, cwd):
-    return subprocess.run(command, cwd=cwd, check=True, capture_output=True, text=True, timeout=60).stdout
+    return subprocess.run(command, cwd=cwd, check=True, capture_output=True, text=True, timeout=240).stdout
 
 
 def content(path):

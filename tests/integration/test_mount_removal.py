@@ -7,7 +7,7 @@ import pytest
 from lib.mount import Mount
 from lib.processes import wait_for
 
-pytestmark = pytest.mark.timeout(120)
+pytestmark = pytest.mark.timeout(480)
 
 SOON, LATE = "50:10", "1000000:10"
 

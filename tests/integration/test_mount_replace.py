@@ -12,7 +12,7 @@ from lib.processes import wait_for
 from lib.shell import need, sh
 from lib.wsclient import Client
 
-pytestmark = pytest.mark.timeout(120)
+pytestmark = pytest.mark.timeout(480)
 
 BACKUPCOPY = ["yes", "no", "auto", "auto,breaksymlink", "auto,breakhardlink"]
 

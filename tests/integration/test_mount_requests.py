@@ -10,7 +10,7 @@ import pytest
 from lib.processes import wait_for
 from lib.shell import sh
 
-pytestmark = pytest.mark.timeout(120)
+pytestmark = pytest.mark.timeout(480)
 
 WARM = "ttl=3600"
 
@@ -118,7 +118,7 @@ def test_100_concurrent_readers_of_a_cold_key(pyserver, mount_on, count):
     ]
     wait_for(lambda: pyserver.hits(hold) > 0, "a request of the readers")
     pyserver.clear_faults()
-    assert {reader.communicate(timeout=60)[0] for reader in readers} == {name.encode()}
+    assert {reader.communicate(timeout=240)[0] for reader in readers} == {name.encode()}
     assert pyserver.log().count(("GET", f"d/{name}")) <= 1
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from lib.shell import write
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = pytest.mark.timeout(1200)
 
 KIB = 1 << 10
 MIB = 1 << 20

@@ -11,7 +11,7 @@ import pytest
 from lib.processes import wait_for
 from lib.shell import need, sh, tree
 
-pytestmark = pytest.mark.timeout(120)
+pytestmark = pytest.mark.timeout(480)
 
 CHANGES = ("SET", "PATCH", "DELETE", "ATOMIC")
 

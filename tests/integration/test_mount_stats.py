@@ -13,7 +13,7 @@ from lib.processes import wait_for
 from lib.repository import TOP
 from lib.shell import look_at_all
 
-pytestmark = pytest.mark.timeout(120)
+pytestmark = pytest.mark.timeout(480)
 
 # What the kernel asks for only where it does not hold the answer.
 ANSWERS = ("LOOKUP", "GETATTR", "READ", "READDIR", "READDIRPLUS", "READLINK")
@@ -37,7 +37,7 @@ def figures(mount):
 
 
 def run(*command, cwd):
-    return subprocess.run(command, cwd=cwd, check=True, capture_output=True, text=True, timeout=60).stdout
+    return subprocess.run(command, cwd=cwd, check=True, capture_output=True, text=True, timeout=240).stdout
 
 
 def refused(expected, call, *arguments):

@@ -9,7 +9,7 @@ import pytest
 
 from lib.processes import wait_for
 
-pytestmark = pytest.mark.timeout(60)
+pytestmark = pytest.mark.timeout(240)
 
 CHECK = ("GET", ".hpkvfs/fs")
 LIVE = "the server tells of changes"

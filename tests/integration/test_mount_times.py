@@ -7,7 +7,7 @@ import pytest
 
 from lib.shell import need, sh, write
 
-pytestmark = pytest.mark.timeout(120)
+pytestmark = pytest.mark.timeout(480)
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ import pytest
 from lib.processes import wait_for
 from lib.shell import sh, write
 
-pytestmark = pytest.mark.timeout(60)
+pytestmark = pytest.mark.timeout(240)
 
 TTL = 1.0
 

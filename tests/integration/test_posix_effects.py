@@ -14,7 +14,7 @@ from lib import posix
 from lib.posix import ALICE, BOB, UTIME_NOW, UTIME_OMIT, as_user, do_chown, do_utimensat, error_name, opened, umask
 from lib.shell import RENAME_EXCHANGE, RENAME_NOREPLACE, rename2, write
 
-pytestmark = pytest.mark.timeout(60)
+pytestmark = pytest.mark.timeout(240)
 
 # A time in the past that files are given, and how far a clock moves on before a call whose times are looked at: more than
 # the ticks by which kernels date files.

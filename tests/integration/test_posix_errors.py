@@ -39,7 +39,7 @@ from lib.posix import (
 )
 from lib.shell import RENAME_EXCHANGE, RENAME_NOREPLACE
 
-pytestmark = pytest.mark.timeout(60)
+pytestmark = pytest.mark.timeout(240)
 
 # No file system takes a name of so many bytes, and no call a path of so many.
 LONG_NAME = "n" * 1025

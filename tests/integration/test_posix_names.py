@@ -26,7 +26,7 @@ from lib.posix import (
     do_utimensat,
 )
 
-pytestmark = pytest.mark.timeout(60)
+pytestmark = pytest.mark.timeout(240)
 
 MAX_KEY = 200
 RECORD = len(".hpkvfs/m/")

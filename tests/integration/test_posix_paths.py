@@ -11,7 +11,7 @@ from lib import posix
 from lib.posix import error_name
 from lib.processes import program
 
-pytestmark = pytest.mark.timeout(120)
+pytestmark = pytest.mark.timeout(480)
 
 PATH_MAX = 4096
 BELOW = "some/folder/to/begin/in"
@@ -83,7 +83,7 @@ def test_what_lies_at_the_longest_path(inside, local, make_mount):
         env={**os.environ, "HPKV_URL": spec},
         stdout=subprocess.PIPE,
         check=True,
-        timeout=60,
+        timeout=240,
     )
     assert got.stdout == b"text\n"
     large = os.urandom(3_000_000)
@@ -100,7 +100,7 @@ def test_what_lies_at_the_longest_path(inside, local, make_mount):
         assert file.read() == large + b"more"
     assert stat.S_IMODE(os.stat(f"{'o' * 127}/{rest}").st_mode) == 0o600
     assert sum(len(files) for _, _, files in os.walk(".")) == 1
-    done = subprocess.run([program("src/mount/fsck.hpkvfs"), "-n", spec], stdout=subprocess.PIPE, check=False, timeout=60)
+    done = subprocess.run([program("src/mount/fsck.hpkvfs"), "-n", spec], stdout=subprocess.PIPE, check=False, timeout=240)
     assert (done.returncode, done.stdout.decode().strip()) == (0, f"{spec}: clean")
 
 

@@ -12,7 +12,7 @@ import pytest
 from lib.hpkvd import Hpkvd
 from lib.shell import need, sh
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = pytest.mark.timeout(1200)
 
 
 @pytest.fixture(params=[3072, 1 << 20], ids=["3072", "1M"])
@@ -65,13 +65,13 @@ def test_fio_reads_back_what_it_wrote_at_random(disk, tmp_path):
         fsync=500
     """
     (tmp_path / "job").write_text(job.format(where=mount.path, size=size).replace("        ", ""))
-    done = sh('fio --output-format=terse --minimal "$1" > "$2"; cat "$2"', tmp_path, tmp_path / "job", tmp_path / "report", limit=240)
+    done = sh('fio --output-format=terse --minimal "$1" > "$2"; cat "$2"', tmp_path, tmp_path / "job", tmp_path / "report", limit=960)
     errors = [line.split(";")[4] for line in done.stdout.splitlines()]
     assert errors == ["0"] * 4, done.stdout + done.stderr
     mount.unmount()
     verify = (tmp_path / "job").read_text().replace("[random]", "verify_only=1\n[random]").replace(str(mount.path), str(disk().path))
     (tmp_path / "job").write_text(verify)
-    sh('fio --output-format=terse "$1"', tmp_path, tmp_path / "job", limit=240)
+    sh('fio --output-format=terse "$1"', tmp_path, tmp_path / "job", limit=960)
 
 
 # --- git ---

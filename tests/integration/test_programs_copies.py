@@ -10,7 +10,7 @@ import pytest
 from lib.shell import need, sh
 from lib.side import differences, everything
 
-pytestmark = [pytest.mark.timeout(300), pytest.mark.hpkvd_options("--sync", "normal")]
+pytestmark = [pytest.mark.timeout(1200), pytest.mark.hpkvd_options("--sync", "normal")]
 
 FILES = 2000
 MAX_VALUE = 3072
@@ -110,7 +110,7 @@ RSYNC = 'rsync -aAXHi --modify-window=-1 --devices --specials --delete "$1/" "$2
 
 
 def rsync(source, target, expected=None):
-    done = sh(RSYNC, "/", source, target, limit=200)
+    done = sh(RSYNC, "/", source, target, limit=800)
     if expected is not None:
         assert done.stdout.splitlines() == expected
     return done.stdout.splitlines()
@@ -166,28 +166,28 @@ def test_tar_in_and_out(source, wanted, store_of, tmp_path):
     tar = "tar --acls --xattrs --xattrs-include='*' --numeric-owner --format=posix --sparse"
     mount = store_of()
     (mount.path / "copy").mkdir()
-    sh(f'{tar} -C "$1" -cf - . 2> /dev/null | {tar} -C "$2" -xpf -', "/", source, mount.path / "copy", limit=200)
+    sh(f'{tar} -C "$1" -cf - . 2> /dev/null | {tar} -C "$2" -xpf -', "/", source, mount.path / "copy", limit=800)
     sockets = {name for name, seen in wanted.items() if stat.S_ISSOCK(int(seen["mode"], 8))}
     # tar leaves sockets out, and with that dates their folders as it does all others.
     without = {name: seen for name, seen in wanted.items() if name not in sockets}
     same(mount.path / "copy", without)
     mount.unmount()
     mount = store_of()
-    sh(f'mkdir "$2" && {tar} -C "$1" -cf - . | {tar} -C "$2" -xpf -', "/", mount.path / "copy", tmp_path / "back", limit=200)
+    sh(f'mkdir "$2" && {tar} -C "$1" -cf - . | {tar} -C "$2" -xpf -', "/", mount.path / "copy", tmp_path / "back", limit=800)
     same(tmp_path / "back", without)
-    sh(f'{tar} -C "$1" -cf "$2/all.tar" . && {tar} -C "$1" --compare -f "$2/all.tar"', "/", mount.path / "copy", tmp_path, limit=200)
+    sh(f'{tar} -C "$1" -cf "$2/all.tar" . && {tar} -C "$1" --compare -f "$2/all.tar"', "/", mount.path / "copy", tmp_path, limit=800)
 
 
 def test_cp_in_and_out(source, wanted, store_of, tmp_path):
     mount = store_of()
-    sh('cp -a "$1" "$2"', "/", source, mount.path / "copy", limit=200)
+    sh('cp -a "$1" "$2"', "/", source, mount.path / "copy", limit=800)
     same(mount.path / "copy", wanted)
-    sh('cp -a "$1/copy" "$1/again" && rm -r "$1/copy"', "/", mount.path, limit=200)
+    sh('cp -a "$1/copy" "$1/again" && rm -r "$1/copy"', "/", mount.path, limit=800)
     mount.unmount()
     mount = store_of("another-state")
     assert os.listdir(mount.path) == ["again"]
     same(mount.path / "again", wanted)
-    sh('cp -a "$1" "$2"', "/", mount.path / "again", tmp_path / "back", limit=200)
+    sh('cp -a "$1" "$2"', "/", mount.path / "again", tmp_path / "back", limit=800)
     same(tmp_path / "back", wanted)
-    sh('mv "$1/again" "$1/moved" && rm -r "$1/moved"', "/", mount.path, limit=200)
+    sh('mv "$1/again" "$1/moved" && rm -r "$1/moved"', "/", mount.path, limit=800)
     assert os.listdir(mount.path) == []

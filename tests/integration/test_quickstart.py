@@ -12,7 +12,7 @@ import pytest
 from lib.processes import WITHOUT_OTHERS_MOUNTS, end_processes, program, with_variable
 from lib.repository import TOP, files
 
-pytestmark = pytest.mark.timeout(400)
+pytestmark = pytest.mark.timeout(1600)
 
 UID = 54321
 MARK = "HPKVFS_TEST_QUICKSTART"

@@ -10,7 +10,7 @@ import pytest
 from lib.processes import program
 from lib.repository import TOP, need
 
-pytestmark = pytest.mark.timeout(180)
+pytestmark = pytest.mark.timeout(720)
 
 EXAMPLES = re.findall(r"^```console\n(.*?)^```$", (TOP / "README.md").read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
 

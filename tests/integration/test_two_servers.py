@@ -4,7 +4,7 @@ import pytest
 
 from lib.wsclient import Client
 
-pytestmark = pytest.mark.timeout(60)
+pytestmark = pytest.mark.timeout(240)
 
 GET, SET, PATCH, DELETE, RANGE, ATOMIC = range(1, 7)
 

@@ -10,7 +10,7 @@ from lib.processes import wait_for
 from lib.pyserver import PyServer
 from lib.shell import sh, tree, write
 
-pytestmark = pytest.mark.timeout(120)
+pytestmark = pytest.mark.timeout(480)
 
 VALUES = {
     "user/1": '{"name":"Ada","tags":["a","b"]}',

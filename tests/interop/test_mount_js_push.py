@@ -16,7 +16,7 @@ from lib.processes import wait_for
 from lib.wsclient import Client
 
 # Beyond what the work takes by itself.
-LIMIT_S = 240
+LIMIT_S = 960
 pytestmark = pytest.mark.timeout(LIMIT_S)
 
 CHANGES = int(os.environ.get("HPKVFS_JS_CHANGES", "1000"))

@@ -9,7 +9,7 @@ import time
 
 from lib.processes import program, sanitizer_env, sanitizer_reports
 
-LIMIT = 60.0
+LIMIT = 240.0
 
 
 class Driver:

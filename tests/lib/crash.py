@@ -65,7 +65,7 @@ def outlives(mount, hpkvd, act):
         finally:
             if mount.running():
                 os.kill(mount.pid, signal.SIGCONT)
-        going.result(timeout=100)
+        going.result(timeout=400)
     return stopped
 
 

@@ -17,7 +17,7 @@ def run_fsck(folder, *words, key=None, env=None, **keywords):
         whole["HPKV_API_KEY"] = key
     done = subprocess.run(
         [program("src/mount/fsck.hpkvfs"), *map(str, words)], env=whole, stdin=subprocess.DEVNULL,
-        capture_output=True, text=True, timeout=100, check=False, **keywords,
+        capture_output=True, text=True, timeout=400, check=False, **keywords,
     )  # fmt: skip
     reports = sanitizer_reports(str(folder))
     assert not reports, reports

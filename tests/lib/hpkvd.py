@@ -32,7 +32,7 @@ class StartFailed(Exception):
 class UnixConnection(HTTPConnection):
     """HTTP over a Unix socket, however long its path."""
 
-    def __init__(self, path, timeout=60):
+    def __init__(self, path, timeout=240):
         super().__init__("localhost", timeout=timeout)
         self.path = path
 
@@ -66,7 +66,7 @@ class Hpkvd:
     limit     seconds to wait for the server to listen or to end; generous, because sanitized programs are slow
     """
 
-    def __init__(self, store=None, options=(), listen=None, key=KEY, wrapper=(), env=None, limit=60.0):
+    def __init__(self, store=None, options=(), listen=None, key=KEY, wrapper=(), env=None, limit=240.0):
         self.folder = tempfile.TemporaryDirectory(prefix="hpkvd-")
         self.store = Path(store) if store is not None else Path(self.folder.name) / "store"
         self.options = list(options)
@@ -172,7 +172,7 @@ class Hpkvd:
         """An http.client connection."""
         if self.url.startswith("unix:"):
             return UnixConnection(self.url.removeprefix("unix:"))
-        return HTTPConnection(self.url.removeprefix("http://"), timeout=60)
+        return HTTPConnection(self.url.removeprefix("http://"), timeout=240)
 
     def http(self, method, path, body=None, key=True, headers=None):
         """One request: its status and its body as text. key=False leaves the API key out, a string replaces it."""

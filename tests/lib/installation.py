@@ -36,7 +36,7 @@ def build(installed, compiler, standard, source, program):
     assert code == 0, output
 
 
-def run_with(installed, program, limit=100, **variables):
+def run_with(installed, program, limit=400, **variables):
     """The finished process of a program built with the library."""
     return subprocess.run(
         [str(program)],

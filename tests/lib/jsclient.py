@@ -16,7 +16,7 @@ from pathlib import Path
 from lib.shell import need
 
 INTEROP = Path(__file__).resolve().parent.parent / "interop"
-LIMIT = 60.0
+LIMIT = 240.0
 
 
 class JsError(Exception):

@@ -24,7 +24,7 @@ from lib.processes import (
 MOUNT_VARIABLE = "HPKVFS_TEST_MOUNT"
 
 # Seconds for which an unmount may find the mount busy.
-BUSY_LIMIT = 10.0
+BUSY_LIMIT = 60.0
 
 
 class MountFailed(Exception):
@@ -73,7 +73,7 @@ class Mount:
         helper="hpkvfs",
         user=None,
         arguments=(),
-        limit=60.0,
+        limit=240.0,
     ):
         self.spec = str(spec)
         self.background = background

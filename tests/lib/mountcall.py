@@ -35,7 +35,7 @@ def without(environment, *names):
 def call(tmp_path):
     """Runs hpkvfs (or the helper) to its end: call("SPEC", "DIR", ..., key=None, helper=False)."""
 
-    def run(*words, key=None, helper=False, env=None, cwd="/", prefix=(), timeout=60):
+    def run(*words, key=None, helper=False, env=None, cwd="/", prefix=(), timeout=240):
         environment = without(os.environ, "HPKV_API_KEY", "CREDENTIALS_DIRECTORY")
         environment.update(sanitizer_env(tmp_path))
         if key is not None:
@@ -85,7 +85,7 @@ def namespace(tmp_path):
     for folder in (tmp_path, tmp_path.parent):
         folder.chmod(0o755)
 
-    def run(script, *words, env=None, timeout=100):
+    def run(script, *words, env=None, timeout=400):
         environment = without(os.environ, "HPKV_API_KEY")
         environment.update(sanitizer_env(reports))
         environment.update(env or {})

@@ -44,7 +44,7 @@ class Tmpfs:
         self._mount("-t", "tmpfs", "-o", "mode=755", "tmpfs", self.path)
 
     def _mount(self, *arguments):
-        subprocess.run(["mount", *map(str, arguments)], stdin=subprocess.DEVNULL, check=True, timeout=60)
+        subprocess.run(["mount", *map(str, arguments)], stdin=subprocess.DEVNULL, check=True, timeout=240)
 
     def read_only(self):
         """The same files at another path, where nothing may be changed."""

@@ -38,7 +38,7 @@ def program(relative):
     return path
 
 
-def wait_for(condition, what, limit=60.0, every=0.02):
+def wait_for(condition, what, limit=240.0, every=0.02):
     """Polls until condition() is true and answers its result; the limit is generous on purpose, since no test
     may depend on speed."""
     end = time.monotonic() + limit
@@ -180,7 +180,7 @@ def where(pid):
     if shutil.which("gdb"):
         command = ["gdb", "-p", str(pid), "--batch", "-nx", "-ex", "thread apply all bt"]
         try:
-            done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False, timeout=60)
+            done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False, timeout=240)
             lines += [line for line in done.stdout.splitlines() if re.match(r"(#|Thread )", line)]
         except subprocess.TimeoutExpired:
             lines.append("gdb did not end")

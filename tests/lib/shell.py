@@ -41,7 +41,7 @@ def need(*tools):
         assert shutil.which(tool), f"{tool} is missing: install the Debian package {PACKAGES[tool]}"
 
 
-def sh(script, cwd, *arguments, check=True, limit=100.0):
+def sh(script, cwd, *arguments, check=True, limit=400.0):
     """Runs the script in bash (stopping at its first error) in the folder; answers the finished process, text as str."""
     done = subprocess.run(
         ["bash", "-euo", "pipefail", "-c", script, "bash", *map(str, arguments)],

@@ -22,7 +22,7 @@ import websockets
 
 from lib.hpkvd import UnixConnection, unix_socket
 
-LIMIT = 60.0
+LIMIT = 240.0
 
 
 class Refused(Exception):
