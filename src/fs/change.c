@@ -61,22 +61,29 @@ int layout_ensure(struct fs *fs)
 
 /* --- directories --- */
 
+/* Its value is left in *value. */
+static co_fn int set_new_record(struct fs *fs, struct str key, const struct record *record, struct buf *value)
+{
+	int r = record_encode(record, value);
+
+	if (r == 0)
+		r = layout_ensure(fs);
+	if (r == 0)
+		r = store_set(fs->store, key, buf_str(value), (struct store_expect){ .what = STORE_EXPECT_ABSENT });
+	return r;
+}
+
 static co_fn int make_record(const struct node *dir, struct str key, mode_t mode, const struct fs_maker *maker,
 			     struct buf *value)
 {
-	struct fs *fs = dir->fs;
 	struct record record;
 	int r;
 
 	record_init(&record);
 	r = attr_make(dir, S_IFDIR | (mode & 07777), maker, &record);
 	if (r == 0)
-		r = record_encode(&record, value);
+		r = set_new_record(dir->fs, key, &record, value);
 	record_deinit(&record);
-	if (r == 0)
-		r = layout_ensure(fs);
-	if (r == 0)
-		r = store_set(fs->store, key, buf_str(value), (struct store_expect){ .what = STORE_EXPECT_ABSENT });
 	return r;
 }
 
@@ -89,13 +96,8 @@ static co_fn int set_mode_of_implied(struct node *dir, struct str key)
 	record_init(&record);
 	record.mode = dir->mode;
 	record.has = RECORD_MODE;
-	r = record_encode(&record, &value);
+	r = set_new_record(dir->fs, key, &record, &value);
 	record_deinit(&record);
-	if (r == 0)
-		r = layout_ensure(dir->fs);
-	if (r == 0)
-		r = store_set(dir->fs->store, key, buf_str(&value),
-			      (struct store_expect){ .what = STORE_EXPECT_ABSENT });
 	if (r < 0)
 		return r;
 	node_apply_record(dir, buf_str(&value));

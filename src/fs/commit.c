@@ -274,19 +274,21 @@ static co_fn int send_all(struct sender *sender, const struct hole_list *holes, 
 
 /* --- place --- */
 
-/* True if the key holds what the draft was made from: as far as is known, where the stub stays as it is. */
+/* As far as is known the key holds what the draft was made from. */
+static bool base_is_known(const struct file *file, const struct draft *draft)
+{
+	return file->stored && strcmp(file->hash, draft->base->hash) == 0;
+}
+
+/* The same, asked for. */
 static co_fn int base_still_stands(struct node *node, const struct draft *draft, bool *stands)
 {
 	CLEANUP(buf_free) struct buf key = BUF_INIT;
 	CLEANUP(buf_free) struct buf now = BUF_INIT;
 	char hash[CONTENT_HASH_LEN + 1];
-	int r;
+	int r = node_keys(node, &key, NULL);
 
-	*stands = node->file->stored && strcmp(node->file->hash, draft->base->hash) == 0;
-	if (!*stands || draft_keeps_stub(draft))
-		return 0;
 	*stands = false;
-	r = node_keys(node, &key, NULL);
 	if (r == 0)
 		r = store_get(node->fs->store, buf_str(&key), &now);
 	if (r == 0)
@@ -409,9 +411,11 @@ static co_fn int as_chunks(struct node *node, struct commit *commit)
 	int r = prepare_id(node, draft);
 
 	/* between several writers the last one wins, with its whole content under an id of its own */
-	if (r == 0 && draft->in_place) {
+	if (r == 0 && draft->in_place)
+		stands = base_is_known(node->file, draft);
+	if (r == 0 && draft->in_place && stands && !draft_keeps_stub(draft)) {
 		r = base_still_stands(node, draft, &stands);
-		stands = stands && (draft_keeps_stub(draft) || !mostly_cut(draft));
+		stands = stands && !mostly_cut(draft);
 	}
 	if (r == 0 && !stands) {
 		draft_leave_place(draft);

@@ -75,14 +75,19 @@ bool held_is_home(const struct node *node, const struct node *dir, struct str na
 	       !held->replaced.len;
 }
 
-int held_replaces(struct node *node, struct str value)
+static int note_replaced(const struct node *node, struct buf *replaced, struct str now, uint64_t seq)
 {
-	return node->lock.held ? 0 : buf_set(&node->file->held->replaced, value);
+	return node->lock.held || node->change_seq > seq ? 0 : buf_set(replaced, now);
 }
 
-int held_replaces_record(struct node *node, struct str record)
+int held_replaces(struct node *node, struct str value, uint64_t seq)
 {
-	return node->lock.held ? 0 : buf_set(&node->file->held->replaced_record, record);
+	return note_replaced(node, &node->file->held->replaced, value, seq);
+}
+
+int held_replaces_record(struct node *node, struct str record, uint64_t seq)
+{
+	return note_replaced(node, &node->file->held->replaced_record, record, seq);
 }
 
 void held_note_taken(const struct node *dir, struct str name)

@@ -44,9 +44,10 @@ CHECKED int held_take_back(struct node *node);
 
 /* True if the store's `value` at that name is what is held, and not to be seen. */
 bool held_hides(const struct node *dir, struct str name, struct str value);
-/* The store has `value` (empty: nothing) under the new name, or that record: what the file will replace. Not while it does. */
-CHECKED int held_replaces(struct node *node, struct str value);
-CHECKED int held_replaces_record(struct node *node, struct str record);
+/* The store had `value` (empty: nothing) under the new name at `seq`, or that record: what the file will replace. Not while it
+ * does, nor if that is older than its renaming. */
+CHECKED int held_replaces(struct node *node, struct str value, uint64_t seq);
+CHECKED int held_replaces_record(struct node *node, struct str record, uint64_t seq);
 /* Something has that name from now on. */
 void held_note_taken(const struct node *dir, struct str name);
 /* A file that was made at the name, if something is held of it, replaces what the store has there. */

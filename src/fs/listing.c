@@ -53,7 +53,7 @@ static int apply_file(struct node *dir, struct str name, struct str value, uint6
 	if (!child)
 		return -ENOMEM;
 	if (child->file->held)
-		return child->change_seq > seq ? 0 : held_replaces(child, value);
+		return held_replaces(child, value, seq);
 	child->seen = seen;
 	return value_apply(child, value, seq);
 }
@@ -364,7 +364,7 @@ static int apply_records(struct listing *listing)
 		if (!child || child->special)
 			continue;
 		if (child->file && child->file->held) {
-			r = child->change_seq > listing->seq ? 0 : held_replaces_record(child, buf_str(&record->value));
+			r = held_replaces_record(child, buf_str(&record->value), listing->seq);
 			if (r < 0)
 				return r;
 			continue;

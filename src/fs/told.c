@@ -196,7 +196,7 @@ static int value_went(struct change *change, struct node *dir, struct str name)
 	if (!node->file)
 		return 0;
 	if (node->file->held)
-		return held_replaces(node, STR(""));
+		return held_replaces(node, STR(""), change->seq);
 	if (node->file->dirty) {
 		node->file->stored = false;
 		return 0;
@@ -297,7 +297,7 @@ static int file_record(struct change *change, struct node *dir, struct str name)
 	if (is_busy(dir, name, node) || (!node && (listing || dir->dir->readers)))
 		return -EAGAIN;
 	if (node && node->file && node->file->held)
-		return held_replaces_record(node, change->told->value);
+		return held_replaces_record(node, change->told->value, change->seq);
 	if (node && node->record_told_ms > change->told->time_ms) {
 		node->record_known = false;
 		doubt(node);

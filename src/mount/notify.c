@@ -8,6 +8,11 @@
 /* Linux 6.16 and later; headers and libfuse are older. */
 #define NOTIFY_INC_EPOCH 8
 
+static int inval_entry(void *arg, uint64_t parent, const char *name, size_t len)
+{
+	return fuse_lowlevel_notify_inval_entry(arg, parent, name, len);
+}
+
 static int expire_entry(void *arg, uint64_t parent, const char *name, size_t len)
 {
 	struct fuse_session *session = arg;
@@ -19,12 +24,7 @@ static int expire_entry(void *arg, uint64_t parent, const char *name, size_t len
 	r = fuse_lowlevel_notify_expire_entry(session, parent, name, len);
 #endif
 	/* Linux before 6.2 */
-	return r == -ENOSYS ? fuse_lowlevel_notify_inval_entry(session, parent, name, len) : r;
-}
-
-static int inval_entry(void *arg, uint64_t parent, const char *name, size_t len)
-{
-	return fuse_lowlevel_notify_inval_entry(arg, parent, name, len);
+	return r == -ENOSYS ? inval_entry(arg, parent, name, len) : r;
 }
 
 static int inval_inode(void *arg, uint64_t id)

@@ -63,25 +63,26 @@ static void inval_inode(void *arg, uint64_t id)
 	note(arg, (struct note){ .id = id }, STR(""));
 }
 
-static bool is_of_name(const struct note *note, uint64_t parent, const char *name)
+static bool was_noted(const struct rig *rig, uint64_t parent, const char *name, bool gone)
 {
-	return note->entry && note->id == parent && str_equal(buf_str(&note->name), str_c(name));
+	for (unsigned i = 0; i < rig->note_count; i++) {
+		const struct note *note = &rig->notes[i];
+
+		if (note->entry && (note->gone || !gone) && note->id == parent &&
+		    str_equal(buf_str(&note->name), str_c(name)))
+			return true;
+	}
+	return false;
 }
 
 bool rig_was_expired(const struct rig *rig, uint64_t parent, const char *name)
 {
-	for (unsigned i = 0; i < rig->note_count; i++)
-		if (is_of_name(&rig->notes[i], parent, name))
-			return true;
-	return false;
+	return was_noted(rig, parent, name, false);
 }
 
 bool rig_name_went(const struct rig *rig, uint64_t parent, const char *name)
 {
-	for (unsigned i = 0; i < rig->note_count; i++)
-		if (rig->notes[i].gone && is_of_name(&rig->notes[i], parent, name))
-			return true;
-	return false;
+	return was_noted(rig, parent, name, true);
 }
 
 bool rig_was_invalidated(const struct rig *rig, uint64_t id)

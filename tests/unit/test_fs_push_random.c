@@ -23,10 +23,10 @@ static const char *const DIRS[] = { "d", "e", "e/f", "g" };
 
 #define PATH_COUNT (sizeof(PATHS) / sizeof(PATHS[0]))
 #define WAITING_COUNT 2
+#define DIR_COUNT (sizeof(DIRS) / sizeof(DIRS[0]))
 
 /* All mtimes that a record sets here are before. */
 #define SET_TIMES_END 1100000000
-#define DIR_COUNT (sizeof(DIRS) / sizeof(DIRS[0]))
 
 /* --- chance --- */
 
