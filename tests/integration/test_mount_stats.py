@@ -36,6 +36,12 @@ def figures(mount):
     return json.loads(os.getxattr(mount.path, "user.hpkv.stats"))
 
 
+def pages_read_again():
+    """How often the kernel had to read a page of a file that it had given up for memory, for all filesystems."""
+    with open("/proc/vmstat", encoding="ascii") as file:
+        return next(int(line.split()[1]) for line in file if line.startswith("workingset_refault_file "))
+
+
 def run(*command, cwd):
     return subprocess.run(command, cwd=cwd, check=True, capture_output=True, text=True, timeout=240).stdout
 
@@ -236,9 +242,13 @@ def test_what_the_kernel_holds_it_does_not_ask_for(hpkvd, store, told, tmp_path)
 
     look_at_all(told.path, tmp_path / "copy")
     look_at_all(told.path, tmp_path / "copy")  # what a listing gave without attributes has been looked up now
-    before, requests = figures(told)["kernel"], hpkvd.requests()
+    before, requests, again = figures(told)["kernel"], hpkvd.requests(), pages_read_again()
     look_at_all(told.path, tmp_path / "copy")
     after = figures(told)["kernel"]
-    assert {name: after.get(name, 0) - before.get(name, 0) for name in ANSWERS} == dict.fromkeys(ANSWERS, 0)
+    asked = {name: after.get(name, 0) - before.get(name, 0) for name in ANSWERS}
+    # Some systems give up what was not used for a minute. To read such a page again makes the kernel doubt the time of access.
+    again = pages_read_again() - again
+    assert asked["READ"] <= again and asked["GETATTR"] <= again, asked
+    assert asked == dict.fromkeys(ANSWERS, 0) | {name: asked[name] for name in ("READ", "GETATTR")}
     assert after["OPEN"] - before["OPEN"] >= 1000
     assert hpkvd.requests() == requests

@@ -18,8 +18,8 @@ BELOW = "some/folder/to/begin/in"
 
 
 @pytest.fixture
-def local(make_mount, tmp_path):
-    return make_mount(spec=f"local:{tmp_path}/store", options=["umask=022"])
+def local(make_mount, tmp_path, request):
+    return make_mount(spec=f"local:{tmp_path}/store", options=["umask=022", *getattr(request, "param", [])])
 
 
 @pytest.fixture
@@ -44,6 +44,8 @@ def folders_of(path):
     return ["/".join(parts[: i + 1]) for i in range(len(parts) - 1)]
 
 
+# To look up 2,000 names can take longer than the usual ttl; then each call would begin anew.
+@pytest.mark.parametrize("local", [["ttl=3600"]], ids=["ttl"], indirect=True)
 @pytest.mark.parametrize("name", [127, 255, 1])
 def test_the_longest_path(inside, name):
     path = path_of(PATH_MAX - 1, name)
