@@ -348,6 +348,7 @@ def test_background_process(make_mount, hpkvd):
 @pytest.mark.parametrize("background", [False, True])
 def test_pid_file(make_mount, hpkvd, background):
     mount = make_mount(background=background)
+    mount.path.stat()  # nothing is answered before the file is there
     file = Path(f"/run/hpkvfs/{mount.device}.pid")
     assert file.read_text() == f"{mount.pid}\n"
     mount.unmount()
