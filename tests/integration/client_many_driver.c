@@ -1,8 +1,8 @@
 /* Several clients on one loop that do random things to each other, inside their callbacks too:
  *
- *   client_many_driver URL KEY SEED CALLS
+ *   client_many_driver URL KEY SEED CALLS CONNECTIONS
  *
- * After so many calls all clients are freed. Prints what was begun and what was answered, as one line of JSON. */
+ * After so many calls, and so many connections that opened, all clients are freed. Prints what was begun and what was answered, as one line of JSON. */
 #include <libwebsockets.h>
 #include <pthread.h>
 #include <stdatomic.h>
@@ -25,7 +25,8 @@ struct many {
 	struct hpkv_loop *loop;
 	const char *url, *key;
 	uint64_t seed;
-	long calls; /* left */
+	long calls;       /* left */
+	long connections; /* that must have opened */
 	bool ending;
 	atomic_bool stop; /* the thread that makes them */
 	unsigned depth;   /* calls made inside callbacks of calls */
@@ -167,7 +168,7 @@ static void turn(void *arg)
 
 	if (many->ending)
 		return;
-	if (many->calls > 0)
+	if (many->calls > 0 || many->opened < many->connections)
 		act(many);
 	else
 		finish(many);
@@ -192,13 +193,14 @@ int main(int argc, char **argv)
 	struct many many = { 0 };
 	pthread_t thread;
 
-	if (argc != 5)
+	if (argc != 6)
 		return 2;
 	lws_set_log_level(0, NULL);
 	many.url = argv[1];
 	many.key = argv[2];
 	many.seed = strtoul(argv[3], NULL, 10) + 1;
 	many.calls = strtol(argv[4], NULL, 10);
+	many.connections = strtol(argv[5], NULL, 10);
 	if (hpkv_loop_new(&many.loop) != 0)
 		return 2;
 	for (int i = 0; i < CLIENTS; i++)
