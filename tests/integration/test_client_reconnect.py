@@ -397,9 +397,9 @@ def test_nobody_waits_for_a_connect_that_fails(pyserver):
 def test_a_first_connect_that_fails_is_not_repeated(pyserver):
     pyserver.down()
     with Driver(pyserver.url, api_key=pyserver.key, **QUICK) as client:
-        client.do("connect")
-        number = client.start("get", "a")
-        assert client.reply(number)["err"] == -errno.ECONNREFUSED
+        client.do("together", [["connect"], ["get", "a"]])
+        client.started = 1
+        assert client.reply(1)["err"] == -errno.ECONNREFUSED
         assert client.wait("connect")["err"] == -errno.ECONNREFUSED
         assert client.state() == DISCONNECTED
         assert client.request("get", "a")["err"] == -errno.ENOTCONN
@@ -535,8 +535,7 @@ def test_connect_while_it_disconnects(pyserver):
 def test_connect_while_it_disconnects_and_disconnect_again(pyserver):
     with connected(pyserver) as client:
         client.do("inside", "disconnect", [["disconnect"]])
-        for command in ("disconnect", "connect", "disconnect"):
-            client.do(command)
+        client.do("together", [["disconnect"], ["connect"], ["disconnect"]])
         for n in range(3):
             client.wait("disconnect", after=n)
         assert client.wait("connect", after=1)["err"] == -errno.ECANCELED

@@ -304,9 +304,8 @@ def test_requests_wait_while_it_connects(pyserver):
 def test_requests_end_when_the_connect_fails(pyserver):
     pyserver.configure(refuse=503)
     with Driver(pyserver.url, api_key=pyserver.key) as client:
-        client.do("connect")
-        number = client.start("set", "a", "1")
-        assert client.reply(number)["err"] == -errno.EIO
+        client.do("together", [["connect"], ["set", "a", "1"]])
+        assert client.reply(1)["err"] == -errno.EIO
         assert client.wait("connect")["code"] == 503
 
 
@@ -400,11 +399,9 @@ def test_freed_inside_the_connect(pyserver, refuse):
 
 def test_freed_while_it_connects(pyserver):
     with Driver(pyserver.url, api_key=pyserver.key) as client:
-        client.do("connect")
-        number = client.start("get", "a")
-        client.do("free")
+        client.do("together", [["connect"], ["get", "a"], ["free"]])
         client.wait("freed")
-        assert client.reply(number)["err"] == -errno.ECANCELED
+        assert client.reply(1)["err"] == -errno.ECANCELED
         assert client.wait("connect")["err"] == -errno.ECANCELED
 
 
