@@ -216,8 +216,7 @@ def test_large_values(local):
 
 def test_freed_while_a_server_is_started(local):
     with local.driver() as client:
-        client.do("connect")
-        client.do("free")
+        client.do("together", [["connect"], ["free"]])
         client.wait("freed")
         assert client.wait("connect")["err"] == -errno.ECANCELED
 
