@@ -391,11 +391,12 @@ def test_after_the_server_was_away(tmp_path, make_mount):
     with Hpkvd(tmp_path / "store") as server:
         mount = make_mount(server.url, ["inotify"], key=server.key, subscribe=True, arguments=["-d"])
         wait_for(lambda: LIVE in mount.log(), "the subscription")
-        with Client(server.url, server.key) as client:
-            for name in "changes", "goes", "stays":
-                client.set(name, "1")
-        wait_for(lambda: sorted(os.listdir(mount.path)) == ["changes", "goes", "stays"], "the files")
         with Inotify(mount.path) as heard:
+            with Client(server.url, server.key) as client:
+                for name in "changes", "goes", "stays":
+                    client.set(name, "1")
+            heard.next(6)
+            assert sorted(os.listdir(mount.path)) == ["changes", "goes", "stays"]
             server.kill9()
             server.start()
             with Client(server.url, server.key) as client:
