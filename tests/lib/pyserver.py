@@ -375,7 +375,7 @@ def make_protocol(server):
             if request is None:
                 return 400, {"error": "Invalid body"}
             server.token_requests.append(request)
-            await asyncio.sleep(server.settings["token_delay_s"])
+            await server.pause(server.settings["token_delay_s"])
             if server.settings["token_status"] is not None:
                 return server.settings["token_status"], {"error": "No token now"}
             return 200, {"token": server.new_token(request)}
@@ -383,7 +383,7 @@ def make_protocol(server):
         async def process_request(self, path, _headers):
             status = server.upgrade_status(path)
             if "token=" in path:
-                await asyncio.sleep(server.settings["upgrade_delay_s"])
+                await server.pause(server.settings["upgrade_delay_s"])
             if status is not None:
                 return http.HTTPStatus(status), [], b""
             return None
@@ -490,6 +490,11 @@ class Server:
         task = asyncio.get_running_loop().create_task(work)
         self.tasks.add(task)
         task.add_done_callback(self.tasks.discard)
+        return task
+
+    async def pause(self, seconds):
+        """Ended by the next reset: whoever listens no more waits for all handshakes."""
+        await asyncio.wait([self.start(asyncio.sleep(seconds))])
 
     # requests
 
