@@ -2,7 +2,8 @@
  *
  *   client_many_driver URL KEY SEED CALLS CONNECTIONS
  *
- * After so many calls, and so many connections that opened, all clients are freed. Prints what was begun and what was answered, as one line of JSON. */
+ * After so many calls, and so many connections that opened, all clients are freed. Prints what was begun and what was
+ * answered, as one line of JSON. */
 #include <libwebsockets.h>
 #include <pthread.h>
 #include <stdatomic.h>

@@ -112,7 +112,7 @@ def test_random_calls(pyserver, seed):
 @pytest.mark.parametrize("seed", range(4))
 def test_several_clients_on_one_loop(pyserver, tmp_path, seed):
     """Each does anything to any other, inside callbacks too, while their connections are dropped now and then."""
-    words = [program("tests/integration/client_many_driver"), pyserver.url, pyserver.key, str(seed), "4000", "50"]
+    words = [program("tests/integration/client_many_driver"), pyserver.url, pyserver.key, str(seed), "4000", "51"]
     env = {**os.environ, **sanitizer_env(tmp_path)}
     with subprocess.Popen(words, stdout=subprocess.PIPE, env=env, text=True) as process:
         try:
@@ -126,6 +126,6 @@ def test_several_clients_on_one_loop(pyserver, tmp_path, seed):
     assert process.returncode == 0
     for begun, answered in (("connects", "connected"), ("disconnects", "disconnected"), ("requests", "replies")):
         assert counts[begun] == counts[answered] > 0
-    assert counts["opened"] >= 50
+    assert counts["opened"] > 50
     # a client that is freed tells nothing of the end of its connection
     assert counts["opened"] - counts["freed"] <= counts["lost"] <= counts["opened"]

@@ -398,7 +398,7 @@ def test_a_first_connect_that_fails_is_not_repeated(pyserver):
     pyserver.down()
     with Driver(pyserver.url, api_key=pyserver.key, **QUICK) as client:
         client.do("together", [["connect"], ["get", "a"]])
-        client.started = 1
+        client.started += 1
         assert client.reply(1)["err"] == -errno.ECONNREFUSED
         assert client.wait("connect")["err"] == -errno.ECONNREFUSED
         assert client.state() == DISCONNECTED

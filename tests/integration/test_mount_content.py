@@ -10,7 +10,7 @@ import time
 import pytest
 
 from lib.layout import chunks, content_of, parts_of, stub
-from lib.processes import wait_for
+from lib.processes import is_sanitized, resident_peak, wait_for
 from lib.shell import fails_with, sh, write
 
 pytestmark = pytest.mark.timeout(720)
@@ -140,16 +140,6 @@ def test_requests_of_large_files(hpkvd, make_mount):
 
 
 # --- much ---
-
-
-def resident_peak(pid):
-    with open(f"/proc/{pid}/status", encoding="ascii") as status:
-        return next(int(line.split()[1]) for line in status if line.startswith("VmHWM:")) * 1024
-
-
-def is_sanitized(pid):
-    with open(f"/proc/{pid}/maps", encoding="utf-8") as maps:
-        return "asan" in maps.read()
 
 
 @LARGE

@@ -7,6 +7,7 @@ import time
 
 import pytest
 
+from lib.processes import is_sanitized, resident_peak
 from lib.shell import write
 
 pytestmark = pytest.mark.timeout(1200)
@@ -20,18 +21,8 @@ LARGE_MOUNT = "max_value=1048576,ttl=3600"
 MOST = 256 * MIB
 
 
-def memory_can_be_measured(mount):
-    with open(f"/proc/{mount.pid}/maps", encoding="utf-8") as maps:
-        return "asan" not in maps.read()
-
-
-def resident_peak(pid):
-    with open(f"/proc/{pid}/status", encoding="ascii") as status:
-        return next(int(line.split()[1]) for line in status if line.startswith("VmHWM:")) * 1024
-
-
 def assert_bounded(mount):
-    if memory_can_be_measured(mount):
+    if not is_sanitized(mount.pid):
         assert resident_peak(mount.pid) < MOST
 
 
@@ -52,8 +43,8 @@ def assert_holds(path, number, total, size):
 @pytest.mark.parametrize("threads", [1, 16])
 def test_hundreds_of_open_files(hpkvd, make_mount, threads):
     mount = make_mount(options=LARGE_MOUNT)
-    # More than there is room for; and several times as much where that would show.
-    count, size = 320 if memory_can_be_measured(mount) else 120, 64 * KIB * threads
+    # More than there is room for; and several times as much where memory can be measured.
+    count, size = 120 if is_sanitized(mount.pid) else 320, 64 * KIB * threads
     fds = [os.open(mount.path / f"f{number}", os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666) for number in range(count)]
     errors = []
 

@@ -187,7 +187,22 @@ def where(pid):
     return "\n".join(lines)
 
 
+# --- memory ---
+
+
+def resident_peak(pid):
+    """The most memory that the process has had, in bytes."""
+    with open(f"/proc/{pid}/status", encoding="ascii") as status:
+        return next(int(line.split()[1]) for line in status if line.startswith("VmHWM:")) * 1024
+
+
 # --- sanitizers ---
+
+
+def is_sanitized(pid):
+    """Its memory says nothing then."""
+    with open(f"/proc/{pid}/maps", encoding="utf-8") as maps:
+        return "asan" in maps.read()
 
 
 def sanitizer_env(folder):
