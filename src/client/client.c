@@ -354,22 +354,28 @@ static void disconnected(struct hpkv_client *client, const struct hpkv_error *er
 	deliver(client);
 }
 
+/* Whoever is told of what was kept may have ended it all. */
+void client_lose(struct hpkv_client *client, const struct hpkv_error *error)
+{
+	client_enter(client);
+	renewal_lost(client);
+	if (client->state == HPKV_DISCONNECTING)
+		disconnected(client, error);
+	else if (client->state == HPKV_CONNECTED)
+		lost(client, error);
+	client_leave(client);
+}
+
 static void closed(void *arg, const struct hpkv_error *error)
 {
 	struct hpkv_client *client = arg;
 	struct hpkv_error why = { 0 };
 
-	client_enter(client);
 	if (error) {
 		why = *error;
 		client_censor(client, &why);
 	}
-	renewal_lost(client);
-	if (client->state == HPKV_DISCONNECTING)
-		disconnected(client, error ? &why : NULL);
-	else if (!client->freed)
-		lost(client, &why);
-	client_leave(client);
+	client_lose(client, error ? &why : NULL);
 }
 
 static void close_timed_out(struct loop_timer *timer)

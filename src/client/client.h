@@ -72,6 +72,8 @@ void client_tell(struct hpkv_client *client, const struct hpkv_notification *not
 void client_message(struct hpkv_client *client, struct str raw);
 /* Another open connection becomes the client's. Answers the one before, which is the caller's now. */
 struct connection *client_take_over(struct hpkv_client *client, struct connection *connection);
+/* The connection is as good as lost: it is dropped, and made anew where lost ones are. */
+void client_lose(struct hpkv_client *client, const struct hpkv_error *error);
 /* Makes `soon` run. */
 void client_soon(struct hpkv_client *client);
 /* A connection is open and carries requests: also while a disconnect waits for the last of them. */

@@ -10,6 +10,9 @@
 /* So much is sent in one go: more would not save anything more. */
 #define GATHERED_BYTES (16 * 1024)
 
+/* Those of libwebsockets hold eight bytes. */
+#define PING_PAYLOAD "hpkv"
+
 struct connection {
 	struct lws *wsi; /* its user pointer is this struct until the connection ends or is freed */
 	const struct connection_events *events;
@@ -22,6 +25,7 @@ struct connection {
 	bool closing; /* connection_close was called */
 	bool close_sent;
 	bool kicked; /* a WRITEABLE callback is coming */
+	bool ping;   /* one is to be sent */
 	bool tls;
 	uint64_t valid_us;       /* when libwebsockets was last told of a sign of life */
 	struct buf rx;           /* the fragments of a message so far */
@@ -178,6 +182,13 @@ static int receive(struct connection *connection, struct lws *wsi, const char *i
 	return lws_wsi_user(wsi) ? 0 : -1;
 }
 
+static int receive_pong(struct connection *connection, struct lws *wsi, const char *in, size_t len)
+{
+	if (connection->events->pong && str_equal(str_of(in, len), STR(PING_PAYLOAD)))
+		connection->events->pong(connection->arg);
+	return lws_wsi_user(wsi) ? 0 : -1;
+}
+
 /* --- sending --- */
 
 /* Takes what waits, up to a limit. */
@@ -188,6 +199,9 @@ static int gather(struct connection *connection)
 	int r = 0;
 
 	frames_clear(frames);
+	if (connection->ping)
+		r = frames_add_ping(frames, STR(PING_PAYLOAD));
+	connection->ping = false;
 	while (r == 0 && frames->out.len < GATHERED_BYTES && (frame = connection->events->next_frame(connection->arg)))
 		r = frames_add_text(frames, buf_str(frame));
 	if (r)
@@ -254,6 +268,8 @@ static int connection_callback(struct lws *wsi, enum lws_callback_reasons reason
 		return lws_wsi_user(wsi) ? 0 : -1;
 	case LWS_CALLBACK_CLIENT_RECEIVE:
 		return receive(connection, wsi, in, len);
+	case LWS_CALLBACK_CLIENT_RECEIVE_PONG:
+		return receive_pong(connection, wsi, in, len);
 	case LWS_CALLBACK_CLIENT_WRITEABLE:
 		return send_frames(connection, wsi);
 	case LWS_CALLBACK_WS_PEER_INITIATED_CLOSE:
@@ -340,6 +356,12 @@ void connection_kick(struct connection *connection)
 		return;
 	connection->kicked = true;
 	lws_callback_on_writable(connection->wsi);
+}
+
+void connection_ping(struct connection *connection)
+{
+	connection->ping = true;
+	connection_kick(connection);
 }
 
 void connection_close(struct connection *connection)

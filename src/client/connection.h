@@ -18,6 +18,8 @@ struct connection_events {
 	void (*message)(void *arg, struct str raw);
 	/* The text of the next frame to send, or NULL: nothing waits. It is copied, together with others that wait. */
 	struct buf *(*next_frame)(void *arg);
+	/* A connection_ping was answered: what the other side had sent before that has come. NULL where nobody pings. */
+	void (*pong)(void *arg);
 	/* The end, once: the connection was refused, lost, or closed after connection_close (error NULL). Free
 	 * it. */
 	void (*closed)(void *arg, const struct hpkv_error *error);
@@ -45,6 +47,9 @@ void connection_set_events(struct connection *connection, const struct connectio
 
 /* There are frames to send. Cheap to repeat. */
 void connection_kick(struct connection *connection);
+
+/* Sends a ping. Of several the other side may answer only the last. */
+void connection_ping(struct connection *connection);
 
 /* Sends a close frame; `closed` follows when the other side has answered or hung up. */
 void connection_close(struct connection *connection);

@@ -6,6 +6,7 @@
 #include <sys/random.h>
 
 #define FINAL_TEXT 0x81
+#define FINAL_PING 0x89
 #define MASKED 0x80
 #define LENGTH_16 126
 #define LENGTH_64 127
@@ -31,12 +32,12 @@ static int take_mask(struct frames *frames, unsigned char *mask)
 }
 
 /* Answers the size. */
-static size_t write_head(unsigned char *head, size_t len)
+static size_t write_head(unsigned char *head, unsigned char first, size_t len)
 {
 	uint16_t len16 = htobe16((uint16_t)len);
 	uint64_t len64 = htobe64(len);
 
-	head[0] = FINAL_TEXT;
+	head[0] = first;
 	if (len < LENGTH_16) {
 		head[1] = (unsigned char)(MASKED | len);
 		return 2;
@@ -67,10 +68,10 @@ static void copy_masked(char *to, struct str text, const unsigned char *mask)
 		to[i] = (char)((unsigned char)text.p[i] ^ mask[i % MASK_SIZE]);
 }
 
-int frames_add_text(struct frames *frames, struct str text)
+static int add(struct frames *frames, unsigned char first, struct str text)
 {
 	unsigned char head[HEAD_MAX];
-	size_t size = write_head(head, text.len);
+	size_t size = write_head(head, first, text.len);
 	int r = take_mask(frames, head + size);
 
 	if (r == 0)
@@ -84,6 +85,16 @@ int frames_add_text(struct frames *frames, struct str text)
 	frames->out.len += text.len;
 	frames->out.p[frames->out.len] = '\0';
 	return 0;
+}
+
+int frames_add_text(struct frames *frames, struct str text)
+{
+	return add(frames, FINAL_TEXT, text);
+}
+
+int frames_add_ping(struct frames *frames, struct str payload)
+{
+	return add(frames, FINAL_PING, payload);
 }
 
 void frames_clear(struct frames *frames)

@@ -16,6 +16,9 @@ struct frames {
  * then nothing was appended. */
 CHECKED int frames_add_text(struct frames *frames, struct str text);
 
+/* The same for a ping, of at most 125 bytes. */
+CHECKED int frames_add_ping(struct frames *frames, struct str payload);
+
 /* Empties it, and gives back what an unusually large message took. */
 void frames_clear(struct frames *frames);
 

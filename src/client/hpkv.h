@@ -122,7 +122,8 @@ struct hpkv_config {
 	const char *token;
 	/* Instead of both: the client gets its tokens with this (copied; a url, api_key or ca_file that is NULL is the
 	 * client's own), one for each connection, and changes over to a connection with a new one before the old one
-	 * expires. Notifications are neither lost nor told twice over that, and there is no event. A token that cannot be had
+	 * expires. Notifications are neither lost nor told twice over that, and there is no event; where the old connection
+	 * ends before all of them have come, the new one is dropped too, and that is an ordinary loss. A token that cannot be had
 	 * fails the attempt to connect; of a renewal it is HPKV_EVENT_ERROR, and it is tried again after reconnect's delays as long
 	 * as the old connection stands. */
 	const struct hpkv_token_config *tokens;

@@ -15,11 +15,32 @@
 /* So long requests wait for those on the former connection, so that changes of a key by this client keep their order. An
  * answer that takes longer is waited for, but holds nobody up. */
 #define HOLD_US (1 * (uint64_t)CLOCK_US_PER_S)
-/* So long the former connection is listened to if nothing comes that would tell how far it is. */
+/* So long the former connection is listened to after it has answered a ping: a server may answer pings at another place than
+ * it notifies from. One that has not answered is pinged again as often. */
 #define LINGER_US (1 * (uint64_t)CLOCK_US_PER_S)
 #define TICK_US (20 * (uint64_t)CLOCK_US_PER_MS)
 
-static void begin(struct hpkv_client *client);
+/* --- what the former has --- */
+
+/* Nothing has come on it alone, or will. */
+static bool proven(const struct renewal *renewal)
+{
+	return renewal->overlap.synced || renewal->answered_us;
+}
+
+/* The former is about to go. True: changes of which it alone notifies may be lost, which whoever listens must hear of, so
+ * the client counts as disconnected. Calls the user then. */
+static bool lose_unproven(struct hpkv_client *client)
+{
+	struct hpkv_error error;
+
+	if (client->state != HPKV_CONNECTED || !client->subscribers.list || proven(&client->renewal))
+		return false;
+	error_set(&error, -ECONNRESET, 0,
+		  "the connection with the former token ended before all its notifications had come");
+	client_lose(client, &error);
+	return true;
+}
 
 /* --- telling --- */
 
@@ -44,6 +65,8 @@ bool renewal_hears(struct hpkv_client *client, const struct hpkv_notification *n
 		return overlap_first(&renewal->overlap, notification);
 	if (overlap_second(&renewal->overlap, notification, &tell) == 0)
 		return tell;
+	if (lose_unproven(client))
+		return false;
 	renewal_lost(client);
 	return client_serving(client);
 }
@@ -141,17 +164,23 @@ void renewal_lost(struct hpkv_client *client)
 static bool former_needed(const struct hpkv_client *client)
 {
 	const struct renewal *renewal = &client->renewal;
-	uint64_t stood_us = clock_now_us() - renewal->since_us;
+	uint64_t since_us = clock_now_us() - renewal->answered_us;
 
-	if (client->calls.table.former_count)
+	if (client->calls.table.former_count || !proven(renewal))
 		return true;
 	if (renewal->overlap.synced)
 		return false;
-	if (stood_us < LINGER_US)
+	if (since_us < LINGER_US)
 		return true;
 	/* it lags behind; but one with the user's other token may simply not hear of the same keys */
 	return renewal->source && renewal->overlap.kept.first &&
-	       stood_us < client->dead_after_s * (uint64_t)CLOCK_US_PER_S;
+	       since_us < client->dead_after_s * (uint64_t)CLOCK_US_PER_S;
+}
+
+static void ping_former(struct renewal *renewal)
+{
+	renewal->pinged_us = clock_now_us();
+	connection_ping(renewal->former);
 }
 
 static void look_at_former(struct hpkv_client *client)
@@ -160,6 +189,8 @@ static void look_at_former(struct hpkv_client *client)
 
 	if (!renewal->former)
 		return;
+	if (!proven(renewal) && clock_now_us() - renewal->pinged_us >= LINGER_US)
+		ping_former(renewal);
 	if (!client->calls.table.former_count || clock_now_us() - renewal->since_us >= HOLD_US)
 		release(client);
 	if (former_needed(client))
@@ -195,6 +226,14 @@ static void former_message(void *arg, struct str raw)
 	client_leave(client);
 }
 
+static void former_pong(void *arg)
+{
+	struct hpkv_client *client = arg;
+
+	if (!client->renewal.answered_us)
+		client->renewal.answered_us = clock_now_us();
+}
+
 static void former_closed(void *arg, const struct hpkv_error *error)
 {
 	struct hpkv_client *client = arg;
@@ -204,13 +243,15 @@ static void former_closed(void *arg, const struct hpkv_error *error)
 	connection_free(renewal->former);
 	renewal->former = NULL;
 	calls_lost_former(client, error);
-	end_overlap(client);
+	if (!lose_unproven(client))
+		end_overlap(client);
 	client_leave(client);
 }
 
 static const struct connection_events former_events = {
 	.message = former_message,
 	.next_frame = no_frame,
+	.pong = former_pong,
 	.closed = former_closed,
 };
 
@@ -242,7 +283,9 @@ static void opened(struct dial *dial, struct connection *connection)
 	request_turn(&client->calls.table);
 	overlap_begin(&renewal->overlap);
 	renewal->holding = client->calls.table.former_count > 0;
+	renewal->answered_us = 0;
 	renewal->since_us = clock_now_us();
+	ping_former(renewal);
 	loop_timer_set(client->loop->base, &renewal->tick, TICK_US, ticked);
 	connection_kick(client->connection);
 	if (!renewal->other_given)
@@ -382,6 +425,11 @@ static void begin(struct hpkv_client *client)
 	stop_renewing(renewal);
 	if (client->state != HPKV_CONNECTED)
 		return;
+	/* three connections are not kept apart */
+	if (renewal->former && !proven(renewal)) {
+		set_timer(client, TICK_US);
+		return;
+	}
 	renewal->other_given = false;
 	if (renewal->source)
 		ask(client, &renewal->dial, got_next);

@@ -2,8 +2,10 @@
  * then, or when the user gave another, the change-over.
  *
  * The change-over: a second connection is dialled beside the first. When it is open it becomes the client's, and new
- * requests go to it; the first is kept until what was in flight on it has been answered and nothing that it notifies of can
- * be lost (overlap.h), then it is closed. A failure leaves the first as it is, and is tried again. */
+ * requests go to it; the first is kept until what was in flight on it has been answered and all that it alone notifies of
+ * has come: it brought what the second did (overlap.h), or was pinged since the second stands, and has answered. Then it is
+ * closed. If it ends before that, changes may be lost, so both connections count as lost. A failure to get the second leaves
+ * the first as it is, and is tried again. */
 #ifndef HPKVFS_CLIENT_RENEWAL_H
 #define HPKVFS_CLIENT_RENEWAL_H
 
@@ -30,6 +32,8 @@ struct renewal {
 	bool from_former;          /* the message that is being looked at came on it */
 	bool holding;              /* nothing is sent: what is in flight on the former goes first */
 	uint64_t since_us;         /* when the second took over */
+	uint64_t pinged_us;        /* when the former was last pinged */
+	uint64_t answered_us;      /* when it first answered; 0: it has not */
 	struct overlap overlap;
 	struct loop_timer tick; /* looks whether the former can go; then ends the memory of it */
 
@@ -56,7 +60,7 @@ void renewal_connected(struct hpkv_client *client);
 /* The client's connection ends, or attempts to make one. A former connection is closed, and not heard of any more. */
 void renewal_stop(struct hpkv_client *client);
 
-/* Filters what comes on either connection. True: tell it now. May call the user before. */
+/* Filters what comes on either connection. True: tell it now. Otherwise it may have called the user. */
 bool renewal_hears(struct hpkv_client *client, const struct hpkv_notification *notification);
 
 /* The connection was lost: tells what was kept. Calls the user. */

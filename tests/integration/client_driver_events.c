@@ -77,7 +77,8 @@ void driver_add_listeners(struct driver *driver)
 	for (size_t i = 0; i < sizeof(types) / sizeof(types[0]); i++)
 		if (hpkv_client_on(driver->client, (enum hpkv_event_type)i, on_event, driver, &id) != 0 || id == 0)
 			abort();
-	if (hpkv_subscribe(driver->client, on_notification, driver, &id) != 0)
+	if (!json_is_true(json_object_get(driver->options, "deaf")) &&
+	    hpkv_subscribe(driver->client, on_notification, driver, &id) != 0)
 		abort();
 }
 

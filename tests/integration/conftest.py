@@ -2,6 +2,7 @@
 
 pyserver    the independent server          @pytest.mark.pyserver_options(max_value=100)
 server      each of both servers in turn, with one way to look into them: see Backend
+given       a function: given("a", "b*") answers a token of `pyserver` for these patterns
 mount_on    a function: mount_on(server_or_pyserver, "ttl=60", ...) answers a Mount; ttl=0 unless given
 """
 
@@ -10,6 +11,7 @@ import json
 import pytest
 
 from lib.pyserver import PyServer
+from lib.wsclient import Client
 
 
 def pytest_configure(config):
@@ -27,6 +29,13 @@ def pyserver(request, pyserver_process):
     marker = request.node.get_closest_marker("pyserver_options")
     pyserver_process.reset(**(marker.kwargs if marker is not None else {}))
     return pyserver_process
+
+
+@pytest.fixture
+def given(pyserver):
+    asker = Client(pyserver.url, pyserver.key)  # which needs no connection for them
+    yield lambda *patterns: asker.token(patterns=list(patterns))
+    asker.close()
 
 
 class Backend:

@@ -11,6 +11,7 @@ from lib.hpkvd import Hpkvd
 from lib.processes import wait_for
 from lib.pyserver import PyServer
 from lib.rawserver import RawServer, answering, close_frame, drain, read_head, upgraded
+from lib.renewal import changes, connections, gave_way, told
 from lib.wsclient import Client
 
 LONG = 600000  # ms
@@ -22,40 +23,8 @@ def pyserver():
         yield server
 
 
-@pytest.fixture
-def given(pyserver):
-    """A function for tokens."""
-    asker = Client(pyserver.url, pyserver.key)  # which needs no connection for them
-    yield lambda *patterns: asker.token(patterns=list(patterns))
-    asker.close()
-
-
 def tokens(server, *patterns, **more):
     return {"api_key": server.key, "subscribe_patterns": list(patterns), **more}
-
-
-def connections(client):
-    """How many the client has made."""
-    before = client.count("stats")
-    client.do("stats")
-    return client.wait("stats", after=before)["connections"]
-
-
-def changes(client, count):
-    """Waits for so many change-overs."""
-    wait_for(lambda: connections(client) > count, f"{count} change-overs")
-
-
-def gave_way(client, server, closes=1):
-    """Waits until the former connection is closed, as it should."""
-    wait_for(lambda: len(server.closes()) >= closes, "the former connection's end")
-    assert set(server.closes()) == {1000}
-    assert client.count("disconnected") == 0
-    assert client.count("connected") == 1
-
-
-def told(client, key):
-    return [event.get("value") for event in list(client.events) if event["event"] == "notification" and event["key"] == key]
 
 
 class Writer:
@@ -230,15 +199,18 @@ def test_the_next_change_does_not_wait_for_ever(pyserver):
 
 
 def test_the_former_connection_is_lost(pyserver, given):
-    """By then it is no loss: there is no event, and what was under way on it goes on."""
+    """Once all that it notifies of has come it is no loss: there is no event, and what was under way on it goes on."""
     pyserver.set("a", "1")
     held = pyserver.fault(op="GET", key="a", drop=True, hold=True, times=1)
-    with Driver(pyserver.url, token=given(), operation_timeout_ms=LONG) as client:
+    with Driver(pyserver.url, token=given("b"), operation_timeout_ms=LONG) as client:
         assert "err" not in client.connect()
         number = client.start("get", "a")
         wait_for(lambda: pyserver.hits(held) == 1, "the request")
-        client.do("set_token", given())
+        client.do("set_token", given("b"))
         changes(client, 1)
+        pyserver.set("b", "1")
+        client.wait("notification")
+        client.request("get", "b")  # what both connections bring has come on both
         pyserver.release(held)
         assert client.reply(number)["value"] == "1"
         assert pyserver.hits(held) == 1

@@ -65,6 +65,21 @@ class Valve(Fault):
         return [] if self.closed else [data]
 
 
+class Dam(Fault):
+    """Holds back what comes while it is closed; with `cut`, the connection ends when it is opened."""
+
+    def __init__(self, cut=False):
+        self.cut = cut
+        self.opened = threading.Event()
+        self.opened.set()
+
+    def pieces(self, _offset, data):
+        if self.opened.is_set():
+            return [data]
+        self.opened.wait()
+        return [Cut()] if self.cut else [data]
+
+
 class FlipAt(Fault):
     """One bit of the byte at `at` is another."""
 

@@ -22,12 +22,12 @@ static uint64_t number(const unsigned char *p, size_t size)
 	return value;
 }
 
-/* A frame of this text begins at `p`: answers where the next one begins, and the mask. */
-static const unsigned char *assert_frame(const unsigned char *p, struct str text, unsigned char *mask)
+/* A frame of this kind and text begins at `p`: answers where the next one begins, and the mask. */
+static const unsigned char *assert_frame_of(int first, const unsigned char *p, struct str text, unsigned char *mask)
 {
 	size_t size = text.len < 126 ? 0 : text.len < 65536 ? 2 : 8;
 
-	assert_int_equal(p[0], 0x81);
+	assert_int_equal(p[0], first);
 	assert_int_equal(p[1], 0x80 | (size == 0 ? (int)text.len : size == 2 ? 126 : 127));
 	if (size)
 		assert_int_equal(number(p + 2, size), text.len);
@@ -37,6 +37,11 @@ static const unsigned char *assert_frame(const unsigned char *p, struct str text
 		if ((p[i] ^ mask[i % 4]) != (unsigned char)text.p[i])
 			fail_msg("byte %zu of %zu differs", i, text.len);
 	return p + text.len;
+}
+
+static const unsigned char *assert_frame(const unsigned char *p, struct str text, unsigned char *mask)
+{
+	return assert_frame_of(0x81, p, text, mask);
 }
 
 static void sizes(void **state)
@@ -81,6 +86,20 @@ static void one_after_the_other(void **state)
 	frames_free(&frames);
 }
 
+static void pings(void **state)
+{
+	struct frames frames = { 0 };
+	unsigned char mask[4];
+	const unsigned char *p;
+
+	(void)state;
+	assert_int_equal(frames_add_ping(&frames, STR("payload")), 0);
+	assert_int_equal(frames_add_text(&frames, STR("text")), 0);
+	p = assert_frame_of(0x89, (unsigned char *)frames.out.p, STR("payload"), mask);
+	assert_ptr_equal(assert_frame(p, STR("text"), mask), frames.out.p + frames.out.len);
+	frames_free(&frames);
+}
+
 static void a_large_message_leaves_nothing(void **state)
 {
 	CLEANUP(buf_free) struct buf text = pattern(1 << 20);
@@ -98,6 +117,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(sizes),
 		cmocka_unit_test(one_after_the_other),
+		cmocka_unit_test(pings),
 		cmocka_unit_test(a_large_message_leaves_nothing),
 	};
 

@@ -1,0 +1,119 @@
+"""What a client's former connection alone can tell, while another takes over from it: it is told, or the connection counts as lost."""
+
+import contextlib
+import errno
+import time
+
+import pytest
+
+from lib.client_driver import Driver
+from lib.processes import wait_for
+from lib.proxy import Dam, Fault, Proxy
+from lib.pyserver import PyServer
+from lib.renewal import changes, connections, gave_way, told
+
+# Nothing of these tests is to be over before its time. In seconds and milliseconds.
+PATIENT = {"ping_after_s": 1000, "dead_after_s": 2000, "operation_timeout_ms": 600000}
+AGAIN = {"reconnect_initial_delay_ms": 20, "reconnect_jitter_ms": 0}
+
+# So long a former connection could be thought to have nothing more to say.
+QUIET_S = 2
+
+
+@pytest.fixture
+def pyserver():
+    with PyServer() as server:
+        yield server
+
+
+@contextlib.contextmanager
+def behind_a_dam(server, given, *, cut=False, **options):
+    """A client whose first connection leads through a dam, and the dam. The next will not."""
+    with Proxy(server.url) as proxy:
+        proxy.to_client = dam = Dam(cut)
+        try:
+            with Driver(proxy.url, token=given("a", "k*"), **PATIENT, **AGAIN, **options) as client:
+                assert "err" not in client.connect()
+                proxy.to_client = Fault()
+                yield client, dam
+        finally:
+            dam.opened.set()
+
+
+def take_over(server, given, client, dam):
+    """A second connection takes over while a change is on its way on the first."""
+    dam.opened.clear()
+    server.set("a", "1")
+    client.do("set_token", given("a", "k*"))
+    changes(client, 1)
+    assert told(client, "a") == []
+
+
+def connected_again(server, client):
+    assert client.wait("disconnected")["err"] == -errno.ECONNRESET
+    client.wait("connected", after=1)
+    server.set("k", "later")
+    client.wait_for(lambda event: event.get("key") == "k" and event.get("value") == "later", "a change after that")
+    assert (client.count("disconnected"), client.count("error")) == (1, 0)
+
+
+# --- all is told ---
+
+
+def test_what_is_still_on_its_way_on_the_former(pyserver, given):
+    with behind_a_dam(pyserver, given) as (client, dam):
+        take_over(pyserver, given, client, dam)
+        time.sleep(QUIET_S)
+        assert pyserver.closes() == []
+        dam.opened.set()
+        assert client.wait("notification")["value"] == "1"
+        pyserver.set("a", "2")
+        client.wait("notification", after=1)
+        gave_way(client, pyserver)
+        assert told(client, "a") == ["1", "2"]
+
+
+def test_the_next_token_waits_for_that(pyserver, given):
+    with behind_a_dam(pyserver, given) as (client, dam):
+        take_over(pyserver, given, client, dam)
+        client.do("set_token", given("b"))
+        time.sleep(QUIET_S)
+        assert connections(client) == 2
+        dam.opened.set()
+        assert client.wait("notification")["value"] == "1"
+        changes(client, 2)
+        gave_way(client, pyserver, closes=2)
+        pyserver.set("b", "1")
+        client.wait("notification", after=1)
+        assert (told(client, "a"), told(client, "b")) == (["1"], ["1"])
+
+
+# --- or it is a loss ---
+
+
+def test_the_former_ends_before_all_has_come(pyserver, given):
+    with behind_a_dam(pyserver, given, cut=True, max_reconnect_attempts=1000) as (client, dam):
+        take_over(pyserver, given, client, dam)
+        dam.opened.set()
+        connected_again(pyserver, client)
+        assert told(client, "a") == []
+
+
+def test_whoever_listens_to_nothing_loses_nothing(pyserver, given):
+    with behind_a_dam(pyserver, given, cut=True, deaf=True) as (client, dam):
+        take_over(pyserver, given, client, dam)
+        before = len(pyserver.closes())
+        dam.opened.set()
+        wait_for(lambda: len(pyserver.closes()) > before, "the former connection's end")
+        assert client.request("get", "a")["value"] == "1"
+        assert (client.count("connected"), client.count("disconnected")) == (1, 0)
+
+
+def test_the_second_brings_more_than_can_be_kept(pyserver, given):
+    with behind_a_dam(pyserver, given, max_reconnect_attempts=1000) as (client, dam):
+        take_over(pyserver, given, client, dam)
+        value = "v" * 3000
+        pyserver.set_all({f"k{number}": value for number in range(6000)})
+        client.wait("disconnected")
+        dam.opened.set()
+        connected_again(pyserver, client)
