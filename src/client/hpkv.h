@@ -199,8 +199,10 @@ enum hpkv_event_type {
 	HPKV_EVENT_RECONNECTING, /* an attempt will be made after delay_ms */
 	/* The attempts are used up, or the server refused the credential. Not where max_reconnect_attempts is 0. */
 	HPKV_EVENT_RECONNECT_FAILED,
-	HPKV_EVENT_ERROR, /* what no caller is told of otherwise: an attempt that failed, a message that makes no sense,
-				      * a token that could not be renewed */
+	/* What no caller is told of otherwise: an attempt that failed, or a token that could not be renewed; and a message that
+	 * makes no sense (HPKV_ERROR_PROTOCOL) or for which there was no memory (HPKV_ERROR_LOCAL), which may have been a
+	 * notification: as long as there is a connection these two are nothing else. */
+	HPKV_EVENT_ERROR,
 };
 
 /* Borrowed, valid during the call. */

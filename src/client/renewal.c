@@ -304,6 +304,16 @@ static bool prepare(struct hpkv_client *client)
 	return true;
 }
 
+/* The connection stands, whatever kept another from being made: no message was misread on it. */
+static void tell_failure(struct hpkv_client *client, const struct hpkv_error *error)
+{
+	struct hpkv_error told = *error;
+
+	if (told.kind == HPKV_ERROR_PROTOCOL || told.kind == HPKV_ERROR_LOCAL)
+		told.kind = HPKV_ERROR_CONNECTION;
+	client_emit(client, (struct hpkv_event){ .type = HPKV_EVENT_ERROR, .error = &told });
+}
+
 static void failed(struct hpkv_client *client, const struct hpkv_error *error)
 {
 	struct renewal *renewal = &client->renewal;
@@ -320,7 +330,7 @@ static void failed(struct hpkv_client *client, const struct hpkv_error *error)
 	/* what the user gave does not become better by itself */
 	if ((renewal->source || !refused) && retry_next(&renewal->retry, random))
 		set_timer(client, renewal->retry.delay_ms * (uint64_t)CLOCK_US_PER_MS);
-	client_emit(client, (struct hpkv_event){ .type = HPKV_EVENT_ERROR, .error = error });
+	tell_failure(client, error);
 }
 
 static void dial_failed(struct dial *dial, const struct hpkv_error *error)

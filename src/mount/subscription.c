@@ -229,15 +229,15 @@ static void on_disconnected(void *arg, const struct hpkv_event *event)
 		give_up(subscription, event->error);
 }
 
-/* A change that cannot be read may be one of ours. A token that could not be renewed is tried again by the library; those
- * errors have the code of the server. */
+/* A change that cannot be read, or that there is no memory for, may be one of ours. A token that could not be renewed is tried
+ * again by the library. */
 static void on_error(void *arg, const struct hpkv_event *event)
 {
 	struct subscription *subscription = arg;
 
 	if (subscription->phase != PHASE_LIVE)
 		return;
-	if (event->error->kind == HPKV_ERROR_PROTOCOL && event->error->code == 0)
+	if (event->error->kind == HPKV_ERROR_PROTOCOL || event->error->kind == HPKV_ERROR_LOCAL)
 		give_up(subscription, event->error);
 	else
 		log_debug("subscription: %s", event->error->text);

@@ -8,7 +8,7 @@ import pytest
 
 from lib.client_driver import Driver
 from lib.processes import wait_for
-from lib.proxy import Dam, Fault, Proxy
+from lib.proxy import Dam, Fault, GarbageAt, Proxy
 from lib.pyserver import PyServer
 from lib.renewal import changes, connections, gave_way, told
 
@@ -18,6 +18,8 @@ AGAIN = {"reconnect_initial_delay_ms": 20, "reconnect_jitter_ms": 0}
 
 # So long a former connection could be thought to have nothing more to say.
 QUIET_S = 2
+
+CONNECTION = 3  # enum hpkv_error_kind
 
 
 @pytest.fixture
@@ -117,3 +119,22 @@ def test_the_second_brings_more_than_can_be_kept(pyserver, given):
         client.wait("disconnected")
         dam.opened.set()
         connected_again(pyserver, client)
+
+
+# --- what goes wrong beside it ---
+
+
+def test_a_renewal_that_is_answered_with_nonsense(pyserver):
+    """On the connection itself nothing was misread."""
+    with Proxy(pyserver.url) as proxy:
+        settings = {"api_key": pyserver.key, "subscribe_patterns": ["a"]}
+        with Driver(proxy.url, tokens=settings, token_lifetime_ms=500, **AGAIN) as client:
+            assert "err" not in client.connect()
+            proxy.to_client = GarbageAt(0)
+            event = client.wait("error")
+            assert (event["err"], event["kind"]) == (-errno.EPROTO, CONNECTION)
+            pyserver.set("a", "1")
+            assert client.wait("notification")["value"] == "1"
+            proxy.to_client = Fault()
+            changes(client, 1)
+            assert (client.count("connected"), client.count("disconnected")) == (1, 0)

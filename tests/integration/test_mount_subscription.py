@@ -8,6 +8,7 @@ import time
 import pytest
 
 from lib.processes import wait_for
+from lib.proxy import Fault, GarbageAt, Proxy
 
 pytestmark = pytest.mark.timeout(240)
 
@@ -113,6 +114,21 @@ def test_tokens_that_expire(pyserver, subscribed):
     wait_live(mount)
     wait_for(lambda: pyserver.tokens() >= 3, "two new tokens")
     assert begun(mount) == 1 and not losses(mount)
+
+
+def test_a_renewal_that_is_answered_with_nonsense(pyserver, make_mount):
+    """The connection stands, and nothing was misread on it."""
+    pyserver.configure(token_exp_s=2)
+    with Proxy(pyserver.url) as proxy:
+        mount = make_mount(spec=proxy.url, key=pyserver.key, subscribe=True, arguments=["-d"])
+        wait_live(mount)
+        accepted = proxy.accepted
+        proxy.to_client = GarbageAt(0)
+        wait_for(lambda: proxy.accepted > accepted + 1, "a renewal, and another attempt")
+        proxy.to_client = Fault()
+        wait_for(lambda: pyserver.tokens() >= 3, "a new token")
+        assert begun(mount) == 1 and not losses(mount)
+        mount.unmount()
 
 
 def test_a_check_that_is_not_answered(pyserver, subscribed):
