@@ -250,7 +250,8 @@ static void connect_failed(struct hpkv_client *client, const struct hpkv_error *
 static void attempt_failed(struct hpkv_client *client, const struct hpkv_error *error)
 {
 	const struct hpkv_error reason = error_of_requests(error);
-	bool refused = error->code == 401 || error->code == 403;
+	/* another token may have been given since */
+	bool refused = (error->code == 401 || error->code == 403) && !client->renewal.other_given;
 	bool told = finish_waiters(client, &client->connecting, error);
 
 	if (!refused && reconnect_later(client)) {

@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import threading
 import time
 
 import pytest
@@ -10,6 +11,7 @@ from lib.client_driver import Driver
 from lib.processes import wait_for
 from lib.proxy import Dam, Fault, GarbageAt, Proxy
 from lib.pyserver import PyServer
+from lib.rawserver import RawServer, answer, drain, read_head, scripted, upgraded
 from lib.renewal import changes, connections, gave_way, told
 
 # Nothing of these tests is to be over before its time. In seconds and milliseconds.
@@ -138,3 +140,30 @@ def test_a_renewal_that_is_answered_with_nonsense(pyserver):
             proxy.to_client = Fault()
             changes(client, 1)
             assert (client.count("connected"), client.count("disconnected")) == (1, 0)
+
+
+def test_another_token_while_the_former_is_refused():
+    """The attempt to reconnect was made with a token that had expired; there is another by now."""
+    asked, go = threading.Event(), threading.Event()
+
+    def refuse(connection):
+        read_head(connection)
+        asked.set()
+        go.wait()
+        connection.sendall(b"HTTP/1.1 403 X\r\nContent-Length: 0\r\n\r\n")
+        drain(connection)
+
+    scripts = [upgraded(lambda connection: None), refuse, upgraded(answer)]
+    with RawServer(scripted(scripts)) as server:
+        try:
+            with Driver(server.url, token="old", max_reconnect_attempts=5, **AGAIN) as client:
+                client.connect()
+                asked.wait()
+                client.do("set_token", "new")
+                assert client.wait("set_token")["result"] == 0
+                go.set()
+                client.wait("connected", after=1)
+                assert client.request("get", "a")["value"] == "v"
+                assert client.count("reconnect_failed") == 0
+        finally:
+            go.set()
