@@ -295,6 +295,8 @@ static void opened(struct dial *dial, struct connection *connection)
 /* Before the second connection is dialled. False: that has become needless. May call the user. */
 static bool prepare(struct hpkv_client *client)
 {
+	if (client->state != HPKV_CONNECTED)
+		return false;
 	/* the former of the present one is still waited for */
 	renewal_lost(client);
 	if (client->state != HPKV_CONNECTED)

@@ -167,3 +167,22 @@ def test_another_token_while_the_former_is_refused():
                 assert client.count("reconnect_failed") == 0
         finally:
             go.set()
+
+
+def test_disconnected_gently_while_a_token_is_asked_for(pyserver):
+    """The request that the former connection is kept for is waited for."""
+    held = pyserver.fault(op="PATCH", key="a", hold=True)
+    settings = {"api_key": pyserver.key}
+    with Driver(pyserver.url, tokens=settings, token_lifetime_ms=1500, **PATIENT) as client:
+        assert "err" not in client.connect()
+        number = client.start("patch", "a", "x")
+        wait_for(lambda: pyserver.hits(held) == 1, "the request")
+        pyserver.configure(token_delay_s=3)
+        wait_for(lambda: len(pyserver.token_requests()) == 3, "the token after the next")
+        client.do("disconnect", False)
+        assert client.state() == 3
+        wait_for(lambda: pyserver.tokens() == 3, "the answer that is too late")
+        time.sleep(QUIET_S)
+        pyserver.release(held)
+        assert "err" not in client.reply(number)
+        client.wait("disconnect")
