@@ -4,6 +4,8 @@
 #include <stdarg.h>
 #include <stdio.h>
 
+#include "base/utf8.h"
+
 int str_compare(struct str a, struct str b)
 {
 	size_t common = a.len < b.len ? a.len : b.len;
@@ -93,11 +95,14 @@ int buf_add_unsigned(struct buf *b, uint64_t number)
 
 int buf_add_escaped(struct buf *b, struct str s)
 {
+	size_t control = 0; /* so many of the bytes to come belong to a control character */
 	int r = 0;
 
-	for (size_t i = 0; r == 0 && i < s.len; i++) {
-		char c = s.p[i];
+	for (; r == 0 && s.len; s = str_skip(s, 1)) {
+		char c = *s.p;
 
+		if (!control)
+			control = utf8_control(s);
 		if (c == '\\')
 			r = buf_add_str(b, STR("\\\\"));
 		else if (c == '\n')
@@ -106,10 +111,11 @@ int buf_add_escaped(struct buf *b, struct str s)
 			r = buf_add_str(b, STR("\\t"));
 		else if (c == '\r')
 			r = buf_add_str(b, STR("\\r"));
-		else if ((unsigned char)c < ' ' || c == 0x7f)
+		else if (control)
 			r = buf_printf(b, "\\x%02x", (unsigned char)c);
 		else
 			r = buf_add_char(b, c);
+		control -= control > 0;
 	}
 	return r;
 }

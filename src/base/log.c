@@ -6,6 +6,8 @@
 #include <stdio.h>
 #include <syslog.h>
 
+#include "base/utf8.h"
+
 /* Set once at start, before there are threads. */
 static const char *log_program = "hpkvfs";
 static enum log_level log_limit = LOG_LEVEL_INFO;
@@ -38,14 +40,6 @@ static int priority(enum log_level level)
 	return LOG_ERR;
 }
 
-/* Names of files and keys may hold newlines: one message is one line, and no name looks like another message. */
-static void keep_one_line(char *line)
-{
-	for (; *line; line++)
-		if ((unsigned char)*line < ' ' || *line == 0x7f)
-			*line = '?';
-}
-
 void log_write(enum log_level level, const char *format, ...)
 {
 	int saved = errno;
@@ -57,7 +51,8 @@ void log_write(enum log_level level, const char *format, ...)
 	va_start(ap, format);
 	vsnprintf(line, sizeof(line), format, ap);
 	va_end(ap);
-	keep_one_line(line);
+	/* names of files and keys may hold newlines: one message is one line, and no name looks like another message */
+	utf8_replace_controls(line, '?');
 	if (log_syslog)
 		syslog(priority(level), "%s", line);
 	else

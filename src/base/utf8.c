@@ -30,6 +30,29 @@ static size_t sequence(unsigned char first, unsigned char *low, unsigned char *h
 	return 4;
 }
 
+size_t utf8_control(struct str s)
+{
+	unsigned char first = s.len > 0 ? (unsigned char)s.p[0] : 'x', second = s.len > 1 ? (unsigned char)s.p[1] : 'x';
+
+	if (first < ' ' || first == 0x7f)
+		return 1;
+	return first == 0xc2 && second >= 0x80 && second < 0xa0 ? 2 : 0;
+}
+
+void utf8_replace_controls(char *text, char by)
+{
+	struct str rest = str_c(text);
+
+	while (rest.len) {
+		size_t len = utf8_control(rest);
+
+		memset(text, by, len);
+		len = len ? len : 1;
+		text += len;
+		rest = str_skip(rest, len);
+	}
+}
+
 /* No early end: so the compiler looks at many bytes at once. */
 static bool ascii(struct str s)
 {

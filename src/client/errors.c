@@ -32,9 +32,7 @@ static void text_clean(char *text)
 {
 	size_t len;
 
-	for (char *c = text; *c; c++)
-		if ((unsigned char)*c < ' ' || *c == 0x7f)
-			*c = ' ';
+	utf8_replace_controls(text, ' ');
 	len = strlen(text);
 	for (int i = 0; i < 4 && len > 0 && !utf8_valid(str_of(text, len)); i++)
 		text[--len] = '\0';

@@ -176,13 +176,14 @@ static void begin_end(struct daemon *daemon)
 
 /* --- what asks for it --- */
 
-static void session_closed(void *arg)
+static void session_ended(void *arg, bool mounted)
 {
 	struct daemon *daemon = arg;
 
-	daemon->closed = true;
+	daemon->closed = !mounted;
 	if (!daemon->serving)
-		fail(daemon, MOUNT_FAILURE, "the kernel closed the connection at once");
+		fail(daemon, MOUNT_FAILURE, "%s",
+		     mounted ? "the connection to the kernel failed" : "the kernel closed the connection at once");
 	begin_end(daemon);
 }
 
@@ -285,7 +286,7 @@ static int mount_session(struct daemon *daemon)
 		return r;
 	}
 	find_mount(daemon);
-	r = session_start(daemon->session, fd, session_closed, daemon);
+	r = session_start(daemon->session, fd, session_ended, daemon);
 	if (r == 0)
 		return 0;
 	fail(daemon, MOUNT_SYSTEM, "cannot serve the mount: %s", strerror(-r));

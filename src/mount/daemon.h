@@ -22,7 +22,7 @@ struct daemon_result {
 };
 
 /* Mounts and serves until the mount is gone, or SIGTERM, SIGINT or SIGHUP ask for its end; all memory is freed again. Blocks
- * those signals and ignores SIGPIPE, for good. Fork first: there will be threads. */
+ * those signals and ignores SIGPIPE, for good; SIGCHLD must not be ignored. Fork first: there will be threads. */
 void daemon_run(const struct daemon_config *config, struct daemon_result *result);
 
 #endif

@@ -12,6 +12,7 @@
 #include <sys/wait.h>
 
 #include "base/cleanup.h"
+#include "base/log.h"
 
 #define PROGRAM "fusermount3"
 
@@ -34,25 +35,26 @@ static char **environment_with(char *variable)
 	return copy;
 }
 
-/* Standard error goes to `messages`; our blocked signals are not passed on. 0 or -errno. */
+/* Standard error goes to `messages`; our blocked and ignored signals are not passed on. 0 or -errno. */
 static int spawn(char **argv, int socket, int messages, pid_t *pid)
 {
 	char variable[] = SOCKET_VARIABLE;
 	CLEANUP_FREE char **environment = environment_with(variable);
 	posix_spawn_file_actions_t actions;
 	posix_spawnattr_t attributes;
-	sigset_t none, pipe;
+	sigset_t none, usual;
 	int r;
 
 	if (!environment)
 		return -ENOMEM;
 	sigemptyset(&none);
-	sigemptyset(&pipe);
-	sigaddset(&pipe, SIGPIPE);
+	sigemptyset(&usual);
+	sigaddset(&usual, SIGPIPE);
+	sigaddset(&usual, SIGCHLD);
 	posix_spawn_file_actions_init(&actions);
 	posix_spawnattr_init(&attributes);
 	posix_spawnattr_setsigmask(&attributes, &none);
-	posix_spawnattr_setsigdefault(&attributes, &pipe);
+	posix_spawnattr_setsigdefault(&attributes, &usual);
 	posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF);
 	r = posix_spawn_file_actions_adddup2(&actions, messages, STDERR_FILENO);
 	if (r == 0 && socket >= 0)
@@ -110,7 +112,7 @@ static int read_message(int messages, struct buf *why)
 	return buf_printf(why, "%s: %s", PROGRAM, *start ? start : "failed without a word");
 }
 
-static int mount_through(char **argv, int *sockets, int messages, int *fd, struct buf *why)
+static int mount_through(char **argv, const char *mountpoint, int *sockets, int messages, int *fd, struct buf *why)
 {
 	pid_t pid;
 	int received, r = spawn(argv, sockets[0], messages, &pid);
@@ -129,8 +131,12 @@ static int mount_through(char **argv, int *sockets, int messages, int *fd, struc
 		*fd = received;
 		return 0;
 	}
-	if (received >= 0)
+	if (received >= 0) {
 		close(received);
+		/* it had mounted before it failed */
+		if (fusermount_unmount(mountpoint) < 0)
+			log_debug("%s is perhaps still mounted", mountpoint);
+	}
 	return read_message(messages, why) ? -ENOMEM : -EIO;
 }
 
@@ -142,7 +148,7 @@ int fusermount_mount(const char *options, const char *mountpoint, int *fd, struc
 
 	if (messages < 0 || socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, sockets) < 0)
 		return -errno;
-	r = mount_through(argv, sockets, messages, fd, why);
+	r = mount_through(argv, mountpoint, sockets, messages, fd, why);
 	cleanup_close(&sockets[0]);
 	cleanup_close(&sockets[1]);
 	return r;

@@ -237,8 +237,6 @@ static int start_helper(struct inotify *inotify)
 
 	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends) < 0)
 		return -errno;
-	/* an ended child's pid must not be given to others before its end was looked at */
-	signal(SIGCHLD, SIG_DFL);
 	inotify->socket = ends[0];
 	inotify->pid = fork();
 	if (inotify->pid == 0)

@@ -1,5 +1,6 @@
 #include "mount/killed.h"
 
+#include <errno.h>
 #include <signal.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -59,13 +60,19 @@ static bool ending_by_signal(const char *stat)
 	return code & 0x7f;
 }
 
-bool killed(pid_t thread)
+/* That it may not be sent a signal says that it is there. */
+static bool gone(pid_t thread)
+{
+	return kill(thread, 0) < 0 && errno == ESRCH;
+}
+
+bool killed(pid_t thread, bool interrupted)
 {
 	char text[8192];
 	uint64_t pending, kept;
 
 	if (thread == 0 || !read_file(thread, "status", text, sizeof(text)))
-		return true;
+		return interrupted || gone(thread);
 	pending = mask(text, "\nSigPnd:") | mask(text, "\nShdPnd:");
 	kept = mask(text, "\nSigCgt:") | mask(text, "\nSigIgn:") | mask(text, "\nSigBlk:");
 	if (pending & ~kept & ~harmless())

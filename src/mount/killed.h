@@ -5,8 +5,9 @@
 #include <sys/types.h>
 
 /* True if a thread has a signal pending that ends it (neither caught, ignored nor blocked), is ending because of one,
- * or is gone: then nobody wants the answer to its request. A thread that cannot be seen from here (0: of another pid
- * namespace) counts as ended, since it could not be freed otherwise. Reads /proc/THREAD/status and stat. */
-bool killed(pid_t thread);
+ * or is gone: then nobody wants the answer to its request. Reads /proc/THREAD/status and stat. A thread
+ * that cannot be seen from here (0: of another pid namespace; or /proc hides other users' processes) counts as ended once it was
+ * interrupted, since it could not be freed otherwise; before that, only when it is gone. */
+bool killed(pid_t thread, bool interrupted);
 
 #endif

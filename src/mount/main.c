@@ -326,8 +326,11 @@ static int run(struct setup *setup)
 int main(int argc, char **argv)
 {
 	CLEANUP(setup_free) struct setup setup = { .program = options_program(argv), .report = -1 };
-	int r = options_parse(&setup.options, argc, argv);
+	int r;
 
+	/* ignored, as whoever started this may have left it, nothing is heard of how children end, and their pids are free at once */
+	signal(SIGCHLD, SIG_DFL);
+	r = options_parse(&setup.options, argc, argv);
 	if (r)
 		return complain(&setup, r, setup.options.error ? setup.options.error : "out of memory");
 	if (setup.options.action == OPTIONS_HELP || setup.options.action == OPTIONS_VERSION) {

@@ -56,7 +56,7 @@ static void watch(struct loop_timer *timer)
 			continue;
 		if (request->thread == 0 && !request->interrupted)
 			continue; /* of another pid namespace: nothing can be known before it is interrupted */
-		if (killed(request->thread))
+		if (killed(request->thread, request->interrupted))
 			answer_error(request, -EINTR);
 		else
 			more = true;

@@ -18,8 +18,8 @@ struct session {
 	struct loop_fd *watch;
 	bool initialised;
 	struct upcalls upcalls;
-	bool told; /* `closed` was called */
-	void (*closed)(void *arg);
+	bool closed, failed; /* and `ended` was called */
+	void (*ended)(void *arg, bool mounted);
 	void *arg;
 };
 
@@ -67,11 +67,20 @@ static void session_closed(void *arg)
 {
 	struct session *session = arg;
 
-	if (session->told)
+	if (session->closed)
 		return;
-	session->told = true;
+	session->closed = true;
 	session_stop(session);
-	session->closed(session->arg);
+	session->ended(session->arg, false);
+}
+
+static void session_failed(struct session *session, const char *why)
+{
+	if (session->failed)
+		return;
+	session->failed = true;
+	log_error("the connection to the kernel failed: %s", why);
+	session->ended(session->arg, true);
 }
 
 static void drop_buffer(struct session *session)
@@ -96,16 +105,18 @@ static void readable(void *arg)
 			continue;
 		if (r == -EAGAIN)
 			return;
-		if (r <= 0) {
-			if (r < 0 && r != -ENODEV)
-				log_error("the connection to the kernel failed: %s", strerror(-r));
+		if (r == 0 || r == -ENODEV) {
 			session_closed(session);
+			return;
+		}
+		if (r < 0) {
+			session_failed(session, strerror(-r));
 			return;
 		}
 		upcalls_count(&session->upcalls, session->buf.mem, session->buf.size);
 		fuse_session_process_buf(session->fuse, &session->buf);
 		if (fuse_session_exited(session->fuse)) {
-			session_closed(session);
+			session_failed(session, "libfuse has ended the session");
 			return;
 		}
 		/* newer versions of libfuse settle the size in the first request */
@@ -115,11 +126,11 @@ static void readable(void *arg)
 	}
 }
 
-int session_start(struct session *session, int fd, void (*closed)(void *arg), void *arg)
+int session_start(struct session *session, int fd, void (*ended)(void *arg, bool mounted), void *arg)
 {
 	char path[32];
 
-	session->closed = closed;
+	session->ended = ended;
 	session->arg = arg;
 	/* libfuse takes a connection that is already there by this name */
 	snprintf(path, sizeof(path), "/dev/fd/%d", fd);

@@ -13,9 +13,10 @@ CHECKED int session_new(struct mount_context *context, bool debug, struct sessio
 /* For notifications. */
 struct fuse_session *session_fuse(struct session *session);
 
-/* Serves the connection of a mount; takes `fd`, in every case. `closed` runs once, when the kernel has closed it: the mount
- * is gone. 0, -ENOMEM, -errno. */
-CHECKED int session_start(struct session *session, int fd, void (*closed)(void *arg), void *arg);
+/* Serves the connection of a mount; takes `fd`, in every case. `ended` runs once when the kernel has closed it: the mount is
+ * gone. If the connection fails before that, it runs once with `mounted`, and requests go on being read if they can be: an
+ * unmount may wait for some. 0, -ENOMEM, -errno. */
+CHECKED int session_start(struct session *session, int fd, void (*ended)(void *arg, bool mounted), void *arg);
 
 /* What was read, from the first request on. Borrowed. */
 const struct upcalls *session_upcalls(const struct session *session);

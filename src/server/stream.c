@@ -10,7 +10,8 @@
 #define READ_ROUND_BYTES (256 * 1024)
 /* At shutdown: a sender that never stops must not keep the server from ending. */
 #define READ_NOW_ROUNDS 32
-/* An idle connection keeps no larger buffer than this. */
+/* An idle connection keeps no larger buffer than this; a busy one keeps of what it has sent no more than this, or than it
+ * has still to send. */
 #define KEEP_BYTES (16 * 1024)
 
 struct stream {
@@ -26,6 +27,18 @@ struct stream {
 	struct loop_task flush, pump;
 };
 
+/* Where the other side is always behind, not everything is ever sent. Never is more moved than was sent. */
+static void drop_sent(struct stream *stream)
+{
+	size_t rest = stream->out.len - stream->written;
+
+	if (stream->written <= KEEP_BYTES || stream->written < rest)
+		return;
+	memmove(stream->out.p, stream->out.p + stream->written, rest + 1);
+	stream->out.len = rest;
+	stream->written = 0;
+}
+
 /* 0; -1: the connection failed. */
 static int send_queued(struct stream *stream)
 {
@@ -35,8 +48,10 @@ static int send_queued(struct stream *stream)
 
 		if (n < 0 && errno == EINTR)
 			continue;
-		if (n < 0 && (errno == EAGAIN || errno == EWOULDBLOCK))
+		if (n < 0 && (errno == EAGAIN || errno == EWOULDBLOCK)) {
+			drop_sent(stream);
 			return 0;
+		}
 		if (n < 0)
 			return -1;
 		stream->written += (size_t)n;

@@ -48,7 +48,8 @@ void stream_read_now(struct stream *stream);
 /* Calls `readable`, later, whether there is more to read or not. */
 void stream_wake(struct stream *stream);
 
-/* Where to append what is to be sent; call stream_flush afterwards. */
+/* Where to append what is to be sent; call stream_flush afterwards. What is in it moves, or goes, when it is sent, which is
+ * never before the loop is left. */
 struct buf *stream_output(struct stream *stream);
 
 /* Sends what was appended, at the end of the present round: many replies, one system call. */

@@ -268,6 +268,11 @@ def test_refused(hpkv, pyserver):
     assert "not yours" in failed(hpkv("del", "a"), REFUSED)
 
 
+def test_a_refusal_cannot_command_the_terminal(hpkv, pyserver):
+    pyserver.fault(op="GET", code=403, text="\x1b[31mred\x9b0m\n\x7f\x85éあ.")
+    assert " [31mred  0m    éあ." in failed(hpkv("get", "a"), REFUSED)
+
+
 def test_unreachable(hpkv, run, pyserver):
     key = {"HPKV_API_KEY": "k"}
     failed(run("--url", "http://127.0.0.1:1", "ping", env=key), UNREACHABLE)

@@ -40,7 +40,7 @@ def only_ready(watch):
 
 
 def test_text(watch, server):
-    with_controls = "\x01\x1b[31m\x7f"
+    with_controls = "\x01\x1b[31m\x7f\x9b31m\x85"
     changes = watch(on=server)
     server.set("a", "one")
     server.set("tab\tin key\n", "x\ty\r\n\\")
@@ -51,7 +51,7 @@ def test_text(watch, server):
     assert changes.next(6) == [
         "a\tone",
         "tab\\tin key\\n\tx\\ty\\r\\n\\\\",
-        "é😀\tü\\x01\\x1b[31m\\x7f",
+        "é😀\tü\\x01\\x1b[31m\\x7f\\xc2\\x9b31m\\xc2\\x85",
         "n\t42",
         "d\t\\\\N",
         "d\t\\N",

@@ -201,6 +201,42 @@ def test_what_an_ordinary_user_must_not_do(namespace, tmp_path, hpkvd):
     refused(result, FAILURE, "fusermount3", "access", point=point)
 
 
+def test_started_with_sigchld_ignored(namespace, user_point, hpkvd, store):
+    """As some programs start others: then nobody is told of a child's end, fusermount3's for one."""
+    store.set("a", "1")
+    script = (
+        AS_NOBODY
+        + """
+export XDG_RUNTIME_DIR=$(mktemp -d)
+chown 65534 "$XDG_RUNTIME_DIR"
+as_nobody env --ignore-signal=CHLD "$1" "$3" "$2" -o state=none
+pid=$(cat "$XDG_RUNTIME_DIR"/hpkvfs/*.pid)
+as_nobody cat "$2/a"
+as_nobody fusermount3 -u "$2"
+while [ -e "/proc/$pid" ]; do sleep 0.05; done
+"""
+    )
+    result = namespace(script, program("src/mount/hpkvfs"), user_point, hpkvd.url, env={"HPKV_API_KEY": hpkvd.key})
+    assert (result.code, result.out) == (0, "1"), result.err
+
+
+def test_no_dead_mount_stays_where_fusermount3_fails_after_it(namespace, user_point, hpkvd):
+    script = (
+        AS_NOBODY
+        + """
+printf '#!/bin/sh\n"%s" "$@"\nexit 1\n' "$(command -v fusermount3)" > "$devices/fusermount3"
+chmod 755 "$devices" "$devices/fusermount3"
+code=0
+PATH=$devices:$PATH as_nobody "$1" "$3" "$2" -o state=none || code=$?
+grep -c " $2 " /proc/self/mountinfo || true
+exit $code
+"""
+    )
+    result = namespace(script, program("src/mount/hpkvfs"), user_point, hpkvd.url, env={"HPKV_API_KEY": hpkvd.key})
+    refused(result, FAILURE, "fusermount3")
+    assert result.out == "0\n"
+
+
 # --- under the automounter ---
 
 

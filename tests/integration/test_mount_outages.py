@@ -10,7 +10,8 @@ import time
 import pytest
 
 from lib.mount import MountFailed
-from lib.processes import alive, wait_for
+from lib.mountcall import AS_NOBODY, NOBODY, namespace, point  # noqa: F401 (fixtures)
+from lib.processes import alive, program, wait_for
 from lib.shell import error_of, fails_with, sh, write
 
 pytestmark = pytest.mark.timeout(480)
@@ -320,6 +321,72 @@ def test_timer_signals_interrupt_nothing(pyserver, mount_on):
     )
     assert done.stdout == "old True\n", done.stdout + done.stderr
     assert pyserver.history("d/f")[:2] == ["old", "new"]
+
+
+CLOSE = """
+import os, sys
+file = os.open(sys.argv[1], os.O_WRONLY | os.O_CREAT)
+os.write(file, b"x")
+os.close(file)
+"""
+
+
+# $1: the program, $2: the mount point, $3: SPEC. Another user's programs are let in, and cannot be seen by the mount.
+HIDDEN = (
+    AS_NOBODY
+    + """
+echo user_allow_other > "$devices/fuse.conf"
+mount --bind "$devices/fuse.conf" /etc/fuse.conf
+mount -t proc -o hidepid=2 proc /proc
+if as_nobody test -e "/proc/$$"; then exit 50; fi
+export XDG_RUNTIME_DIR=$(mktemp -d)
+chown 65534 "$XDG_RUNTIME_DIR"
+as_nobody "$1" "$3" "$2" -o state=none,nosubscribe,allow_other,umask=0,timeout=600
+pid=$(cat "$XDG_RUNTIME_DIR"/hpkvfs/*.pid)
+as_another() {
+    setpriv --reuid=65533 --regid=65533 --clear-groups "$@"
+}
+"""
+)
+
+
+@pytest.fixture
+def hidden(namespace, point, pyserver):
+    """Runs a script behind HIDDEN; $4 and $5 are a program that closes the file that is its argument."""
+    os.chown(point, NOBODY, NOBODY)
+
+    def run(script):
+        words = [program("src/mount/hpkvfs"), point, pyserver.url, sys.executable, CLOSE]
+        return namespace(HIDDEN + script, *words, env={"HPKV_API_KEY": pyserver.key})
+
+    return run
+
+
+def test_a_close_where_proc_hides_its_program(hidden, pyserver):
+    """It waits for the server longer than a close is left without a look at whether its program still lives."""
+    pyserver.fault(op="SET", key="f", delay=1)
+    result = hidden(
+        """
+as_another "$4" -c "$5" "$2/f"
+as_nobody fusermount3 -u "$2"
+while [ -e "/proc/$pid" ]; do sleep 0.05; done
+"""
+    )
+    assert result.code == 0, result.err
+    assert pyserver.get("f") == "x"
+
+
+def test_kill_9_frees_a_process_that_proc_hides(hidden, pyserver):
+    pyserver.fault(op="SET", key="f", never=True)
+    result = hidden(
+        """
+code=0
+as_another timeout --signal=KILL 3 "$4" -c "$5" "$2/f" || code=$?
+kill -9 "$pid"
+exit $code
+"""
+    )
+    assert result.code == 137, result.err
 
 
 # --- the mount process killed ---
