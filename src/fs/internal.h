@@ -388,6 +388,8 @@ void nodes_free(struct fs *fs);
 
 /* The store holds `value` at the node's key; asked for at `seq`. -ENOMEM. */
 CHECKED int value_apply(struct node *node, struct str value, uint64_t seq);
+/* The same of a file that programs here have changed: it holds nothing there. */
+void value_apply_absence(struct node *node, uint64_t seq);
 /* The same after our own SET, without telling the kernel, whose pages are those of the writer. */
 CHECKED int value_set_here(struct node *node, struct str value);
 /* Binds the time of change to the present value, in the state file. */
@@ -489,6 +491,9 @@ co_fn CHECKED int file_prepare_change(struct node *node, uint64_t offset, uint64
 /* The draft was changed, not by an append. */
 void file_changed(struct node *node);
 void file_forget_changes(struct node *node);
+/* A commit of what waits has failed: what was sent may have arrived, and whoever sends it again first asks whether another client has
+ * changed the file since. */
+bool file_was_tried(const struct node *node);
 /* The file has no name any more: without a handle nobody can read what was changed. */
 void file_forget_unnamed(struct node *node);
 /* --- tree.c: locks --- */

@@ -353,7 +353,7 @@ int rename_file(struct node *node, struct node *target, struct node *new_parent,
 		return rename_local(node, target, new_parent, new_name);
 	if (!target && held_is_home(node, new_parent, new_name))
 		return held_take_back(node);
-	if (node->file->held || (target && target->file && target->file->held))
+	if (node->file->held || file_was_tried(node) || (target && target->file && target->file->held))
 		return -EAGAIN; /* it has become so since it was settled */
 	if (held_suits(node, target, new_parent, new_name))
 		r = held_begin(node, target, new_parent, new_name);
@@ -400,6 +400,9 @@ static co_fn int settle_both(struct node *node, struct node *new_dir, struct str
 	if (!target && held_is_home(node, new_dir, new_name))
 		return 0;
 	r = held_settle(node);
+	/* what of it may have arrived under its present name, or what others have there instead, does not stay there */
+	if (r == 0 && file_was_tried(node))
+		r = file_commit_later(node);
 	if (r == 0 && target)
 		r = held_settle(target);
 	/* only one can be held of a name */

@@ -250,6 +250,14 @@ int value_apply(struct node *node, struct str value, uint64_t seq)
 	return 0;
 }
 
+void value_apply_absence(struct node *node, uint64_t seq)
+{
+	if (node->change_seq > seq || node->answer_seq > seq)
+		return;
+	node->answer_seq = seq;
+	node->file->stored = false;
+}
+
 int value_set_here(struct node *node, struct str value)
 {
 	struct file *file = node->file;
