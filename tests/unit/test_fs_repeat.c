@@ -363,6 +363,22 @@ static void a_renaming_leaves_nothing_under_the_former_name(void **state)
 	}
 }
 
+static void a_removal_leaves_nothing(void **state)
+{
+	struct rig *rig = *state;
+
+	for (int arrived = 0; arrived < 2; arrived++) {
+		begin_with(rig, NULL, NOT);
+		struct fs_handle *handle = write_and_wait(rig, "new", arrived);
+
+		assert_int_equal(remove_file(rig, "f"), 0);
+		assert_not_stored(rig, "f");
+		assert_int_equal(close_file(rig, handle), 0);
+		assert_int_equal(run(rig, op_sync), 0);
+		assert_not_stored(rig, "f");
+	}
+}
+
 /* A name of scratch files costs no request, but what may have arrived under the former one is not left there. */
 static void a_local_renaming_leaves_nothing_under_the_former_name(void **state)
 {
@@ -420,6 +436,7 @@ int main(void)
 		waiting_test(growth_that_is_taken_back),
 		waiting_test(a_renaming_is_told_of_the_loss),
 		waiting_test(a_renaming_leaves_nothing_under_the_former_name),
+		waiting_test(a_removal_leaves_nothing),
 		waiting_test(a_local_renaming_leaves_nothing_under_the_former_name),
 		waiting_test(it_stays_in_a_directory_that_was_renamed),
 	};
