@@ -401,10 +401,12 @@ int fs_unlink(struct fs *fs, uint64_t parent, struct str name)
 		return r;
 	tree_shared(fs);
 	node_lock(node);
+	value_pin(node);
 	if (node->parent != dir)
 		r = -ENOENT;
 	else
 		r = node->special ? special_unlink(node) : unlink_locked(node);
+	value_unpin(node);
 	node_unlock(node);
 	tree_shared_end(fs);
 	return r;

@@ -88,6 +88,7 @@ struct file {
 	bool append_only; /* nothing but appends: they are the draft's tail, and others' may come before them */
 	bool in_room;
 	bool closed_once;    /* by some process, since it was opened first */
+	bool pinned;         /* the value stays in memory */
 	unsigned opens;      /* handles */
 	int lost;            /* how a commit ended that no call waited for; told by the next fsync or close */
 	struct draft *draft; /* while dirty */
@@ -397,6 +398,10 @@ void value_remember_time(struct node *node);
 void value_drop(struct node *node);
 /* The store has it no more, and programs may still read it: it stays in memory as long as the node. */
 void value_keep(struct node *node);
+/* With the node locked: the value, if it is in memory or comes, stays there until it is unpinned, however much is read meanwhile.
+ * NULL, or no regular file: nothing. */
+void value_pin(struct node *node);
+void value_unpin(struct node *node);
 /* Brings the value at the node's key: one GET, shared by all who wait. -ESTALE: the key is gone. */
 co_fn CHECKED int value_load(struct node *node);
 /* The same from the store, whatever is known. */

@@ -377,12 +377,16 @@ static co_fn int rename_file_locked(struct node *dir, struct str name, struct no
 	if (second)
 		node_lock(second);
 	push_name_begin(&made, new_dir, new_name);
+	value_pin(node);
+	value_pin(target);
 	r = target ? load_while_stored(target) : 0; /* as in unlink_locked */
 	if (r == 0 && (node_child(dir, name) != node || node_child(new_dir, new_name) != target))
 		r = -EAGAIN; /* others were faster */
 	if (r == 0)
 		r = node->special ? special_rename(node, target, new_dir, new_name)
 				  : rename_file(node, target, new_dir, new_name);
+	value_unpin(target);
+	value_unpin(node);
 	push_name_end(&made);
 	if (second)
 		node_unlock(second);
