@@ -355,8 +355,10 @@ static co_fn int unlink_locked(struct node *node)
 	if (r < 0)
 		return r;
 	expect.value = buf_str(&before);
-	if (node->file->stored)
+	if (node->file->stored || file_was_tried(node))
 		gone = store_delete(fs->store, buf_str(&key), expect);
+	if (gone == -ENOENT && !node->file->stored)
+		gone = 0; /* it has not arrived */
 	if (gone < 0 && gone != -ENOENT) {
 		node->checked_us = 0; /* it may be gone all the same: asked again */
 		return gone;
@@ -399,10 +401,12 @@ int fs_unlink(struct fs *fs, uint64_t parent, struct str name)
 		return r;
 	tree_shared(fs);
 	node_lock(node);
+	value_pin(node);
 	if (node->parent != dir)
 		r = -ENOENT;
 	else
 		r = node->special ? special_unlink(node) : unlink_locked(node);
+	value_unpin(node);
 	node_unlock(node);
 	tree_shared_end(fs);
 	return r;

@@ -526,6 +526,7 @@ void commit_done(struct node *node, struct commit *commit, struct str before)
 			       (file->own_id || !commit->draft->in_place);
 	forget_ids(node->fs, file, before, buf_str(&commit->key));
 	forget_draft(node, commit->draft, buf_str(&commit->key));
+	draft_begin_anew(commit->draft);
 	if (file->draft != commit->draft)
 		return; /* opened with O_TRUNC meanwhile */
 	if (!rebase(node, commit))

@@ -614,6 +614,12 @@ uint64_t draft_capture(struct draft *draft)
 	return draft->changes;
 }
 
+void draft_begin_anew(struct draft *draft)
+{
+	draft->tried = false;
+	draft->sent[0] = '\0';
+}
+
 bool draft_rebase(struct draft *draft, struct body *base, uint64_t captured)
 {
 	const struct body_part *chunks = body_first_chunks(base);

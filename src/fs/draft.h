@@ -54,6 +54,10 @@ struct draft {
 	uint64_t memory;      /* DRAFT_BYTES, and what sending makes free */
 	uint64_t *sum;        /* of `memory` over many drafts; NULL: it is not counted */
 	uint32_t last;        /* the chunk that was last written */
+	bool tried;           /* a commit of it has failed */
+	/* hashes, empty: of nothing; of what the key held when that commit was begun, or was found to hold since, and of what was
+	 * sent last */
+	char before[CONTENT_HASH_LEN + 1], sent[CONTENT_HASH_LEN + 1];
 	struct buf
 		tail; /* what was appended, behind all of the base: then nothing else has changed, and there are no slots */
 };
@@ -130,6 +134,9 @@ CHECKED int draft_sent(struct draft *draft, uint32_t index, uint64_t valid, uint
 
 /* The base's id is left: what is stored under it must be sent again under a new one. */
 void draft_leave_place(struct draft *draft);
+
+/* What it is from now on is another change than what was tried. */
+void draft_begin_anew(struct draft *draft);
 
 /* Before chunks are sent: the number for draft_rebase. What is sent and committed is the content of this moment or later. */
 uint64_t draft_capture(struct draft *draft);

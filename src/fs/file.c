@@ -176,56 +176,93 @@ static void commit_failed(struct node *node, int err)
 	node_invalidate(node);
 }
 
-/* Between a commit that failed and its repetition another client may have changed the file: that stays. */
-static co_fn int still_expected(struct node *node, const struct commit *commit, struct store_expect expect)
+bool file_was_tried(const struct node *node)
+{
+	return node->file && node->file->draft && node->file->draft->tried;
+}
+
+static void note_failure(struct node *node, const struct commit *commit, const char *before)
+{
+	struct draft *draft = commit->draft ? commit->draft : node->file->draft;
+
+	if (!draft || draft->tried)
+		return;
+	draft->tried = true;
+	memcpy(draft->before, before, sizeof(draft->before));
+}
+
+/* Between a commit that failed and its repetition another client may have changed the file: that stays, whether this mount has heard
+ * of it or not. `own`: the hash of what is to be sent. */
+static co_fn int check_repetition(struct node *node, struct commit *commit, const char *own)
 {
 	CLEANUP(buf_free) struct buf now = BUF_INIT;
-	int r;
+	char found[CONTENT_HASH_LEN + 1] = "";
+	struct draft *draft = commit->draft;
+	uint64_t seq = fs_tick(node->fs);
+	int r = store_get(node->fs->store, buf_str(&commit->key), &now);
+	bool is_own;
 
-	if (!node->file->waiting.retry_us || expect.what == STORE_EXPECT_UNKNOWN)
-		return 0;
-	r = store_get(node->fs->store, buf_str(&commit->key), &now);
+	if (r == 0)
+		r = content_hash(buf_str(&now), found);
+	if (r == 0)
+		r = value_apply(node, buf_str(&now), seq);
+	else if (r == -ENOENT)
+		value_apply_absence(node, seq);
 	if (r < 0 && r != -ENOENT)
 		return r;
-	if (r == -ENOENT ? expect.what == STORE_EXPECT_ABSENT
-			 : str_equal(buf_str(&now), buf_str(&commit->value)) ||
-				   (expect.what == STORE_EXPECT_VALUE && str_equal(buf_str(&now), expect.value)))
-		return 0;
-	return -EBUSY;
+	is_own = strcmp(found, own) == 0 || (found[0] && strcmp(found, draft->sent) == 0);
+	if (!is_own && strcmp(found, draft->before) != 0)
+		return -EBUSY;
+	memcpy(draft->before, found, sizeof(found));
+	commit->in_place &= strcmp(found, own) == 0; /* else the value is to be set again */
+	return 0;
+}
+
+static co_fn int send_content(struct node *node, struct commit *commit)
+{
+	CLEANUP(buf_free) struct buf before = BUF_INIT;
+	char own[CONTENT_HASH_LEN + 1];
+	struct store_expect expect;
+	int r = commit_prepare(node, commit);
+
+	if (r == 0)
+		r = content_hash(buf_str(&commit->value), own);
+	if (r == 0 && commit->draft->tried)
+		r = check_repetition(node, commit, own);
+	if (r < 0)
+		return r;
+	expect = value_expect(node);
+	r = buf_set(&before, expect.value); /* the cached value may be dropped meanwhile */
+	expect.value = buf_str(&before);
+	if (r == 0 && !commit->in_place)
+		r = attr_before_value(node, buf_str(&commit->value));
+	if (r == 0 && !commit->in_place) {
+		memcpy(commit->draft->sent, own, sizeof(own));
+		r = store_set(node->fs->store, buf_str(&commit->key), buf_str(&commit->value), expect);
+	}
+	if (r == -ENOENT)
+		r = -EIO; /* a change is never answered so by a server in its senses */
+	if (r == 0)
+		commit_done(node, commit, buf_str(&before));
+	return r;
 }
 
 /* *in_place: the value is what it was. */
 static co_fn int commit_once(struct node *node, bool *in_place)
 {
-	CLEANUP(buf_free) struct buf before = BUF_INIT;
 	CLEANUP(commit_deinit) struct commit commit = { 0 };
-	struct store_expect expect;
+	char before[CONTENT_HASH_LEN + 1] = "";
 	int r = append_waits(node) ? append_commit(node) : 1;
 
 	if (r <= 0)
 		return r;
-	r = commit_prepare(node, &commit);
+	if (node->file->stored)
+		memcpy(before, node->file->hash, sizeof(before));
+	r = send_content(node, &commit);
 	if (r < 0)
-		return r;
-	expect = value_expect(node);
-	r = buf_set(&before, expect.value); /* the cached value may be dropped meanwhile */
-	if (r < 0)
-		return r;
-	expect.value = buf_str(&before);
-	r = still_expected(node, &commit, expect);
-	if (r == 0 && !commit.in_place)
-		r = attr_before_value(node, buf_str(&commit.value));
-	if (r < 0)
-		return r;
-	if (!commit.in_place)
-		r = store_set(node->fs->store, buf_str(&commit.key), buf_str(&commit.value), expect);
-	if (r == -ENOENT)
-		r = -EIO; /* a change is never answered so by a server in its senses */
-	if (r < 0)
-		return r;
-	commit_done(node, &commit, buf_str(&before));
+		note_failure(node, &commit, before);
 	*in_place = commit.in_place;
-	return 0;
+	return r;
 }
 
 static bool may_pass(int err)
@@ -732,6 +769,8 @@ int file_resize(struct node *node, uint64_t size)
 	if (size > draft_size_limit(file->draft))
 		return -EFBIG;
 	draft_resize(file->draft, size);
+	if (size == 0)
+		draft_begin_anew(file->draft);
 	file_changed(node);
 	return 0;
 }

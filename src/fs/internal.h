@@ -88,6 +88,7 @@ struct file {
 	bool append_only; /* nothing but appends: they are the draft's tail, and others' may come before them */
 	bool in_room;
 	bool closed_once;    /* by some process, since it was opened first */
+	bool pinned;         /* the value stays in memory */
 	unsigned opens;      /* handles */
 	int lost;            /* how a commit ended that no call waited for; told by the next fsync or close */
 	struct draft *draft; /* while dirty */
@@ -388,6 +389,8 @@ void nodes_free(struct fs *fs);
 
 /* The store holds `value` at the node's key; asked for at `seq`. -ENOMEM. */
 CHECKED int value_apply(struct node *node, struct str value, uint64_t seq);
+/* The same of a file that programs here have changed: it holds nothing there. */
+void value_apply_absence(struct node *node, uint64_t seq);
 /* The same after our own SET, without telling the kernel, whose pages are those of the writer. */
 CHECKED int value_set_here(struct node *node, struct str value);
 /* Binds the time of change to the present value, in the state file. */
@@ -395,6 +398,10 @@ void value_remember_time(struct node *node);
 void value_drop(struct node *node);
 /* The store has it no more, and programs may still read it: it stays in memory as long as the node. */
 void value_keep(struct node *node);
+/* With the node locked: the value, if it is in memory or comes, stays there until it is unpinned, however much is read meanwhile.
+ * NULL, or no regular file: nothing. */
+void value_pin(struct node *node);
+void value_unpin(struct node *node);
 /* Brings the value at the node's key: one GET, shared by all who wait. -ESTALE: the key is gone. */
 co_fn CHECKED int value_load(struct node *node);
 /* The same from the store, whatever is known. */
@@ -489,6 +496,9 @@ co_fn CHECKED int file_prepare_change(struct node *node, uint64_t offset, uint64
 /* The draft was changed, not by an append. */
 void file_changed(struct node *node);
 void file_forget_changes(struct node *node);
+/* A commit of what waits has failed: what was sent may have arrived, and whoever sends it again first asks whether another client has
+ * changed the file since. */
+bool file_was_tried(const struct node *node);
 /* The file has no name any more: without a handle nobody can read what was changed. */
 void file_forget_unnamed(struct node *node);
 /* --- tree.c: locks --- */

@@ -458,7 +458,7 @@ static void remove_unseen(struct listing *listing)
 		if (child->dir)
 			remove_unseen_value(listing, child);
 		if (!seen && child->file && child->file->dirty && !child->lock.held)
-			child->file->stored = false;
+			value_apply_absence(child, listing->seq);
 		else if (!seen && !value && !node_stays(child) && may_vanish(child, listing->seq))
 			vanish_unseen(listing, child);
 		else if (child->dir && child->change_seq <= listing->seq)

@@ -205,8 +205,8 @@ static int file_is_absent(struct node *node, uint64_t seq)
 		vanish(node, seq);
 		return -ENOENT;
 	}
-	if (node->file && node->file->dirty && !node->lock.held && node->change_seq <= seq)
-		node->file->stored = false;
+	if (node->file && node->file->dirty && !node->lock.held)
+		value_apply_absence(node, seq);
 	return node->parent ? 0 : -ENOENT;
 }
 

@@ -353,7 +353,7 @@ int rename_file(struct node *node, struct node *target, struct node *new_parent,
 		return rename_local(node, target, new_parent, new_name);
 	if (!target && held_is_home(node, new_parent, new_name))
 		return held_take_back(node);
-	if (node->file->held || (target && target->file && target->file->held))
+	if (node->file->held || file_was_tried(node) || (target && target->file && target->file->held))
 		return -EAGAIN; /* it has become so since it was settled */
 	if (held_suits(node, target, new_parent, new_name))
 		r = held_begin(node, target, new_parent, new_name);
@@ -377,12 +377,16 @@ static co_fn int rename_file_locked(struct node *dir, struct str name, struct no
 	if (second)
 		node_lock(second);
 	push_name_begin(&made, new_dir, new_name);
+	value_pin(node);
+	value_pin(target);
 	r = target ? load_while_stored(target) : 0; /* as in unlink_locked */
 	if (r == 0 && (node_child(dir, name) != node || node_child(new_dir, new_name) != target))
 		r = -EAGAIN; /* others were faster */
 	if (r == 0)
 		r = node->special ? special_rename(node, target, new_dir, new_name)
 				  : rename_file(node, target, new_dir, new_name);
+	value_unpin(target);
+	value_unpin(node);
 	push_name_end(&made);
 	if (second)
 		node_unlock(second);
@@ -400,6 +404,9 @@ static co_fn int settle_both(struct node *node, struct node *new_dir, struct str
 	if (!target && held_is_home(node, new_dir, new_name))
 		return 0;
 	r = held_settle(node);
+	/* what of it may have arrived under its present name, or what others have there instead, does not stay there */
+	if (r == 0 && file_was_tried(node))
+		r = file_commit_later(node);
 	if (r == 0 && target)
 		r = held_settle(target);
 	/* only one can be held of a name */

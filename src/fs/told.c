@@ -198,7 +198,7 @@ static int value_went(struct change *change, struct node *dir, struct str name)
 	if (node->file->held)
 		return held_replaces(node, STR(""), change->seq);
 	if (node->file->dirty) {
-		node->file->stored = false;
+		value_apply_absence(node, change->seq);
 		return 0;
 	}
 	if (!may_vanish(node, change->seq))

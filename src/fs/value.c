@@ -28,6 +28,8 @@ static void lru_add(struct node *node)
 	struct file *file = node->file;
 
 	lru_remove(node);
+	if (file->pinned)
+		return;
 	DL_APPEND2(fs->lru, node, file->lru_prev, file->lru_next);
 	file->in_lru = true;
 	fs->value_bytes += value_memory(file);
@@ -56,6 +58,23 @@ void value_keep(struct node *node)
 {
 	lru_remove(node);
 	node->file->stored = false;
+}
+
+void value_pin(struct node *node)
+{
+	if (!node || !node->file)
+		return;
+	lru_remove(node);
+	node->file->pinned = true;
+}
+
+void value_unpin(struct node *node)
+{
+	if (!node || !node->file)
+		return;
+	node->file->pinned = false;
+	if (node->file->have_value && node->file->stored)
+		lru_add(node);
 }
 
 /* Reads the value into size, stub, body. */
@@ -248,6 +267,14 @@ int value_apply(struct node *node, struct str value, uint64_t seq)
 		node_invalidate(node);
 	}
 	return 0;
+}
+
+void value_apply_absence(struct node *node, uint64_t seq)
+{
+	if (node->change_seq > seq || node->answer_seq > seq)
+		return;
+	node->answer_seq = seq;
+	node->file->stored = false;
 }
 
 int value_set_here(struct node *node, struct str value)

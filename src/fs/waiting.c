@@ -242,9 +242,9 @@ bool local_may_move(struct node *node, const struct node *target, struct str new
 {
 	enum local class;
 
-	if (!local_waits(node) || node->file->held)
+	if (!local_waits(node) || node->file->held || file_was_tried(node))
 		return false;
-	if (target && (!target->file || !local_waits(target) || target->file->held))
+	if (target && (!target->file || !local_waits(target) || target->file->held || file_was_tried(target)))
 		return false;
 	/* under other names what was put there by renaming is content that counts */
 	class = local_class(node->fs, new_name);

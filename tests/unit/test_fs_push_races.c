@@ -273,6 +273,79 @@ static void what_a_program_changes_is_not_disturbed(void **state)
 	assert_reads(rig, "a", "mine");
 }
 
+/* What is told is younger than a page on which the file was not: it is known to be there, and does not stay where it is removed or
+ * renamed. */
+static void a_listing_does_not_come_over_what_was_told_of_a_changed_file(void **state)
+{
+	struct rig *rig = *state;
+
+	push_put(rig, "d/other", "1");
+	for (int renamed = 0; renamed < 2; renamed++) {
+		uint64_t dir = id_of(rig, "d");
+		struct fs_handle *handle = open_file(rig, "d/f", O_RDWR | O_CREAT);
+
+		assert_int_equal(write_at(rig, handle, 0, "mine"), 0);
+		push_end(rig);
+		memstore_add_fault(rig->ms, (struct memstore_fault){
+						    .op = STORE_RANGE, .key = "d/", .hold = MEMSTORE_HOLD_REPLY });
+		push_begin_soon(rig);
+		rig_until_held(rig, 1);
+		push_put(rig, "d/f", "foreign");
+		memstore_clear_faults(rig->ms);
+		memstore_release(rig->ms);
+		push_settle(rig);
+		if (renamed)
+			assert_int_equal(
+				run(rig, op_rename, .parent = dir, .name = "f", .new_parent = dir, .new_name = "g"), 0);
+		else
+			assert_int_equal(run(rig, op_unlink, .parent = dir, .name = "f"), 0);
+		assert_not_stored(rig, "d/f");
+		assert_lists(rig, "d", renamed ? "other g " : "other ");
+		assert_int_equal(close_file(rig, handle), 0);
+		push_settle(rig);
+	}
+	assert_stored(rig, "d/g", "mine");
+}
+
+/* What was told while the key was asked for, and a program began to change the file. */
+static void an_answer_does_not_come_over_what_was_told_of_a_changed_file(void **state)
+{
+	struct rig *rig = *state;
+
+	for (int there = 0; there < 2; there++) {
+		struct fs_handle *handle;
+		struct node *node;
+		struct call *call;
+
+		push_put(rig, "a", "old");
+		node = push_node(rig, "a");
+		handle = open_file(rig, "a", O_RDWR);
+		memstore_hold_told(rig->ms, true);
+		if (there)
+			memstore_remove(rig->ms, "a");
+		node->checked_us = 0;
+		memstore_add_fault(rig->ms,
+				   (struct memstore_fault){ .op = STORE_GET, .key = "a", .hold = MEMSTORE_HOLD_REPLY });
+		call = begin(rig, op_getattr, .id = node->id);
+		rig_until_held(rig, 1);
+		assert_int_equal(write_at(rig, handle, 0, "mine"), 0);
+		if (there)
+			memstore_put(rig->ms, "a", "foreign");
+		else
+			memstore_remove(rig->ms, "a");
+		while (memstore_tell(rig->ms))
+			push_settle(rig);
+		memstore_clear_faults(rig->ms);
+		memstore_release(rig->ms);
+		assert_int_equal(end(call), 0);
+		assert_int_equal(run(rig, op_unlink, .parent = FS_ROOT_ID, .name = "a"), 0);
+		assert_not_stored(rig, "a");
+		assert_int_equal(close_file(rig, handle), 0);
+		memstore_hold_told(rig->ms, false);
+		push_settle(rig);
+	}
+}
+
 /* The kernel shows pages of what there was, and its length. */
 static void an_append_to_what_was_removed(void **state)
 {
@@ -410,6 +483,8 @@ int main(void)
 		push_test(names_told_while_a_listing_is_under_way),
 		push_test(a_name_told_while_it_is_being_asked_for),
 		push_test(what_a_program_changes_is_not_disturbed),
+		push_test(a_listing_does_not_come_over_what_was_told_of_a_changed_file),
+		push_test(an_answer_does_not_come_over_what_was_told_of_a_changed_file),
 		push_test(an_append_to_what_was_removed),
 		push_test(what_was_changed_in_place_is_removed_or_replaced),
 		push_test(what_is_open_is_read_on_when_it_is_removed),

@@ -233,11 +233,6 @@ static void test_open_files_are_sent_by_time_after_a_first_close(void **state)
 
 /* --- commits that fail when nobody waits for them --- */
 
-static void fail_sets(struct rig *rig, int err, unsigned times)
-{
-	memstore_add_fault(rig->ms, (struct memstore_fault){ .op = STORE_SET, .err = err, .times = times });
-}
-
 static void test_what_failed_in_the_background_is_kept_and_sent_again(void **state)
 {
 	struct rig *rig = *state;

@@ -59,3 +59,8 @@ void until_not_stored(struct rig *rig, const char *key)
 	while (memstore_value(rig->ms, key))
 		loop_once(rig->loop);
 }
+
+void fail_sets(struct rig *rig, int err, unsigned times)
+{
+	memstore_add_fault(rig->ms, (struct memstore_fault){ .op = STORE_SET, .err = err, .times = times });
+}

@@ -24,5 +24,7 @@ int remove_file(struct rig *rig, const char *name);
 /* Serves the loop until the key is there, or no longer; the watchdog ends a test in which it never is so. */
 void until_stored(struct rig *rig, const char *key);
 void until_not_stored(struct rig *rig, const char *key);
+/* So many SETs, from now on, are answered so without being carried out. */
+void fail_sets(struct rig *rig, int err, unsigned times);
 
 #endif
