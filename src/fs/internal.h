@@ -517,10 +517,16 @@ void copy_end(struct fs_handle *handle);
 
 /* -EEXIST for a name that is reserved, -EROFS, or what names_child says of the name. */
 CHECKED int name_may_be_made(struct node *dir, struct str name, bool is_dir);
-/* The directory, with a new reference, and a copy of a name that may be made in it and is not there; both may be set also where
- * it fails. -EEXIST, and the errors above. */
-co_fn CHECKED int name_to_make(struct fs *fs, uint64_t parent, struct str name, bool is_dir, struct node **dir,
-			       struct buf *copy);
+/* A name that is being made: first {0}, ended by making_end, also where making_begin fails. */
+struct making {
+	struct node *dir;
+	struct buf name;
+	struct push_name told;
+};
+/* For a name that may be made in the directory and is not there; what is told of it waits until the end. -EEXIST, and the errors
+ * above. */
+co_fn CHECKED int making_begin(struct fs *fs, uint64_t parent, struct str name, bool is_dir, struct making *making);
+void making_end(struct making *making);
 /* Before a file is removed or replaced: who has it open goes on reading. What cannot be read anyway is no error. */
 co_fn CHECKED int load_while_stored(struct node *node);
 /* What has no key comes into `dir`, whose other keys may go: it, and what it is in, get the records by which they are found then. */

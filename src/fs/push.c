@@ -129,6 +129,8 @@ void push_name_begin(struct push_name *held, const struct node *dir, struct str 
 
 void push_name_end(struct push_name *held)
 {
+	if (!held->dir)
+		return;
 	DL_DELETE(held->dir->fs->push.names, held);
 	push_go_on(held->dir->fs);
 }

@@ -1,4 +1,5 @@
 /* What is told beside requests that are under way, and beside what is changed here, in each order that matters. */
+#include "attr_rig.h"
 #include "push_rig.h"
 
 #include "fs/internal.h"
@@ -397,6 +398,93 @@ static void below_a_directory_that_is_being_renamed(void **state)
 	assert_reads(rig, "e/c", "foreign");
 }
 
+/* --- beside what is made here --- */
+
+/* Its root is too large for a listing a lookup. */
+static void large_root(struct rig *rig)
+{
+	put_numbered(rig, "f%04d", 1500);
+	push_end(rig);
+	rig_restart(rig);
+	push_begin(rig);
+	assert_int_equal(look(rig, "f0000"), 0);
+	assert_true(rig->fs->root->dir->large);
+}
+
+/* While `name` is made in the root, another client sets `key`: after so many of the requests for it were carried out, and before they
+ * are answered. False: there are not so many. */
+static bool set_while_it_is_made(struct rig *rig, int (*op)(struct call *), const char *name, const char *key,
+				 unsigned requests, bool doubt)
+{
+	struct call *call;
+	bool held;
+	int r;
+
+	memstore_add_fault(rig->ms, (struct memstore_fault){
+					    .any = true, .pass = requests, .times = 1, .hold = MEMSTORE_HOLD_REPLY });
+	call = begin(rig, op, .parent = FS_ROOT_ID, .name = name, .new_name = "to", .mode = 0755);
+	while (!call->done && !memstore_held(rig->ms))
+		loop_once(rig->loop);
+	held = memstore_held(rig->ms);
+	if (held && doubt)
+		dir_doubt(rig->fs->root);
+	if (held)
+		push_put(rig, key, "theirs");
+	memstore_clear_faults(rig->ms);
+	memstore_release(rig->ms);
+	r = end(call);
+	assert_true(r == 0 || (held && r == -EEXIST));
+	push_settle(rig);
+	return held;
+}
+
+static void a_key_set_below_a_directory_that_is_being_made(void **state)
+{
+	struct rig *rig = *state;
+	unsigned requests = 0, largest;
+	char name[16], key[20];
+	bool held;
+
+	for (int large = 0; large < 2; large++) {
+		if (large)
+			large_root(rig);
+		largest = requests = 0;
+		do {
+			snprintf(name, sizeof(name), "%s%u", large ? "m" : "n", requests);
+			snprintf(key, sizeof(key), "%s/x", name);
+			held = set_while_it_is_made(rig, op_mkdir, name, key, requests, !large);
+			assert_lists(rig, name, held ? "x " : "");
+			assert_int_equal(read_file(rig, key), held ? 0 : -ENOENT);
+			largest = requests++;
+		} while (held);
+		assert_true(largest >= 1);
+	}
+}
+
+static void a_key_set_where_a_link_is_being_made(void **state)
+{
+	struct rig *rig = *state;
+	unsigned requests = 0, largest;
+	char name[16];
+	bool held;
+
+	for (int large = 0; large < 2; large++) {
+		if (large)
+			large_root(rig);
+		largest = requests = 0;
+		do {
+			snprintf(name, sizeof(name), "%s%u", large ? "m" : "n", requests);
+			held = set_while_it_is_made(rig, op_symlink, name, name, requests, !large);
+			assert_int_equal(look(rig, name), 0);
+			assert_true(held ? S_ISREG(rig->entry.st.st_mode) : S_ISLNK(rig->entry.st.st_mode));
+			if (held)
+				assert_reads(rig, name, "theirs");
+			largest = requests++;
+		} while (held);
+		assert_true(largest >= 1);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -415,6 +503,8 @@ int main(void)
 		push_test(what_is_open_is_read_on_when_it_is_removed),
 		push_test(a_path_that_is_being_renamed),
 		push_test(below_a_directory_that_is_being_renamed),
+		push_test(a_key_set_below_a_directory_that_is_being_made),
+		push_test(a_key_set_where_a_link_is_being_made),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
