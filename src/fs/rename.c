@@ -366,7 +366,6 @@ static co_fn int rename_file_locked(struct node *dir, struct str name, struct no
 				    struct str new_name, struct node *target)
 {
 	struct node *first = node, *second = target;
-	struct push_name made;
 	int r;
 
 	if (target && target->id < node->id) {
@@ -376,14 +375,12 @@ static co_fn int rename_file_locked(struct node *dir, struct str name, struct no
 	node_lock(first);
 	if (second)
 		node_lock(second);
-	push_name_begin(&made, new_dir, new_name);
 	r = target ? load_while_stored(target) : 0; /* as in unlink_locked */
 	if (r == 0 && (node_child(dir, name) != node || node_child(new_dir, new_name) != target))
 		r = -EAGAIN; /* others were faster */
 	if (r == 0)
 		r = node->special ? special_rename(node, target, new_dir, new_name)
 				  : rename_file(node, target, new_dir, new_name);
-	push_name_end(&made);
 	if (second)
 		node_unlock(second);
 	node_unlock(first);
@@ -415,6 +412,7 @@ static co_fn int rename_once(struct node *dir, struct str name, struct node *new
 {
 	CLEANUP_NODE struct node *node = NULL;
 	CLEANUP_NODE struct node *target = NULL;
+	CLEANUP(push_name_end) struct push_name told = { 0 };
 	struct fs *fs = dir->fs;
 	int r = lookup_child(dir, name, &node);
 
@@ -422,6 +420,7 @@ static co_fn int rename_once(struct node *dir, struct str name, struct node *new
 		r = name_may_be_made(new_dir, new_name, node->dir != NULL);
 	if (r < 0)
 		return r;
+	push_name_begin(&told, new_dir, new_name);
 	r = lookup_child(new_dir, new_name, &target);
 	if (r < 0 && r != -ENOENT)
 		return r;

@@ -485,6 +485,34 @@ static void a_key_set_where_a_link_is_being_made(void **state)
 	}
 }
 
+/* While the renaming waits for what else is done with the link. */
+static void a_key_set_where_a_link_is_to_be_moved(void **state)
+{
+	struct rig *rig = *state;
+	struct call *sync, *move;
+	struct node *link;
+
+	memstore_put(rig->ms, ".hpkvfs/m/a", LINK);
+	large_root(rig);
+	link = push_node(rig, "a");
+	assert_int_equal(change_owner(rig, "a", 7), 0);
+	memstore_add_fault(rig->ms, (struct memstore_fault){ .op = STORE_PATCH, .hold = MEMSTORE_HOLD_REPLY });
+	sync = begin(rig, op_sync, 0);
+	rig_until_held(rig, 1);
+	move = begin(rig, op_rename, .parent = FS_ROOT_ID, .name = "a", .new_parent = FS_ROOT_ID, .new_name = "b");
+	while (!link->lock.waiters.first)
+		loop_once(rig->loop);
+	push_put(rig, "b", "theirs");
+	memstore_clear_faults(rig->ms);
+	memstore_release(rig->ms);
+	assert_int_equal(end(sync), 0);
+	assert_int_equal(end(move), 0);
+	push_settle(rig);
+	assert_stored(rig, "b", "theirs");
+	assert_reads(rig, "b", "theirs");
+	assert_int_equal(look(rig, "a"), -ENOENT);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -505,6 +533,7 @@ int main(void)
 		push_test(below_a_directory_that_is_being_renamed),
 		push_test(a_key_set_below_a_directory_that_is_being_made),
 		push_test(a_key_set_where_a_link_is_being_made),
+		push_test(a_key_set_where_a_link_is_to_be_moved),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
