@@ -115,7 +115,7 @@ static co_fn int set_mode_of_implied(struct node *dir, struct str key)
 	return 0;
 }
 
-static co_fn int record_implied(struct node *dir)
+static co_fn int ask_implied(struct node *dir)
 {
 	CLEANUP(buf_free) struct buf key = BUF_INIT;
 	CLEANUP(buf_free) struct buf record = BUF_INIT;
@@ -131,6 +131,18 @@ static co_fn int record_implied(struct node *dir)
 		r = set_mode_of_implied(dir, buf_str(&record));
 	if (r == 0)
 		dir->dir->recorded = true;
+	return r;
+}
+
+/* What is told of it comes behind the answers. */
+static co_fn int record_implied(struct node *dir)
+{
+	struct push_name told;
+	int r;
+
+	push_name_begin(&told, dir->parent, buf_str(&dir->name));
+	r = ask_implied(dir);
+	push_name_end(&told);
 	return r;
 }
 

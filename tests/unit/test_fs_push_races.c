@@ -513,6 +513,41 @@ static void a_key_set_where_a_link_is_to_be_moved(void **state)
 	assert_int_equal(look(rig, "a"), -ENOENT);
 }
 
+/* A directory that is in no record gets one before something is made in it that has no key. The answer comes behind that to another
+ * change, after which all is applied that was told until then. */
+static void a_record_set_after_ours_of_the_directory_in_which_a_link_is_made(void **state)
+{
+	struct rig *rig = *state;
+	struct fs_handle *handle;
+	struct call *flush, *link;
+
+	push_put(rig, "f", "old");
+	push_put(rig, "d/a", "1");
+	assert_lists(rig, "d", "a ");
+	handle = open_file(rig, "f", O_WRONLY | O_TRUNC);
+	assert_int_equal(write_at(rig, handle, 0, "mine"), 0);
+	memstore_add_fault(rig->ms,
+			   (struct memstore_fault){ .op = STORE_SET, .key = "f", .hold = MEMSTORE_HOLD_REPLY });
+	memstore_add_fault(rig->ms, (struct memstore_fault){
+					    .op = STORE_SET, .key = ".hpkvfs/m/d/", .hold = MEMSTORE_HOLD_REPLY });
+	flush = begin(rig, op_flush, .handle = handle);
+	rig_until_held(rig, 1);
+	link = begin(rig, op_symlink, .parent = id_of(rig, "d"), .name = "l", .new_name = "to");
+	rig_until_held(rig, 2);
+	push_put(rig, "f", "theirs");
+	push_put(rig, ".hpkvfs/m/d/", "{\"v\":1,\"mode\":16832}");
+	memstore_clear_faults(rig->ms);
+	memstore_release(rig->ms);
+	assert_int_equal(end(flush), 0);
+	assert_int_equal(end(link), 0);
+	assert_int_equal(run(rig, op_release, .handle = handle), 0);
+	push_settle(rig);
+	assert_reads(rig, "f", "theirs");
+	assert_stored(rig, ".hpkvfs/m/d/", "{\"v\":1,\"mode\":16832}");
+	assert_int_equal(look(rig, "d"), 0);
+	assert_int_equal(rig->entry.st.st_mode, S_IFDIR | 0700);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -534,6 +569,7 @@ int main(void)
 		push_test(a_key_set_below_a_directory_that_is_being_made),
 		push_test(a_key_set_where_a_link_is_being_made),
 		push_test(a_key_set_where_a_link_is_to_be_moved),
+		push_test(a_record_set_after_ours_of_the_directory_in_which_a_link_is_made),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
