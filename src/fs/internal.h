@@ -169,10 +169,11 @@ struct node {
 	uint64_t checked_seq; /* and when that was asked for */
 	int64_t told_ms;      /* the time of the last notification of its value */
 	int64_t record_told_ms;
-	uint64_t record_seq;  /* of that of its record */
-	uint64_t event_seq;   /* when programs were last told of it by an event */
-	uint64_t seen;        /* number of the listing that last saw it */
-	uint64_t record_seen; /* and its record */
+	uint64_t record_seq;         /* of that of its record */
+	uint64_t record_checked_seq; /* when that was last asked for, told or written here */
+	uint64_t event_seq;          /* when programs were last told of it by an event */
+	uint64_t seen;               /* number of the listing that last saw it */
+	uint64_t record_seen;        /* and its record */
 
 	unsigned refs;
 	mode_t mode; /* type and permissions */

@@ -242,6 +242,17 @@ static co_fn int refresh_special(struct node *node, const struct probe *record, 
 	return r == 0 || r == -ENOENT ? file_is_absent(node, seq) : r;
 }
 
+/* Nor need it be asked for: one that came would have been told of; without a subscription it is asked for as often as the value, but
+ * not where a change here makes that doubtful. And of chunks that another mount changes in place only the record tells. */
+static bool has_no_record(const struct node *node)
+{
+	const struct push *push = &node->fs->push;
+
+	if (node->record_value.len || !node->record_known || node->file->stub)
+		return false;
+	return push->echoes.on ? node->record_checked_seq >= push->since : !node->checked_us;
+}
+
 static co_fn int refresh_file(struct node *node)
 {
 	struct fs *fs = node->fs;
@@ -253,10 +264,9 @@ static co_fn int refresh_file(struct node *node)
 	/* with a key so long it has none */
 	if (node->file && record.key.len > fs->config.max_key) {
 		buf_free(&record.key);
-		node->record_known = true;
+		node_record_checked(node, seq);
 	}
-	/* it has none; but of chunks that another mount changes in place only the record tells */
-	if (node->file && !node->record_value.len && node->record_known && !node->file->stub)
+	if (node->file && has_no_record(node))
 		buf_free(&record.key);
 	if (r == 0)
 		r = below_range(node, buf_str(&value.key), &below);

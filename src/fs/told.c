@@ -139,7 +139,7 @@ static void take_record(struct node *dir, struct str name, struct node *file, st
 	else if (leftover_take(dir, name, &left))
 		node_apply_record(file, buf_str(&left));
 	else if (is_whole(dir))
-		file->record_known = true;
+		node_record_checked(file, fs_tick(dir->fs));
 	else
 		file->checked_us = 0;
 }

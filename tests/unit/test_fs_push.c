@@ -534,6 +534,72 @@ static void found_again_what_changed_meanwhile_is_told(void **state)
 	assert_no_requests(rig);
 }
 
+/* Of a large directory what the kernel holds is asked for alone, and the rest when somebody looks. */
+static void found_again_records_that_came_meanwhile_are_seen(void **state)
+{
+	static const char RECORD[] = "{\"v\":1,\"mode\":33152}";
+	static const char *const names[] = { "f0001", "f1400", "f0002", "f1401" };
+	struct rig *rig = *state;
+	uint64_t ids[4];
+
+	push_large_root(rig);
+	for (int i = 0; i < 4; i++)
+		ids[i] = id_of(rig, names[i]);
+	fs_forget(rig->fs, ids[2], 1);
+	fs_forget(rig->fs, ids[3], 1);
+	push_end(rig);
+	memstore_put(rig->ms, ".hpkvfs/m/f0001", RECORD);
+	memstore_put(rig->ms, ".hpkvfs/m/f1400", RECORD);
+	memstore_put(rig->ms, ".hpkvfs/m/f0002", RECORD);
+	memstore_put(rig->ms, ".hpkvfs/m/f1401", RECORD);
+	rig_notes_clear(rig);
+	push_begin(rig);
+	assert_true(rig_was_invalidated(rig, ids[0]));
+	assert_true(rig_was_invalidated(rig, ids[1]));
+	push_put(rig, "f1401", "changed"); /* which says nothing of its record */
+	for (int i = 0; i < 4; i++) {
+		assert_int_equal(look(rig, names[i]), 0);
+		assert_int_equal(rig->entry.st.st_mode, S_IFREG | 0600);
+		assert_true(rig->entry.ttl_us == FS_FOREVER);
+	}
+	memstore_log_clear(rig->ms);
+	for (int i = 0; i < 4; i++)
+		assert_int_equal(look(rig, names[i]), 0);
+	assert_no_requests(rig);
+}
+
+static void a_listing_from_before_the_subscription_is_not_enough(void **state)
+{
+	struct rig *rig = *state;
+	struct fs_handle *handle;
+	struct call *call;
+	uint64_t id;
+
+	push_put(rig, "d/a", "1");
+	id = id_of(rig, "d/a");
+	assert_lists(rig, "d", "a ");
+	push_end(rig);
+	rig_expire(rig);
+	assert_int_equal(fs_opendir(rig->fs, id_of(rig, "d"), &handle), 0);
+	memstore_add_fault(rig->ms, (struct memstore_fault){ .op = STORE_RANGE, .hold = MEMSTORE_HOLD_REPLY });
+	call = begin(rig, op_readdir, .handle = handle);
+	rig_until_held(rig, 2);
+	memstore_clear_faults(rig->ms);
+	memstore_put(rig->ms, "d/a", "2");
+	rig_notes_clear(rig);
+	push_begin_soon(rig);
+	push_settle(rig);
+	memstore_release(rig->ms);
+	assert_int_equal(end(call), 0);
+	fs_releasedir(handle);
+	push_settle(rig);
+	assert_true(rig->fs->push.live);
+	assert_told_in_order(rig, push_node(rig, "d")->id, "a", id);
+	memstore_log_clear(rig->ms);
+	assert_reads(rig, "d/a", "2");
+	assert_no_requests(rig);
+}
+
 static void until_all_is_asked_again_nothing_is_believed_for_ever(void **state)
 {
 	struct rig *rig = *state;
@@ -629,6 +695,8 @@ int main(void)
 		push_test(thousands_at_once),
 		push_test(lost_the_kernel_is_told_to_ask),
 		push_test(found_again_what_changed_meanwhile_is_told),
+		push_test(found_again_records_that_came_meanwhile_are_seen),
+		push_test(a_listing_from_before_the_subscription_is_not_enough),
 		push_test(until_all_is_asked_again_nothing_is_believed_for_ever),
 		push_test(what_cannot_be_asked_is_asked_again),
 		push_test(what_cannot_be_asked_at_all_is_asked_again),

@@ -400,17 +400,6 @@ static void below_a_directory_that_is_being_renamed(void **state)
 
 /* --- beside what is made here --- */
 
-/* Its root is too large for a listing a lookup. */
-static void large_root(struct rig *rig)
-{
-	put_numbered(rig, "f%04d", 1500);
-	push_end(rig);
-	rig_restart(rig);
-	push_begin(rig);
-	assert_int_equal(look(rig, "f0000"), 0);
-	assert_true(rig->fs->root->dir->large);
-}
-
 /* While `name` is made in the root, another client sets `key`: after so many of the requests for it were carried out, and before they
  * are answered. False: there are not so many. */
 static bool set_while_it_is_made(struct rig *rig, int (*op)(struct call *), const char *name, const char *key,
@@ -447,7 +436,7 @@ static void a_key_set_below_a_directory_that_is_being_made(void **state)
 
 	for (int large = 0; large < 2; large++) {
 		if (large)
-			large_root(rig);
+			push_large_root(rig);
 		largest = requests = 0;
 		do {
 			snprintf(name, sizeof(name), "%s%u", large ? "m" : "n", requests);
@@ -470,7 +459,7 @@ static void a_key_set_where_a_link_is_being_made(void **state)
 
 	for (int large = 0; large < 2; large++) {
 		if (large)
-			large_root(rig);
+			push_large_root(rig);
 		largest = requests = 0;
 		do {
 			snprintf(name, sizeof(name), "%s%u", large ? "m" : "n", requests);
@@ -493,7 +482,7 @@ static void a_key_set_where_a_link_is_to_be_moved(void **state)
 	struct node *link;
 
 	memstore_put(rig->ms, ".hpkvfs/m/a", LINK);
-	large_root(rig);
+	push_large_root(rig);
 	link = push_node(rig, "a");
 	assert_int_equal(change_owner(rig, "a", 7), 0);
 	memstore_add_fault(rig->ms, (struct memstore_fault){ .op = STORE_PATCH, .hold = MEMSTORE_HOLD_REPLY });
