@@ -340,12 +340,13 @@ int node_refresh(struct node *node)
 	return r == -ENOENT && node->gone_here ? 0 : r;
 }
 
-/* A few files of a directory are asked for one by one; where more are looked at, a listing is cheaper. */
+/* A few files of a directory are asked for one by one; where more are looked at, a listing is cheaper. But where notifications keep one
+ * right, and only these files are doubted, it is not taken again. */
 static bool recheck_alone(struct node *dir)
 {
 	uint64_t now = clock_now_us(), ttl = dir->fs->config.ttl_us;
 
-	if (dir->dir->large)
+	if (dir->dir->large || (dir->fs->push.live && dir_is_known(dir)))
 		return true;
 	if (now - dir->dir->recheck_us >= ttl) {
 		dir->dir->recheck_us = now;

@@ -445,6 +445,27 @@ static void what_is_told_late_is_asked(void **state)
 	assert_reads(rig, "a", "4");
 }
 
+/* One after the other: the directory is known, and no listing would tell. */
+static void many_that_are_told_late_are_asked(void **state)
+{
+	struct rig *rig = *state;
+	char name[8];
+
+	put_numbered(rig, "f%d", 10);
+	assert_int_equal(list_dir(rig, ""), 0);
+	memstore_hold_told(rig->ms, true);
+	for (int i = 0; i < 10; i++) {
+		snprintf(name, sizeof(name), "f%d", i);
+		memstore_put(rig->ms, name, "new");
+		tell(rig, name, "old", 1);
+	}
+	for (int i = 0; i < 10; i++) {
+		snprintf(name, sizeof(name), "f%d", i);
+		assert_int_equal(look(rig, name), 0);
+		assert_int_equal(rig->entry.st.st_size, strlen("new"));
+	}
+}
+
 static void thousands_at_once(void **state)
 {
 	struct rig *rig = *state;
@@ -692,6 +713,7 @@ int main(void)
 		push_test(what_is_no_name_is_ignored),
 		push_test(chunks_that_another_mount_writes_in_place),
 		push_test(what_is_told_late_is_asked),
+		push_test(many_that_are_told_late_are_asked),
 		push_test(thousands_at_once),
 		push_test(lost_the_kernel_is_told_to_ask),
 		push_test(found_again_what_changed_meanwhile_is_told),
