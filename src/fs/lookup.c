@@ -213,14 +213,13 @@ static int file_is_absent(struct node *node, uint64_t seq)
 /* What is asked of a file, or of a special file whose key may have come. */
 static int file_answer(struct node *node, const struct probe *value, const struct probe *record, uint64_t seq)
 {
-	bool asked = record->key.len && (record->err == 0 || record->err == -ENOENT);
 	int r = value->err;
 
 	if (node->special)
 		return r == 0 ? -ENOENT : r; /* a regular file now: its name is to be looked up anew */
 	if (r == 0)
 		r = value_apply(node, buf_str(&value->value), seq);
-	if (r == 0 && asked)
+	if (r == 0 && record->key.len)
 		node_answer_record(node, buf_str(&record->value), seq);
 	return r;
 }
@@ -279,6 +278,8 @@ static co_fn int refresh_file(struct node *node)
 	probe_start(&value, fs, &group);
 	co_group_wait(&group);
 	r = value.err ? value.err : below.err;
+	if (r == 0 && record.err != -ENOENT)
+		r = record.err;
 	if (r == 0 && probe_found(&below))
 		r = -ENOENT; /* a directory now: its name is to be looked up anew */
 	if (r == 0)
