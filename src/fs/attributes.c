@@ -266,6 +266,8 @@ int attr_new_file(struct node *node, const struct node *dir, mode_t mode, const 
 	if (r == 0) {
 		node_record_checked(node, fs_tick(node->fs));
 		node->wait.replace = leftover_take(node->parent, buf_str(&node->name), &node->record_value);
+		node->record_known =
+			node->wait.replace || !leftover_place(node->parent, buf_str(&node->name))->dir->leftovers_lost;
 		if (node->wait.replace)
 			node_apply_attributes(node);
 		xattrs_free(node);

@@ -112,6 +112,7 @@ struct directory {
 	uint64_t keys_generation;
 
 	struct leftover *leftovers; /* leftover.h */
+	uint64_t leftovers_lost;    /* when one was last not remembered; 0: all are */
 	struct held *held;          /* held.h */
 
 	bool recorded; /* the store has its record */

@@ -333,6 +333,63 @@ static void a_record_that_came_before_its_file(void **state)
 	assert_no_requests(rig);
 }
 
+static void assert_private(struct rig *rig, const char *path)
+{
+	assert_int_equal(look(rig, path), 0);
+	assert_int_equal(rig->entry.st.st_mode, S_IFREG | 0600);
+	assert_true(rig->entry.ttl_us == FS_FOREVER);
+}
+
+/* Others have made and deleted so many files that not all that is left of them is remembered. */
+static void a_record_that_came_before_its_file_beside_many_without(void **state)
+{
+	static const char *const names[] = { "new", "left0000", "left1099", "left0001", "left0002" };
+	static const char RECORD[] = "{\"v\":1,\"mode\":33152}";
+	struct rig *rig = *state;
+	char key[32];
+
+	for (int listed = 0; listed < 2; listed++) {
+		for (int i = 0; i < 1100; i++) {
+			snprintf(key, sizeof(key), ".hpkvfs/m/left%04d", i);
+			push_put(rig, key, RECORD);
+		}
+		if (listed) {
+			push_end(rig);
+			rig_restart(rig);
+			push_begin(rig);
+		}
+		assert_int_equal(list_dir(rig, ""), 0);
+		push_put(rig, ".hpkvfs/m/new", RECORD);
+		for (size_t i = 0; i < sizeof(names) / sizeof(*names); i++) {
+			push_put(rig, names[i], "1");
+			assert_private(rig, names[i]);
+			push_take(rig, names[i]);
+			snprintf(key, sizeof(key), ".hpkvfs/m/%s", names[i]);
+			push_take(rig, key);
+		}
+		/* made here it is what all others see, too */
+		assert_int_equal(write_file(rig, "left0003", "1"), 0);
+		push_settle(rig);
+		assert_private(rig, "left0003");
+		assert_int_equal(run(rig, op_unlink, .parent = FS_ROOT_ID, .name = "left0003"), 0);
+		push_settle(rig);
+		assert_not_stored(rig, ".hpkvfs/m/left0003");
+	}
+}
+
+/* The record of a directory's own value lies in what its parent is asked for, of which not all is known. */
+static void a_record_that_was_there_before_a_directorys_value(void **state)
+{
+	struct rig *rig = *state;
+
+	memstore_put(rig->ms, "a/x", "1");
+	memstore_put(rig->ms, ".hpkvfs/m/a", "{\"v\":1,\"mode\":33152}");
+	push_large_root(rig);
+	assert_lists(rig, "a", "x ");
+	push_put(rig, "a", "2");
+	assert_private(rig, "a/%=");
+}
+
 static void keys_that_nobody_holds_take_no_memory(void **state)
 {
 	struct rig *rig = *state;
@@ -709,6 +766,8 @@ int main(void)
 		push_test(symbolic_links_come_change_and_go),
 		push_test(a_link_is_replaced_by_a_file_and_the_reverse),
 		push_test(a_record_that_came_before_its_file),
+		push_test(a_record_that_came_before_its_file_beside_many_without),
+		push_test(a_record_that_was_there_before_a_directorys_value),
 		push_test(keys_that_nobody_holds_take_no_memory),
 		push_test(what_is_no_name_is_ignored),
 		push_test(chunks_that_another_mount_writes_in_place),
