@@ -41,6 +41,10 @@ struct xattrs {
 void node_apply_record(struct node *node, struct str value);
 /* The same where an answer says so that was asked for at `seq`: not over what was changed here, or told, since. */
 void node_answer_record(struct node *node, struct str value, uint64_t seq);
+/* Its record, or that it has none, is known, asked for at `seq`. */
+void node_record_checked(struct node *node, uint64_t seq);
+/* What is known of its record needs no asking where its value needs none. */
+bool node_record_holds(const struct node *node);
 /* Again, where the value has become another. */
 void node_apply_attributes(struct node *node);
 

@@ -131,7 +131,7 @@ int attr_guard(struct node *node, mode_t mode)
 	if (r < 0)
 		return r == -EPROTONOSUPPORT ? -EPERM : r;
 	attr_changed(node, RECORD_MODE);
-	node->record_known = true;
+	node_record_checked(node, fs_tick(node->fs));
 	if (buf_set(&node->record_value, buf_str(&value)) < 0)
 		node->checked_us = 0; /* it is read again */
 	node->change_seq = fs_tick(node->fs);

@@ -156,12 +156,25 @@ static bool is_shown(const struct node *node, const struct shown *before)
 	       node->mtime_ns == before->mtime_ns;
 }
 
-void node_apply_record(struct node *node, struct str value)
+void node_record_checked(struct node *node, uint64_t seq)
+{
+	node->record_known = true;
+	if (node->record_checked_seq < seq)
+		node->record_checked_seq = seq;
+}
+
+/* A listing under way may have shown its value, and may yet show that it has a record; and one that came while nobody told of it is
+ * to be asked for. */
+bool node_record_holds(const struct node *node)
+{
+	return node->record_known && (!node->fs->push.live || push_keeps(node->fs, node->record_checked_seq));
+}
+
+static void apply_record(struct node *node, struct str value)
 {
 	struct shown before = shown_of(node);
 	bool changed;
 
-	node->record_known = true;
 	if (str_equal(buf_str(&node->record_value), value))
 		return;
 	changed = node->file && tells_of_chunks(buf_str(&node->record_value), value);
@@ -174,10 +187,18 @@ void node_apply_record(struct node *node, struct str value)
 		node_invalidate_attributes(node);
 }
 
+void node_apply_record(struct node *node, struct str value)
+{
+	node_record_checked(node, fs_tick(node->fs));
+	apply_record(node, value);
+}
+
 void node_answer_record(struct node *node, struct str value, uint64_t seq)
 {
-	if (node->change_seq <= seq && node->record_seq <= seq)
-		node_apply_record(node, value);
+	if (node->change_seq > seq || node->record_seq > seq)
+		return;
+	node_record_checked(node, seq);
+	apply_record(node, value);
 }
 
 void attr_foreign_value(struct node *node)
@@ -243,8 +264,10 @@ int attr_new_file(struct node *node, const struct node *dir, mode_t mode, const 
 	record_init(&made);
 	r = attr_make(dir, S_IFREG | (mode & 07777), maker, &made);
 	if (r == 0) {
-		node->record_known = true;
+		node_record_checked(node, fs_tick(node->fs));
 		node->wait.replace = leftover_take(node->parent, buf_str(&node->name), &node->record_value);
+		node->record_known =
+			node->wait.replace || !leftover_place(node->parent, buf_str(&node->name))->dir->leftovers_lost;
 		if (node->wait.replace)
 			node_apply_attributes(node);
 		xattrs_free(node);
@@ -475,7 +498,7 @@ void attr_stored(struct node *node, struct str value, uint64_t changes, unsigned
 		if (!(left & RECORD_XATTR))
 			xattrs_forget_changes(node);
 	}
-	node->record_known = true;
+	node_record_checked(node, fs_tick(node->fs));
 	if (buf_set(&node->record_value, value) < 0)
 		node->checked_us = 0; /* it is read again */
 	if (node->dir)

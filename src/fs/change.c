@@ -28,20 +28,30 @@ int name_may_be_made(struct node *dir, struct str name, bool is_dir)
 	return r;
 }
 
-int name_to_make(struct fs *fs, uint64_t parent, struct str name, bool is_dir, struct node **dir, struct buf *copy)
+int making_begin(struct fs *fs, uint64_t parent, struct str name, bool is_dir, struct making *making)
 {
 	CLEANUP_NODE struct node *there = NULL;
-	int r = dir_get(fs, parent, dir);
+	int r = dir_get(fs, parent, &making->dir);
 
 	if (r == 0)
-		r = buf_set(copy, name);
+		r = buf_set(&making->name, name);
+	if (r < 0)
+		return r;
+	name = buf_str(&making->name);
+	push_name_begin(&making->told, making->dir, name);
+	r = name_may_be_made(making->dir, name, is_dir);
 	if (r == 0)
-		r = name_may_be_made(*dir, buf_str(copy), is_dir);
-	if (r == 0)
-		r = lookup_child(*dir, buf_str(copy), &there);
+		r = lookup_child(making->dir, name, &there);
 	if (r == 0)
 		return -EEXIST;
-	return r == -ENOENT ? held_settle_name(*dir, buf_str(copy)) : r;
+	return r == -ENOENT ? held_settle_name(making->dir, name) : r;
+}
+
+void making_end(struct making *making)
+{
+	push_name_end(&making->told);
+	buf_free(&making->name);
+	node_unref(making->dir);
 }
 
 int layout_ensure(struct fs *fs)
@@ -105,7 +115,7 @@ static co_fn int set_mode_of_implied(struct node *dir, struct str key)
 	return 0;
 }
 
-static co_fn int record_implied(struct node *dir)
+static co_fn int ask_implied(struct node *dir)
 {
 	CLEANUP(buf_free) struct buf key = BUF_INIT;
 	CLEANUP(buf_free) struct buf record = BUF_INIT;
@@ -121,6 +131,18 @@ static co_fn int record_implied(struct node *dir)
 		r = set_mode_of_implied(dir, buf_str(&record));
 	if (r == 0)
 		dir->dir->recorded = true;
+	return r;
+}
+
+/* What is told of it comes behind the answers. */
+static co_fn int record_implied(struct node *dir)
+{
+	struct push_name told;
+	int r;
+
+	push_name_begin(&told, dir->parent, buf_str(&dir->name));
+	r = ask_implied(dir);
+	push_name_end(&told);
 	return r;
 }
 
@@ -179,17 +201,16 @@ static co_fn int make_directory(struct node *dir, struct str name, mode_t mode, 
 int fs_mkdir(struct fs *fs, uint64_t parent, struct str name, mode_t mode, const struct fs_maker *maker,
 	     struct fs_entry *out)
 {
-	CLEANUP_NODE struct node *dir = NULL;
-	CLEANUP(buf_free) struct buf copy = BUF_INIT;
+	CLEANUP(making_end) struct making making = { 0 };
 	struct node *node;
-	int r = name_to_make(fs, parent, name, true, &dir, &copy);
+	int r = making_begin(fs, parent, name, true, &making);
 
 	if (r < 0)
 		return r;
 	tree_shared(fs);
-	r = make_directory(dir, buf_str(&copy), mode, maker, &node);
+	r = make_directory(making.dir, buf_str(&making.name), mode, maker, &node);
 	if (r < 0)
-		dir_doubt(dir); /* it may be there all the same */
+		dir_doubt(making.dir); /* it may be there all the same */
 	tree_shared_end(fs);
 	if (r < 0)
 		return r;

@@ -113,6 +113,7 @@ struct directory {
 	uint64_t keys_generation;
 
 	struct leftover *leftovers; /* leftover.h */
+	uint64_t leftovers_lost;    /* when one was last not remembered; 0: all are */
 	struct held *held;          /* held.h */
 
 	bool recorded; /* the store has its record */
@@ -170,10 +171,11 @@ struct node {
 	uint64_t checked_seq; /* and when that was asked for */
 	int64_t told_ms;      /* the time of the last notification of its value */
 	int64_t record_told_ms;
-	uint64_t record_seq;  /* of that of its record */
-	uint64_t event_seq;   /* when programs were last told of it by an event */
-	uint64_t seen;        /* number of the listing that last saw it */
-	uint64_t record_seen; /* and its record */
+	uint64_t record_seq;         /* of that of its record */
+	uint64_t record_checked_seq; /* when that was last asked for, told or written here */
+	uint64_t event_seq;          /* when programs were last told of it by an event */
+	uint64_t seen;               /* number of the listing that last saw it */
+	uint64_t record_seen;        /* and its record */
 
 	unsigned refs;
 	mode_t mode; /* type and permissions */
@@ -527,10 +529,16 @@ void copy_end(struct fs_handle *handle);
 
 /* -EEXIST for a name that is reserved, -EROFS, or what names_child says of the name. */
 CHECKED int name_may_be_made(struct node *dir, struct str name, bool is_dir);
-/* The directory, with a new reference, and a copy of a name that may be made in it and is not there; both may be set also where
- * it fails. -EEXIST, and the errors above. */
-co_fn CHECKED int name_to_make(struct fs *fs, uint64_t parent, struct str name, bool is_dir, struct node **dir,
-			       struct buf *copy);
+/* A name that is being made: first {0}, ended by making_end, also where making_begin fails. */
+struct making {
+	struct node *dir;
+	struct buf name;
+	struct push_name told;
+};
+/* For a name that may be made in the directory and is not there; what is told of it waits until the end. -EEXIST, and the errors
+ * above. */
+co_fn CHECKED int making_begin(struct fs *fs, uint64_t parent, struct str name, bool is_dir, struct making *making);
+void making_end(struct making *making);
 /* Before a file is removed or replaced: who has it open goes on reading. What cannot be read anyway is no error. */
 co_fn CHECKED int load_while_stored(struct node *node);
 /* What has no key comes into `dir`, whose other keys may go: it, and what it is in, get the records by which they are found then. */

@@ -2,7 +2,7 @@
 
 #include "fs/internal.h"
 
-/* More in one directory are left to fsck. */
+/* More in one directory are left to fsck: the oldest, since a file's record comes right before it. */
 #define MOST 1000
 
 struct leftover {
@@ -28,32 +28,44 @@ static struct leftover *find(const struct node *dir, struct str name)
 }
 
 /* The record of a directory's own value lies beside those of the directory's neighbours. */
+struct node *leftover_place(struct node *dir, struct str name)
+{
+	return names_is_value(name) && dir->parent ? dir->parent : dir;
+}
+
 static void find_place(struct node **dir, struct str *name)
 {
-	if (!names_is_value(*name) || !(*dir)->parent)
-		return;
-	*name = buf_str(&(*dir)->name);
-	*dir = (*dir)->parent;
+	struct node *place = leftover_place(*dir, *name);
+
+	if (place != *dir)
+		*name = buf_str(&(*dir)->name);
+	*dir = place;
 }
 
 void leftover_add(struct node *dir, struct str name, struct str value)
 {
 	struct leftover *leftover;
+	uint64_t seq = fs_tick(dir->fs);
 
 	find_place(&dir, &name);
 	leftover = find(dir, name);
 	if (leftover)
 		leftover_free(dir, leftover);
-	if (HASH_COUNT(dir->dir->leftovers) >= MOST)
-		return;
+	if (HASH_COUNT(dir->dir->leftovers) >= MOST) {
+		leftover_free(dir, dir->dir->leftovers);
+		dir->dir->leftovers_lost = seq;
+	}
 	leftover = calloc(1, sizeof(*leftover));
-	if (!leftover)
+	if (!leftover) {
+		dir->dir->leftovers_lost = seq;
 		return;
-	leftover->seq = fs_tick(dir->fs);
+	}
+	leftover->seq = seq;
 	if (buf_set(&leftover->name, name) == 0 && buf_set(&leftover->value, value) == 0)
 		HASH_ADD_KEYPTR(hh, dir->dir->leftovers, leftover->name.p, leftover->name.len, leftover);
 	if (leftover->hh.tbl)
 		return;
+	dir->dir->leftovers_lost = seq;
 	buf_free(&leftover->name);
 	buf_free(&leftover->value);
 	free(leftover);
@@ -80,14 +92,15 @@ bool leftover_take_below(struct node *dir, struct str name)
 	CLEANUP(buf_free) struct buf below = BUF_INIT;
 	CLEANUP(buf_free) struct buf value = BUF_INIT;
 
-	return HASH_COUNT(dir->dir->leftovers) >= MOST || name_below(name, &below) < 0 ||
-	       leftover_take(dir, buf_str(&below), &value);
+	return dir->dir->leftovers_lost || name_below(name, &below) < 0 || leftover_take(dir, buf_str(&below), &value);
 }
 
 void leftovers_forget(struct node *dir, uint64_t seq)
 {
 	struct leftover *leftover, *next;
 
+	if (dir->dir->leftovers_lost <= seq)
+		dir->dir->leftovers_lost = 0;
 	HASH_ITER(hh, dir->dir->leftovers, leftover, next)
 		if (leftover->seq <= seq)
 			leftover_free(dir, leftover);

@@ -10,6 +10,9 @@
 
 struct node;
 
+/* The directory whose listing brings the record of `name` in `dir`. Of those without a key there, all are remembered but while its
+ * `leftovers_lost` is set. */
+struct node *leftover_place(struct node *dir, struct str name);
 /* A listing of `dir` or a look at one name has found a record and no key. What does not fit in memory is not remembered. */
 void leftover_add(struct node *dir, struct str name, struct str value);
 /* Records below `name`, of which nothing else shows that it is a directory: whoever makes it must look what is in it. */

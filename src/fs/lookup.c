@@ -213,14 +213,13 @@ static int file_is_absent(struct node *node, uint64_t seq)
 /* What is asked of a file, or of a special file whose key may have come. */
 static int file_answer(struct node *node, const struct probe *value, const struct probe *record, uint64_t seq)
 {
-	bool asked = record->key.len && (record->err == 0 || record->err == -ENOENT);
 	int r = value->err;
 
 	if (node->special)
 		return r == 0 ? -ENOENT : r; /* a regular file now: its name is to be looked up anew */
 	if (r == 0)
 		r = value_apply(node, buf_str(&value->value), seq);
-	if (r == 0 && asked)
+	if (r == 0 && record->key.len)
 		node_answer_record(node, buf_str(&record->value), seq);
 	return r;
 }
@@ -242,6 +241,17 @@ static co_fn int refresh_special(struct node *node, const struct probe *record, 
 	return r == 0 || r == -ENOENT ? file_is_absent(node, seq) : r;
 }
 
+/* Nor need it be asked for: one that came would have been told of; without a subscription it is asked for as often as the value, but
+ * not where a change here makes that doubtful. And of chunks that another mount changes in place only the record tells. */
+static bool has_no_record(const struct node *node)
+{
+	const struct push *push = &node->fs->push;
+
+	if (node->record_value.len || !node->record_known || node->file->stub)
+		return false;
+	return push->echoes.on ? node->record_checked_seq >= push->since : !node->checked_us;
+}
+
 static co_fn int refresh_file(struct node *node)
 {
 	struct fs *fs = node->fs;
@@ -253,10 +263,9 @@ static co_fn int refresh_file(struct node *node)
 	/* with a key so long it has none */
 	if (node->file && record.key.len > fs->config.max_key) {
 		buf_free(&record.key);
-		node->record_known = true;
+		node_record_checked(node, seq);
 	}
-	/* it has none; but of chunks that another mount changes in place only the record tells */
-	if (node->file && !node->record_value.len && node->record_known && !node->file->stub)
+	if (node->file && has_no_record(node))
 		buf_free(&record.key);
 	if (r == 0)
 		r = below_range(node, buf_str(&value.key), &below);
@@ -269,6 +278,8 @@ static co_fn int refresh_file(struct node *node)
 	probe_start(&value, fs, &group);
 	co_group_wait(&group);
 	r = value.err ? value.err : below.err;
+	if (r == 0 && record.err != -ENOENT)
+		r = record.err;
 	if (r == 0 && probe_found(&below))
 		r = -ENOENT; /* a directory now: its name is to be looked up anew */
 	if (r == 0)
@@ -330,12 +341,13 @@ int node_refresh(struct node *node)
 	return r == -ENOENT && node->gone_here ? 0 : r;
 }
 
-/* A few files of a directory are asked for one by one; where more are looked at, a listing is cheaper. */
+/* A few files of a directory are asked for one by one; where more are looked at, a listing is cheaper. But where notifications keep one
+ * right, and only these files are doubted, it is not taken again. */
 static bool recheck_alone(struct node *dir)
 {
 	uint64_t now = clock_now_us(), ttl = dir->fs->config.ttl_us;
 
-	if (dir->dir->large)
+	if (dir->dir->large || (dir->fs->push.live && dir_is_known(dir)))
 		return true;
 	if (now - dir->dir->recheck_us >= ttl) {
 		dir->dir->recheck_us = now;

@@ -540,8 +540,7 @@ bool node_fresh(const struct node *node)
 		return true;
 	if (node == node->fs->root || node_stays(node))
 		return true;
-	/* a listing under way has shown its value, and may yet show that it has a record */
-	if (node->file && !node->record_known)
+	if (node->file && !node_record_holds(node))
 		return false;
 	return node->checked_us && answer_holds(node->fs, node->checked_seq, node->checked_us);
 }
@@ -617,7 +616,8 @@ void node_entry(const struct node *node, struct fs_entry *out)
 	};
 	if (node_fresh(node) && (node->dir || (node->file && node->file->dirty)))
 		out->ttl_us = ttl;
-	if (node->checked_us && push_keeps(node->fs, node->checked_seq) && !(node->file && node->file->dirty))
+	if (node->checked_us && push_keeps(node->fs, node->checked_seq) &&
+	    !(node->file && (node->file->dirty || !node_record_holds(node))))
 		out->ttl_us = FS_FOREVER;
 }
 

@@ -129,6 +129,8 @@ void push_name_begin(struct push_name *held, const struct node *dir, struct str 
 
 void push_name_end(struct push_name *held)
 {
+	if (!held->dir)
+		return;
 	DL_DELETE(held->dir->fs->push.names, held);
 	push_go_on(held->dir->fs);
 }
@@ -202,6 +204,18 @@ static unsigned held_children(struct node *dir)
 	return count;
 }
 
+/* A listing that was under way is older. */
+static co_fn int list_since(struct node *dir, unsigned period)
+{
+	int r;
+
+	do {
+		dir->dir->listed_us = 0;
+		r = dir_list(dir, true);
+	} while (r == 0 && goes_on(dir->fs, period) && dir->dir->listed_seq < dir->fs->push.since);
+	return r;
+}
+
 static co_fn int ask_dir(struct node *dir, unsigned period)
 {
 	struct news *news;
@@ -213,7 +227,7 @@ static co_fn int ask_dir(struct node *dir, unsigned period)
 	if (dir->dir->large && held_children(dir) <= ALONE_MOST)
 		return ask_alone(dir, period);
 	news = news_begin(dir);
-	r = dir_list(dir, true);
+	r = list_since(dir, period);
 	news_end(news, r == 0);
 	return unless_gone(r);
 }

@@ -45,8 +45,10 @@ struct push_name {
 	const struct node *dir;
 	struct str name;
 };
-/* Both are borrowed until the end. */
+/* Both are borrowed until the end. From before the name is looked for until it has its node, else what is told in between, of a
+ * directory that is not known whole, is lost. */
 void push_name_begin(struct push_name *held, const struct node *dir, struct str name);
+/* Nothing, where it was not begun. */
 void push_name_end(struct push_name *held);
 /* The kernel is told that the name, asked for at `seq`, is not there: for how long. */
 uint64_t push_give_absent(struct node *dir, struct str name, uint64_t seq);

@@ -366,7 +366,6 @@ static co_fn int rename_file_locked(struct node *dir, struct str name, struct no
 				    struct str new_name, struct node *target)
 {
 	struct node *first = node, *second = target;
-	struct push_name made;
 	int r;
 
 	if (target && target->id < node->id) {
@@ -376,7 +375,6 @@ static co_fn int rename_file_locked(struct node *dir, struct str name, struct no
 	node_lock(first);
 	if (second)
 		node_lock(second);
-	push_name_begin(&made, new_dir, new_name);
 	value_pin(node);
 	value_pin(target);
 	r = target ? load_while_stored(target) : 0; /* as in unlink_locked */
@@ -387,7 +385,6 @@ static co_fn int rename_file_locked(struct node *dir, struct str name, struct no
 				  : rename_file(node, target, new_dir, new_name);
 	value_unpin(target);
 	value_unpin(node);
-	push_name_end(&made);
 	if (second)
 		node_unlock(second);
 	node_unlock(first);
@@ -422,6 +419,7 @@ static co_fn int rename_once(struct node *dir, struct str name, struct node *new
 {
 	CLEANUP_NODE struct node *node = NULL;
 	CLEANUP_NODE struct node *target = NULL;
+	CLEANUP(push_name_end) struct push_name told = { 0 };
 	struct fs *fs = dir->fs;
 	int r = lookup_child(dir, name, &node);
 
@@ -429,6 +427,7 @@ static co_fn int rename_once(struct node *dir, struct str name, struct node *new
 		r = name_may_be_made(new_dir, new_name, node->dir != NULL);
 	if (r < 0)
 		return r;
+	push_name_begin(&told, new_dir, new_name);
 	r = lookup_child(new_dir, new_name, &target);
 	if (r < 0 && r != -ENOENT)
 		return r;

@@ -176,21 +176,20 @@ static co_fn int make_special(struct node *dir, struct str name, struct record *
 static co_fn int create(struct fs *fs, uint64_t parent, struct str name, struct record *made,
 			const struct fs_maker *maker, struct fs_entry *out)
 {
-	CLEANUP_NODE struct node *dir = NULL;
-	CLEANUP(buf_free) struct buf copy = BUF_INIT;
+	CLEANUP(making_end) struct making making = { 0 };
 	struct node *node;
-	int r = name_to_make(fs, parent, name, false, &dir, &copy);
+	int r = making_begin(fs, parent, name, false, &making);
 
 	if (r == 0)
-		r = attr_make(dir, made->mode, maker, made);
+		r = attr_make(making.dir, made->mode, maker, made);
 	if (r < 0)
 		return r;
 	made->has |= S_ISLNK(made->mode) ? RECORD_TARGET : 0;
 	made->has |= S_ISCHR(made->mode) || S_ISBLK(made->mode) ? RECORD_RDEV : 0;
 	tree_shared(fs);
-	r = make_special(dir, buf_str(&copy), made, &node);
+	r = make_special(making.dir, buf_str(&making.name), made, &node);
 	if (r < 0)
-		dir_doubt(dir); /* it may be there all the same */
+		dir_doubt(making.dir); /* it may be there all the same */
 	tree_shared_end(fs);
 	if (r < 0)
 		return r;

@@ -133,15 +133,17 @@ static bool keeps_key(const struct node *dir, struct str name)
 static void take_record(struct node *dir, struct str name, struct node *file, struct str former)
 {
 	CLEANUP(buf_free) struct buf left = BUF_INIT;
+	const struct node *place = leftover_place(dir, name);
+	bool known = former.len || leftover_take(dir, name, &left);
 
-	if (former.len)
-		node_apply_record(file, former);
-	else if (leftover_take(dir, name, &left))
-		node_apply_record(file, buf_str(&left));
-	else if (is_whole(dir))
-		file->record_known = true;
-	else
-		file->checked_us = 0;
+	if (known)
+		node_apply_record(file, former.len ? former : buf_str(&left));
+	if (former.len || (is_whole(place) && (known || !place->dir->leftovers_lost))) {
+		node_record_checked(file, fs_tick(dir->fs));
+		return;
+	}
+	file->record_known = false;
+	file->checked_us = 0;
 }
 
 static int value_came(struct change *change, struct node *dir, struct str name)

@@ -74,6 +74,16 @@ void push_take(struct rig *rig, const char *key)
 	push_settle(rig);
 }
 
+void push_large_root(struct rig *rig)
+{
+	put_numbered(rig, "f%04d", 1500);
+	push_end(rig);
+	rig_restart(rig);
+	push_begin(rig);
+	assert_int_equal(look(rig, "f0000"), 0);
+	assert_true(rig->fs->root->dir->large);
+}
+
 struct node *push_node(struct rig *rig, const char *path)
 {
 	return node_find(rig->fs, id_of(rig, path));

@@ -21,6 +21,9 @@ void push_settle(struct rig *rig);
 void push_put(struct rig *rig, const char *key, const char *value);
 void push_take(struct rig *rig, const char *key);
 
+/* Files f0000 to f1499 in the root, which is read anew: it is too large for a listing a lookup. */
+void push_large_root(struct rig *rig);
+
 /* What is at the path, which must exist. */
 struct node *push_node(struct rig *rig, const char *path);
 

@@ -397,6 +397,29 @@ static void another_mount_s_change_of_another_member_stays(void **state)
 	assert_xattr(rig, "f", "user.c", "3");
 }
 
+/* To a file that had none, and that is looked at alone. */
+static void another_mount_s_first_record_is_seen(void **state)
+{
+	struct rig *rig = *state;
+
+	for (int large = 0; large < 2; large++) {
+		const char *name = large ? "f1400" : "a";
+		char record[32];
+
+		if (large)
+			put_numbered(rig, "f%04d", 1500);
+		else
+			memstore_put(rig->ms, name, "text");
+		rig_restart(rig);
+		assert_int_equal(stat_of(rig, name).st_mode, S_IFREG | 0644);
+		snprintf(record, sizeof(record), ".hpkvfs/m/%s", name);
+		memstore_put(rig->ms, record, "{\"v\":1,\"mode\":33152}");
+		assert_int_equal(stat_of(rig, name).st_mode, S_IFREG | 0644);
+		rig_expire(rig);
+		assert_int_equal(stat_of(rig, name).st_mode, S_IFREG | 0600);
+	}
+}
+
 static void an_answer_from_before_does_not_undo_a_change(void **state)
 {
 	struct rig *rig = *state;
@@ -698,6 +721,7 @@ int main(void)
 		attr_test(what_belongs_to_a_value_that_is_still_to_come_waits_for_it),
 		attr_test(content_replaced_by_who_may_not_keep_set_id_bits),
 		attr_test(another_mount_s_change_of_another_member_stays),
+		attr_test(another_mount_s_first_record_is_seen),
 		attr_test(an_answer_from_before_does_not_undo_a_change),
 		attr_test(a_damaged_record_is_passed_over_and_written_anew),
 		attr_test(a_newer_version_s_record_is_not_touched),

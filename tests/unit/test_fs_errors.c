@@ -119,6 +119,26 @@ static void a_failed_lookup_in_a_large_directory(void **state)
 	assert_int_equal(look(rig, "none"), -ENOENT);
 }
 
+/* Of a file that is known already: its value, its record and the keys below it. */
+static void a_failed_refresh_in_a_large_directory(void **state)
+{
+	struct rig *rig = *state;
+	uint64_t file;
+
+	put_numbered(rig, "f%04d", 1200);
+	memstore_put(rig->ms, ".hpkvfs/m/f1150", "{\"v\":1,\"mode\":33152}");
+	file = id_of(rig, "f1150");
+	for (unsigned hit = 0; hit < 3; hit++) {
+		rig_expire(rig);
+		memstore_add_fault(rig->ms,
+				   (struct memstore_fault){ .any = true, .pass = hit, .times = 1, .err = -ETIMEDOUT });
+		assert_int_equal(run(rig, op_getattr, .id = file), -ETIMEDOUT);
+		memstore_clear_faults(rig->ms);
+		assert_int_equal(run(rig, op_getattr, .id = file), 0);
+	}
+	assert_int_equal(rig->entry.st.st_mode, S_IFREG | 0600);
+}
+
 static void garbage_pages_are_errors(void **state)
 {
 	struct rig *rig = *state;
@@ -460,6 +480,7 @@ int main(void)
 		fs_test(a_failed_question_for_a_directorys_value),
 		fs_test(a_failed_refresh_keeps_the_file),
 		fs_test(a_failed_lookup_in_a_large_directory),
+		fs_test(a_failed_refresh_in_a_large_directory),
 		fs_test(garbage_pages_are_errors),
 		fs_test(an_unlink_or_mkdir_behind_a_failed_lookup),
 		fs_test(a_failed_commit_leaves_the_old_content),

@@ -66,6 +66,24 @@ static void what_comes_changes_and_goes(void **state)
 	assert_events(rig, "+a ");
 }
 
+/* The record that was there without a file is another by now. */
+static void what_comes_after_the_subscription_was_lost(void **state)
+{
+	struct rig *rig = *state;
+
+	memstore_put(rig->ms, ".hpkvfs/m/a", "{\"v\":1,\"mode\":33184}");
+	push_large_root(rig);
+	rig->fs->notify.event = event;
+	assert_int_equal(look(rig, "a"), -ENOENT);
+	push_end(rig);
+	memstore_put(rig->ms, ".hpkvfs/m/a", "{\"v\":1,\"mode\":33152}");
+	push_begin(rig);
+	push_put(rig, "a", "1");
+	assert_events(rig, "+a ");
+	assert_int_equal(look(rig, "a"), 0);
+	assert_int_equal(rig->entry.st.st_mode, S_IFREG | 0600);
+}
+
 static void an_equal_value_is_no_event(void **state)
 {
 	struct rig *rig = *state;
@@ -367,6 +385,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		events_test(what_comes_changes_and_goes),
+		events_test(what_comes_after_the_subscription_was_lost),
 		events_test(an_equal_value_is_no_event),
 		events_test(what_programs_here_do_is_no_event),
 		events_test(nor_is_it_in_what_nobody_has_listed),

@@ -333,6 +333,63 @@ static void a_record_that_came_before_its_file(void **state)
 	assert_no_requests(rig);
 }
 
+static void assert_private(struct rig *rig, const char *path)
+{
+	assert_int_equal(look(rig, path), 0);
+	assert_int_equal(rig->entry.st.st_mode, S_IFREG | 0600);
+	assert_true(rig->entry.ttl_us == FS_FOREVER);
+}
+
+/* Others have made and deleted so many files that not all that is left of them is remembered. */
+static void a_record_that_came_before_its_file_beside_many_without(void **state)
+{
+	static const char *const names[] = { "new", "left0000", "left1099", "left0001", "left0002" };
+	static const char RECORD[] = "{\"v\":1,\"mode\":33152}";
+	struct rig *rig = *state;
+	char key[32];
+
+	for (int listed = 0; listed < 2; listed++) {
+		for (int i = 0; i < 1100; i++) {
+			snprintf(key, sizeof(key), ".hpkvfs/m/left%04d", i);
+			push_put(rig, key, RECORD);
+		}
+		if (listed) {
+			push_end(rig);
+			rig_restart(rig);
+			push_begin(rig);
+		}
+		assert_int_equal(list_dir(rig, ""), 0);
+		push_put(rig, ".hpkvfs/m/new", RECORD);
+		for (size_t i = 0; i < sizeof(names) / sizeof(*names); i++) {
+			push_put(rig, names[i], "1");
+			assert_private(rig, names[i]);
+			push_take(rig, names[i]);
+			snprintf(key, sizeof(key), ".hpkvfs/m/%s", names[i]);
+			push_take(rig, key);
+		}
+		/* made here it is what all others see, too */
+		assert_int_equal(write_file(rig, "left0003", "1"), 0);
+		push_settle(rig);
+		assert_private(rig, "left0003");
+		assert_int_equal(run(rig, op_unlink, .parent = FS_ROOT_ID, .name = "left0003"), 0);
+		push_settle(rig);
+		assert_not_stored(rig, ".hpkvfs/m/left0003");
+	}
+}
+
+/* The record of a directory's own value lies in what its parent is asked for, of which not all is known. */
+static void a_record_that_was_there_before_a_directorys_value(void **state)
+{
+	struct rig *rig = *state;
+
+	memstore_put(rig->ms, "a/x", "1");
+	memstore_put(rig->ms, ".hpkvfs/m/a", "{\"v\":1,\"mode\":33152}");
+	push_large_root(rig);
+	assert_lists(rig, "a", "x ");
+	push_put(rig, "a", "2");
+	assert_private(rig, "a/%=");
+}
+
 static void keys_that_nobody_holds_take_no_memory(void **state)
 {
 	struct rig *rig = *state;
@@ -445,6 +502,27 @@ static void what_is_told_late_is_asked(void **state)
 	assert_reads(rig, "a", "4");
 }
 
+/* One after the other: the directory is known, and no listing would tell. */
+static void many_that_are_told_late_are_asked(void **state)
+{
+	struct rig *rig = *state;
+	char name[8];
+
+	put_numbered(rig, "f%d", 10);
+	assert_int_equal(list_dir(rig, ""), 0);
+	memstore_hold_told(rig->ms, true);
+	for (int i = 0; i < 10; i++) {
+		snprintf(name, sizeof(name), "f%d", i);
+		memstore_put(rig->ms, name, "new");
+		tell(rig, name, "old", 1);
+	}
+	for (int i = 0; i < 10; i++) {
+		snprintf(name, sizeof(name), "f%d", i);
+		assert_int_equal(look(rig, name), 0);
+		assert_int_equal(rig->entry.st.st_size, strlen("new"));
+	}
+}
+
 static void thousands_at_once(void **state)
 {
 	struct rig *rig = *state;
@@ -531,6 +609,72 @@ static void found_again_what_changed_meanwhile_is_told(void **state)
 	assert_int_equal(look(rig, "c"), 0);
 	assert_int_equal(rig->entry.st.st_mode, S_IFREG | 0600);
 	assert_lists(rig, "d", "x y ");
+	assert_no_requests(rig);
+}
+
+/* Of a large directory what the kernel holds is asked for alone, and the rest when somebody looks. */
+static void found_again_records_that_came_meanwhile_are_seen(void **state)
+{
+	static const char RECORD[] = "{\"v\":1,\"mode\":33152}";
+	static const char *const names[] = { "f0001", "f1400", "f0002", "f1401" };
+	struct rig *rig = *state;
+	uint64_t ids[4];
+
+	push_large_root(rig);
+	for (int i = 0; i < 4; i++)
+		ids[i] = id_of(rig, names[i]);
+	fs_forget(rig->fs, ids[2], 1);
+	fs_forget(rig->fs, ids[3], 1);
+	push_end(rig);
+	memstore_put(rig->ms, ".hpkvfs/m/f0001", RECORD);
+	memstore_put(rig->ms, ".hpkvfs/m/f1400", RECORD);
+	memstore_put(rig->ms, ".hpkvfs/m/f0002", RECORD);
+	memstore_put(rig->ms, ".hpkvfs/m/f1401", RECORD);
+	rig_notes_clear(rig);
+	push_begin(rig);
+	assert_true(rig_was_invalidated(rig, ids[0]));
+	assert_true(rig_was_invalidated(rig, ids[1]));
+	push_put(rig, "f1401", "changed"); /* which says nothing of its record */
+	for (int i = 0; i < 4; i++) {
+		assert_int_equal(look(rig, names[i]), 0);
+		assert_int_equal(rig->entry.st.st_mode, S_IFREG | 0600);
+		assert_true(rig->entry.ttl_us == FS_FOREVER);
+	}
+	memstore_log_clear(rig->ms);
+	for (int i = 0; i < 4; i++)
+		assert_int_equal(look(rig, names[i]), 0);
+	assert_no_requests(rig);
+}
+
+static void a_listing_from_before_the_subscription_is_not_enough(void **state)
+{
+	struct rig *rig = *state;
+	struct fs_handle *handle;
+	struct call *call;
+	uint64_t id;
+
+	push_put(rig, "d/a", "1");
+	id = id_of(rig, "d/a");
+	assert_lists(rig, "d", "a ");
+	push_end(rig);
+	rig_expire(rig);
+	assert_int_equal(fs_opendir(rig->fs, id_of(rig, "d"), &handle), 0);
+	memstore_add_fault(rig->ms, (struct memstore_fault){ .op = STORE_RANGE, .hold = MEMSTORE_HOLD_REPLY });
+	call = begin(rig, op_readdir, .handle = handle);
+	rig_until_held(rig, 2);
+	memstore_clear_faults(rig->ms);
+	memstore_put(rig->ms, "d/a", "2");
+	rig_notes_clear(rig);
+	push_begin_soon(rig);
+	push_settle(rig);
+	memstore_release(rig->ms);
+	assert_int_equal(end(call), 0);
+	fs_releasedir(handle);
+	push_settle(rig);
+	assert_true(rig->fs->push.live);
+	assert_told_in_order(rig, push_node(rig, "d")->id, "a", id);
+	memstore_log_clear(rig->ms);
+	assert_reads(rig, "d/a", "2");
 	assert_no_requests(rig);
 }
 
@@ -622,13 +766,18 @@ int main(void)
 		push_test(symbolic_links_come_change_and_go),
 		push_test(a_link_is_replaced_by_a_file_and_the_reverse),
 		push_test(a_record_that_came_before_its_file),
+		push_test(a_record_that_came_before_its_file_beside_many_without),
+		push_test(a_record_that_was_there_before_a_directorys_value),
 		push_test(keys_that_nobody_holds_take_no_memory),
 		push_test(what_is_no_name_is_ignored),
 		push_test(chunks_that_another_mount_writes_in_place),
 		push_test(what_is_told_late_is_asked),
+		push_test(many_that_are_told_late_are_asked),
 		push_test(thousands_at_once),
 		push_test(lost_the_kernel_is_told_to_ask),
 		push_test(found_again_what_changed_meanwhile_is_told),
+		push_test(found_again_records_that_came_meanwhile_are_seen),
+		push_test(a_listing_from_before_the_subscription_is_not_enough),
 		push_test(until_all_is_asked_again_nothing_is_believed_for_ever),
 		push_test(what_cannot_be_asked_is_asked_again),
 		push_test(what_cannot_be_asked_at_all_is_asked_again),

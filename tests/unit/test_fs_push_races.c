@@ -1,4 +1,5 @@
 /* What is told beside requests that are under way, and beside what is changed here, in each order that matters. */
+#include "attr_rig.h"
 #include "push_rig.h"
 
 #include "fs/internal.h"
@@ -470,6 +471,145 @@ static void below_a_directory_that_is_being_renamed(void **state)
 	assert_reads(rig, "e/c", "foreign");
 }
 
+/* --- beside what is made here --- */
+
+/* While `name` is made in the root, another client sets `key`: after so many of the requests for it were carried out, and before they
+ * are answered. False: there are not so many. */
+static bool set_while_it_is_made(struct rig *rig, int (*op)(struct call *), const char *name, const char *key,
+				 unsigned requests, bool doubt)
+{
+	struct call *call;
+	bool held;
+	int r;
+
+	memstore_add_fault(rig->ms, (struct memstore_fault){
+					    .any = true, .pass = requests, .times = 1, .hold = MEMSTORE_HOLD_REPLY });
+	call = begin(rig, op, .parent = FS_ROOT_ID, .name = name, .new_name = "to", .mode = 0755);
+	while (!call->done && !memstore_held(rig->ms))
+		loop_once(rig->loop);
+	held = memstore_held(rig->ms);
+	if (held && doubt)
+		dir_doubt(rig->fs->root);
+	if (held)
+		push_put(rig, key, "theirs");
+	memstore_clear_faults(rig->ms);
+	memstore_release(rig->ms);
+	r = end(call);
+	assert_true(r == 0 || (held && r == -EEXIST));
+	push_settle(rig);
+	return held;
+}
+
+static void a_key_set_below_a_directory_that_is_being_made(void **state)
+{
+	struct rig *rig = *state;
+	unsigned requests = 0, largest;
+	char name[16], key[20];
+	bool held;
+
+	for (int large = 0; large < 2; large++) {
+		if (large)
+			push_large_root(rig);
+		largest = requests = 0;
+		do {
+			snprintf(name, sizeof(name), "%s%u", large ? "m" : "n", requests);
+			snprintf(key, sizeof(key), "%s/x", name);
+			held = set_while_it_is_made(rig, op_mkdir, name, key, requests, !large);
+			assert_lists(rig, name, held ? "x " : "");
+			assert_int_equal(read_file(rig, key), held ? 0 : -ENOENT);
+			largest = requests++;
+		} while (held);
+		assert_true(largest >= 1);
+	}
+}
+
+static void a_key_set_where_a_link_is_being_made(void **state)
+{
+	struct rig *rig = *state;
+	unsigned requests = 0, largest;
+	char name[16];
+	bool held;
+
+	for (int large = 0; large < 2; large++) {
+		if (large)
+			push_large_root(rig);
+		largest = requests = 0;
+		do {
+			snprintf(name, sizeof(name), "%s%u", large ? "m" : "n", requests);
+			held = set_while_it_is_made(rig, op_symlink, name, name, requests, !large);
+			assert_int_equal(look(rig, name), 0);
+			assert_true(held ? S_ISREG(rig->entry.st.st_mode) : S_ISLNK(rig->entry.st.st_mode));
+			if (held)
+				assert_reads(rig, name, "theirs");
+			largest = requests++;
+		} while (held);
+		assert_true(largest >= 1);
+	}
+}
+
+/* While the renaming waits for what else is done with the link. */
+static void a_key_set_where_a_link_is_to_be_moved(void **state)
+{
+	struct rig *rig = *state;
+	struct call *sync, *move;
+	struct node *link;
+
+	memstore_put(rig->ms, ".hpkvfs/m/a", LINK);
+	push_large_root(rig);
+	link = push_node(rig, "a");
+	assert_int_equal(change_owner(rig, "a", 7), 0);
+	memstore_add_fault(rig->ms, (struct memstore_fault){ .op = STORE_PATCH, .hold = MEMSTORE_HOLD_REPLY });
+	sync = begin(rig, op_sync, 0);
+	rig_until_held(rig, 1);
+	move = begin(rig, op_rename, .parent = FS_ROOT_ID, .name = "a", .new_parent = FS_ROOT_ID, .new_name = "b");
+	while (!link->lock.waiters.first)
+		loop_once(rig->loop);
+	push_put(rig, "b", "theirs");
+	memstore_clear_faults(rig->ms);
+	memstore_release(rig->ms);
+	assert_int_equal(end(sync), 0);
+	assert_int_equal(end(move), 0);
+	push_settle(rig);
+	assert_stored(rig, "b", "theirs");
+	assert_reads(rig, "b", "theirs");
+	assert_int_equal(look(rig, "a"), -ENOENT);
+}
+
+/* A directory that is in no record gets one before something is made in it that has no key. The answer comes behind that to another
+ * change, after which all is applied that was told until then. */
+static void a_record_set_after_ours_of_the_directory_in_which_a_link_is_made(void **state)
+{
+	struct rig *rig = *state;
+	struct fs_handle *handle;
+	struct call *flush, *link;
+
+	push_put(rig, "f", "old");
+	push_put(rig, "d/a", "1");
+	assert_lists(rig, "d", "a ");
+	handle = open_file(rig, "f", O_WRONLY | O_TRUNC);
+	assert_int_equal(write_at(rig, handle, 0, "mine"), 0);
+	memstore_add_fault(rig->ms,
+			   (struct memstore_fault){ .op = STORE_SET, .key = "f", .hold = MEMSTORE_HOLD_REPLY });
+	memstore_add_fault(rig->ms, (struct memstore_fault){
+					    .op = STORE_SET, .key = ".hpkvfs/m/d/", .hold = MEMSTORE_HOLD_REPLY });
+	flush = begin(rig, op_flush, .handle = handle);
+	rig_until_held(rig, 1);
+	link = begin(rig, op_symlink, .parent = id_of(rig, "d"), .name = "l", .new_name = "to");
+	rig_until_held(rig, 2);
+	push_put(rig, "f", "theirs");
+	push_put(rig, ".hpkvfs/m/d/", "{\"v\":1,\"mode\":16832}");
+	memstore_clear_faults(rig->ms);
+	memstore_release(rig->ms);
+	assert_int_equal(end(flush), 0);
+	assert_int_equal(end(link), 0);
+	assert_int_equal(run(rig, op_release, .handle = handle), 0);
+	push_settle(rig);
+	assert_reads(rig, "f", "theirs");
+	assert_stored(rig, ".hpkvfs/m/d/", "{\"v\":1,\"mode\":16832}");
+	assert_int_equal(look(rig, "d"), 0);
+	assert_int_equal(rig->entry.st.st_mode, S_IFDIR | 0700);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -490,6 +630,10 @@ int main(void)
 		push_test(what_is_open_is_read_on_when_it_is_removed),
 		push_test(a_path_that_is_being_renamed),
 		push_test(below_a_directory_that_is_being_renamed),
+		push_test(a_key_set_below_a_directory_that_is_being_made),
+		push_test(a_key_set_where_a_link_is_being_made),
+		push_test(a_key_set_where_a_link_is_to_be_moved),
+		push_test(a_record_set_after_ours_of_the_directory_in_which_a_link_is_made),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
