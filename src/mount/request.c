@@ -1,7 +1,8 @@
 /* Each request runs in a coroutine that answers it when it is done. A request whose program has been killed is
  * answered at once, and its coroutine goes on without it: what it has sent to the store cannot be called back, and
- * what it holds is given back at its end. Only fatal signals do that; the kernel's INTERRUPT comes once, for whatever
- * signal, so from then on /proc is asked whether a fatal one is pending. */
+ * what it holds is given back at its end, handles included, which the kernel may have closed by then. Only fatal
+ * signals do that; the kernel's INTERRUPT comes once, for whatever signal, so from then on /proc is asked whether a
+ * fatal one is pending. */
 #include "mount/request.h"
 
 #include <errno.h>
@@ -29,6 +30,14 @@ void answer_error(struct request *request, int err)
 		fuse_reply_err(req, -err);
 }
 
+static void request_free(struct request *request)
+{
+	DL_DELETE(request->context->requests, request);
+	fs_handle_drop(request->handle);
+	fs_handle_drop(request->to);
+	free(request);
+}
+
 static void request_main(void *arg)
 {
 	struct request *request = arg;
@@ -37,10 +46,9 @@ static void request_main(void *arg)
 	request->run(request);
 	if (request->req)
 		answer_error(request, -EIO); /* no path leaves a program waiting */
-	DL_DELETE(context->requests, request);
 	if (request->ended)
 		*request->ended = true;
-	free(request);
+	request_free(request);
 	if (--context->running == 0)
 		context->idle(context);
 }
@@ -125,6 +133,8 @@ void ops_request_start(struct request *request)
 	request->ended = &ended;
 	context->running++;
 	DL_APPEND(context->requests, request);
+	fs_handle_hold(request->handle);
+	fs_handle_hold(request->to);
 	fuse_req_interrupt_func(request->req, interrupted, request);
 	if (request->closing)
 		watch_soon(context, WATCH_US);
@@ -137,8 +147,7 @@ void ops_request_start(struct request *request)
 		return;
 	}
 	answer_error(request, -ENOMEM);
-	DL_DELETE(context->requests, request);
-	free(request);
+	request_free(request);
 	context->running--;
 }
 

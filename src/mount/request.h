@@ -29,8 +29,8 @@ struct request {
 	size_t size;
 	/* in the session's buffer: valid until the first wait only; what is called copies them */
 	struct str name, new_name;
-	struct fs_handle *handle;
-	struct fs_handle *to; /* copies */
+	struct fs_handle *handle, *to; /* held until it ends; `to`: of a copy */
+	struct fs_handle *closed;      /* of a last close, which waits for who holds it */
 	uint64_t to_offset;
 	bool pages; /* a write of the kernel's own */
 	mode_t mode;
