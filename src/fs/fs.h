@@ -272,6 +272,9 @@ enum fs_copy fs_copy(struct fs_handle *handle);
 typedef bool fs_add_entry(void *arg, struct str name, const struct fs_entry *entry, uint64_t next);
 co_fn CHECKED int fs_readdir(struct fs_handle *handle, uint64_t offset, bool plus, fs_add_entry *add, void *arg);
 
+/* Nobody was told how a request on the node, or on that name in it, has ended (empty: on no name): the kernel asks again. */
+void fs_unanswered(struct fs *fs, uint64_t id, struct str name);
+
 /* From memory, asking nobody, for a helper of the mount's. */
 struct fs_found {
 	uint64_t id;

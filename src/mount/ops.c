@@ -403,13 +403,12 @@ static void op_copy_range(fuse_req_t req, fuse_ino_t id, off_t offset, struct fu
 {
 	struct request *request;
 
-	(void)to_id;
 	(void)flags;
 	if (hidden_is(id)) {
 		fuse_reply_err(req, EXDEV); /* the kernel reads and writes then */
 		return;
 	}
-	request = ops_request_new(req, id, run_copy_range);
+	request = ops_request_new(req, to_id, run_copy_range);
 	if (!request)
 		return;
 	request->handle = handle_of(file);

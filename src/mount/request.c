@@ -9,6 +9,7 @@
 #include <stdlib.h>
 
 #include "base/list.h"
+#include "base/log.h"
 #include "mount/hidden.h"
 #include "mount/killed.h"
 
@@ -35,7 +36,19 @@ static void request_free(struct request *request)
 	DL_DELETE(request->context->requests, request);
 	fs_handle_drop(request->handle);
 	fs_handle_drop(request->to);
+	buf_free(&request->kept);
+	buf_free(&request->new_kept);
 	free(request);
+}
+
+/* The kernel takes what it has given up for not done. */
+static void tell_kernel(struct request *request)
+{
+	struct fs *fs = request->context->fs;
+
+	fs_unanswered(fs, request->id, buf_str(&request->kept));
+	if (request->new_parent)
+		fs_unanswered(fs, request->new_parent, buf_str(&request->new_kept));
 }
 
 static void request_main(void *arg)
@@ -46,6 +59,8 @@ static void request_main(void *arg)
 	request->run(request);
 	if (request->req)
 		answer_error(request, -EIO); /* no path leaves a program waiting */
+	if (request->killed)
+		tell_kernel(request);
 	if (request->ended)
 		*request->ended = true;
 	request_free(request);
@@ -64,7 +79,8 @@ static void watch(struct loop_timer *timer)
 			continue;
 		if (request->thread == 0 && !request->interrupted)
 			continue; /* of another pid namespace: nothing can be known before it is interrupted */
-		if (killed(request->thread))
+		request->killed = killed(request->thread);
+		if (request->killed)
 			answer_error(request, -EINTR);
 		else
 			more = true;
@@ -125,6 +141,15 @@ static void begin_marks(struct request *request)
 		invalidator_begin(invalidator, lock, request->new_parent, &request->marks[1]);
 }
 
+static void keep_names(struct request *request)
+{
+	if (request->locks != REQUEST_LOCKS_NAMES)
+		return;
+	if (buf_set(&request->kept, request->name) < 0 ||
+	    (request->new_parent && buf_set(&request->new_kept, request->new_name) < 0))
+		log_debug("no memory to tell the kernel how a request ends");
+}
+
 void ops_request_start(struct request *request)
 {
 	struct mount_context *context = request->context;
@@ -142,8 +167,10 @@ void ops_request_start(struct request *request)
 		if (ended)
 			return;
 		request->ended = NULL;
-		if (request->req)
+		if (request->req) {
+			keep_names(request);
 			begin_marks(request);
+		}
 		return;
 	}
 	answer_error(request, -ENOMEM);

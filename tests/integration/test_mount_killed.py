@@ -127,6 +127,18 @@ def test_killed_writer(pyserver, mount_on, writer, commit):
     assert agreed(mount, pyserver, "big") in (before, before[:AT] + new + before[AT + 5 :])
 
 
+def test_killed_writer_of_more(pyserver, mount_on):
+    """The kernel has asked for the size meanwhile."""
+    before = big(pyserver)
+    mount = mount_on(pyserver, FOR_EVER)
+    held = held_at(pyserver, len(before))
+    kill_at(pyserver, held, mount, python(f"os.pwrite(file, b'at the end', {len(before) - 3})"))
+    assert os.stat(mount.path / "big").st_size == len(before)
+    pyserver.release(held)
+    wait_for_rest(mount)
+    assert agreed(mount, pyserver, "big") in (before, before[:-3] + b"at the end")
+
+
 def test_what_was_written_before_the_killed_write_is_stored(pyserver, mount_on):
     before = big(pyserver)
     mount = mount_on(pyserver, FOR_EVER)
@@ -161,6 +173,35 @@ def test_file_that_goes_after_its_writer_was_killed(pyserver, mount_on):
     assert pyserver.get("big") is None
 
 
+# --- names ---
+
+
+@pytest.mark.parametrize(
+    "command, op, there, gone",
+    [
+        ("mkdir new", "SET", ["new", "d", "f"], []),
+        ("mv f new", "SET", ["new", "d"], ["f"]),
+        ("mv f d/new", "DELETE", ["d/new", "d"], ["f"]),
+        ("mv d new", "DELETE", ["new/g", "f"], ["d"]),
+        ("rm f", "DELETE", ["d"], ["f"]),
+    ],
+)
+def test_killed_change_of_names(pyserver, mount_on, command, op, there, gone):
+    """The kernel believes what it knew before, without limit."""
+    pyserver.set_all({"f": "x", "d/g": "y"})
+    mount = mount_on(pyserver, FOR_EVER, subscribe=True)
+    wait_for(lambda: figures(mount)["subscription"]["live"], "the subscription")
+    for name in ("f", "d", "new", "d/new"):
+        (mount.path / name).exists()
+    held = pyserver.fault(op=op, hold=True)
+    kill_at(pyserver, held, mount, command.split())
+    pyserver.release(held)
+    wait_for_rest(mount)
+    wait_for(lambda: all((mount.path / name).exists() for name in there), "what has come")
+    wait_for(lambda: not any((mount.path / name).exists() for name in gone), "the end of what has gone")
+    assert sorted(os.listdir(mount.path)) == sorted({name.split("/")[0] for name in there})
+
+
 # --- copies ---
 
 
@@ -176,7 +217,7 @@ def test_killed_copy(pyserver, mount_on):
     read = {key for op, key in pyserver.log() if op == "GET" and key.startswith(CHUNKS)}
     assert COPIED < len(read) <= COPIED + 2 + 2 * WINDOW
     assert agreed(mount, pyserver, "big") == data
-    copy = content_of(pyserver.get, "other")
+    copy = agreed(mount, pyserver, "other")
     assert copy == data[: len(copy)]
 
 

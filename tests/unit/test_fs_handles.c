@@ -1,4 +1,5 @@
-/* Handles that are closed while requests use them. */
+/* Handles that are closed while requests use them, and what the kernel is told
+ * of requests that it has given up. */
 #include "fs_rig.h"
 
 #include "fs/internal.h"
@@ -54,7 +55,8 @@ static void the_last_close_waits_for_a_read(void **state)
 	assert_int_equal(fs_figures(rig->fs).handles, 0);
 }
 
-/* The process has closed the file before its write was done, which that close could not commit. */
+/* The process has closed the file before its write was done, which that close
+ * could not commit. */
 static void the_last_close_commits_what_is_written_meanwhile(void **state)
 {
 	struct rig *rig = *state;
@@ -119,6 +121,23 @@ static void a_closed_directory_stays_for_who_reads_it(void **state)
 	assert_int_equal(fs_figures(rig->fs).handles, 0);
 }
 
+static void the_kernel_asks_again_for_what_it_has_given_up(void **state)
+{
+	struct rig *rig = *state;
+	uint64_t id;
+
+	assert_int_equal(write_file(rig, "f", "x"), 0);
+	id = id_of(rig, "f");
+	rig_notes_clear(rig);
+	fs_unanswered(rig->fs, id, STR(""));
+	assert_true(rig_was_expired(rig, FS_ROOT_ID, "f"));
+	assert_true(rig_was_invalidated(rig, id));
+	rig_notes_clear(rig);
+	fs_unanswered(rig->fs, FS_ROOT_ID, STR("new"));
+	assert_true(rig_was_expired(rig, FS_ROOT_ID, "new"));
+	assert_true(rig_was_invalidated(rig, FS_ROOT_ID));
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -126,6 +145,7 @@ int main(void)
 		fs_test(the_last_close_commits_what_is_written_meanwhile),
 		fs_test(the_last_close_waits_for_all),
 		fs_test(a_closed_directory_stays_for_who_reads_it),
+		fs_test(the_kernel_asks_again_for_what_it_has_given_up),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
