@@ -431,6 +431,29 @@ static void handle_free(struct fs_handle *handle)
 	free(handle);
 }
 
+static void dir_handle_free(struct fs_handle *handle)
+{
+	handle->node->dir->opens--;
+	copy_end(handle);
+	handle_free(handle);
+}
+
+void fs_handle_hold(struct fs_handle *handle)
+{
+	if (handle)
+		handle->holds++;
+}
+
+void fs_handle_drop(struct fs_handle *handle)
+{
+	if (!handle || --handle->holds)
+		return;
+	if (handle->closed)
+		dir_handle_free(handle);
+	else
+		co_queue_wake_all(&handle->let_go);
+}
+
 static int truncate_on_open(struct node *node, int flags)
 {
 	int r;
@@ -715,6 +738,8 @@ void fs_release(struct fs_handle *handle)
 	struct node *node = handle->node;
 	bool writable = (handle->flags & O_ACCMODE) != O_RDONLY;
 
+	while (handle->holds)
+		queue_wait(&handle->let_go);
 	/* a reader that goes does not send what another is in the middle of writing */
 	if ((writable || node->file->opens == 1) && !local_waits(node) && !node->file->waiting.retry_us &&
 	    file_commit_later(node) < 0)
@@ -746,9 +771,9 @@ int fs_opendir(struct fs *fs, uint64_t id, struct fs_handle **out)
 
 void fs_releasedir(struct fs_handle *handle)
 {
-	handle->node->dir->opens--;
-	copy_end(handle);
-	handle_free(handle);
+	handle->closed = true;
+	if (!handle->holds)
+		dir_handle_free(handle);
 }
 
 /* --- size --- */

@@ -200,6 +200,19 @@ int fs_getattr(struct fs *fs, uint64_t id, struct fs_entry *out)
 	return 0;
 }
 
+void fs_unanswered(struct fs *fs, uint64_t id, struct str name)
+{
+	struct node *node = node_find(fs, id);
+
+	if (!node || !node_is_held(node))
+		return;
+	node_invalidate(node);
+	if (!name.len)
+		return;
+	fs->notify.expire_entry(fs->notify.arg, id, name);
+	fs->notify.inval_inode(fs->notify.arg, id);
+}
+
 /* --- directories read --- */
 
 static bool offer_dot(struct node *node, struct str name, uint64_t next, fs_add_entry *add, void *arg)

@@ -104,6 +104,11 @@ struct fs_entry {
 /* An open file or directory. */
 struct fs_handle;
 
+/* A request begins to use the handle, and ends: it may be closed meanwhile, since the kernel closes what a killed program had open
+ * while that program's requests go on. NULL is allowed. */
+void fs_handle_hold(struct fs_handle *handle);
+void fs_handle_drop(struct fs_handle *handle);
+
 /* What is asked for and may be known. */
 enum fs_known {
 	FS_NAMES,
@@ -234,7 +239,8 @@ co_fn CHECKED int fs_write_pages(struct fs_handle *handle, uint64_t offset, stru
 co_fn CHECKED int fs_fallocate(struct fs_handle *handle, int mode, uint64_t offset, uint64_t len, pid_t pid);
 /* lseek(2) with SEEK_DATA or SEEK_HOLE. -ENXIO. */
 co_fn CHECKED int fs_lseek(struct fs_handle *handle, uint64_t offset, int whence, uint64_t *out);
-/* copy_file_range(2): bytes copied, fewer at the end of what is read. */
+/* copy_file_range(2): bytes copied, at most FS_COPY_BYTES, which go through memory; fewer at the end of what is read. */
+#define FS_COPY_BYTES (1u << 20)
 co_fn CHECKED int fs_copy_range(struct fs_handle *from, uint64_t from_offset, struct fs_handle *to, uint64_t to_offset,
 				size_t len, pid_t pid, size_t *copied);
 
@@ -242,10 +248,11 @@ co_fn CHECKED int fs_copy_range(struct fs_handle *from, uint64_t from_offset, st
 co_fn CHECKED int fs_flush(struct fs_handle *handle, pid_t pid);
 co_fn CHECKED int fs_fsync(struct fs_handle *handle);
 
-/* The last close: commits what is left, then frees the handle (in every case). */
+/* The last close: waits for those that hold the handle, commits what is left, then frees it (in every case). */
 co_fn void fs_release(struct fs_handle *handle);
 
 CHECKED int fs_opendir(struct fs *fs, uint64_t id, struct fs_handle **out);
+/* The handle is freed when nobody holds it. */
 void fs_releasedir(struct fs_handle *handle);
 
 /* What the kernel is to do with its own copy of a directory's names when a handle is opened. */
@@ -264,6 +271,9 @@ enum fs_copy fs_copy(struct fs_handle *handle);
  * with id 0, and of all without `plus`, only number and type are sure. `next` is the offset that continues behind the entry. */
 typedef bool fs_add_entry(void *arg, struct str name, const struct fs_entry *entry, uint64_t next);
 co_fn CHECKED int fs_readdir(struct fs_handle *handle, uint64_t offset, bool plus, fs_add_entry *add, void *arg);
+
+/* Nobody was told how a request on the node, or on that name in it, has ended (empty: on no name): the kernel asks again. */
+void fs_unanswered(struct fs *fs, uint64_t id, struct str name);
 
 /* From memory, asking nobody, for a helper of the mount's. */
 struct fs_found {

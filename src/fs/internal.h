@@ -271,6 +271,9 @@ struct fs_handle {
 	struct fs *fs;
 	struct node *node;
 	int flags;
+	unsigned holds; /* requests that use it */
+	bool closed;    /* freed with the last of them */
+	struct co_queue let_go;
 	bool copies; /* one of its directory's copiers */
 	struct loop_timer copy_expiry;
 	unsigned pid_count;

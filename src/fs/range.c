@@ -5,9 +5,6 @@
 
 #include "fs/internal.h"
 
-/* What is copied goes through memory in such pieces. */
-#define COPY_BYTES (1u << 20)
-
 static co_fn int make_zeros(struct node *node, uint64_t offset, uint64_t len)
 {
 	int r = room_wait(node, 0);
@@ -100,22 +97,12 @@ int fs_copy_range(struct fs_handle *from, uint64_t from_offset, struct fs_handle
 		  pid_t pid, size_t *copied)
 {
 	CLEANUP(buf_free) struct buf bytes = BUF_INIT;
-	size_t done = 0;
-	int r = 0;
+	int r = fs_read(from, from_offset, len < FS_COPY_BYTES ? len : FS_COPY_BYTES, &bytes);
 
-	while (done < len) {
-		size_t piece = len - done < COPY_BYTES ? len - done : COPY_BYTES;
-
-		r = fs_read(from, from_offset + done, piece, &bytes);
-		if (r < 0 || bytes.len == 0)
-			break;
-		r = fs_write(to, to_offset + done, buf_str(&bytes), pid);
-		if (r < 0)
-			break;
-		done += bytes.len;
-	}
-	if (done == 0 && r < 0)
+	if (r == 0 && bytes.len)
+		r = fs_write(to, to_offset, buf_str(&bytes), pid);
+	if (r < 0)
 		return r;
-	*copied = done;
+	*copied = bytes.len;
 	return 0;
 }

@@ -379,18 +379,23 @@ static void op_lseek(fuse_req_t req, fuse_ino_t id, off_t offset, int whence, st
 
 static void run_copy_range(struct request *request)
 {
-	size_t copied;
+	size_t done = 0, copied;
 	fuse_req_t req;
-	int r = fs_copy_range(request->handle, request->offset, request->to, request->to_offset, request->size,
-			      request->thread, &copied);
+	int r;
 
-	if (r < 0) {
+	do { /* for whom nobody waits any more, no further */
+		r = fs_copy_range(request->handle, request->offset + done, request->to, request->to_offset + done,
+				  request->size - done, request->thread, &copied);
+		if (r == 0)
+			done += copied;
+	} while (r == 0 && copied && done < request->size && request->req);
+	if (done == 0 && r < 0) {
 		answer_error(request, r);
 		return;
 	}
 	req = answer_take(request);
 	if (req)
-		fuse_reply_write(req, copied);
+		fuse_reply_write(req, done);
 }
 
 static void op_copy_range(fuse_req_t req, fuse_ino_t id, off_t offset, struct fuse_file_info *file, fuse_ino_t to_id,
@@ -398,13 +403,12 @@ static void op_copy_range(fuse_req_t req, fuse_ino_t id, off_t offset, struct fu
 {
 	struct request *request;
 
-	(void)to_id;
 	(void)flags;
 	if (hidden_is(id)) {
 		fuse_reply_err(req, EXDEV); /* the kernel reads and writes then */
 		return;
 	}
-	request = ops_request_new(req, id, run_copy_range);
+	request = ops_request_new(req, to_id, run_copy_range);
 	if (!request)
 		return;
 	request->handle = handle_of(file);
@@ -454,9 +458,9 @@ static void op_fsync(fuse_req_t req, fuse_ino_t id, int data_only, struct fuse_f
 
 static void run_release(struct request *request)
 {
-	/* the kernel tells nobody the answer; it waits for it only at an unmount */
-	fs_release(request->handle);
+	/* the kernel tells nobody the answer, and reads ahead for nobody while a dozen are missing */
 	answer_error(request, 0);
+	fs_release(request->closed);
 }
 
 static void op_release(fuse_req_t req, fuse_ino_t id, struct fuse_file_info *file)
@@ -468,7 +472,7 @@ static void op_release(fuse_req_t req, fuse_ino_t id, struct fuse_file_info *fil
 	request = ops_request_new(req, id, run_release);
 	if (!request)
 		return;
-	request->handle = handle_of(file);
+	request->closed = handle_of(file);
 	ops_request_start(request);
 }
 

@@ -1,13 +1,15 @@
 /* Each request runs in a coroutine that answers it when it is done. A request whose program has been killed is
  * answered at once, and its coroutine goes on without it: what it has sent to the store cannot be called back, and
- * what it holds is given back at its end. Only fatal signals do that; the kernel's INTERRUPT comes once, for whatever
- * signal, so from then on /proc is asked whether a fatal one is pending. */
+ * what it holds is given back at its end, handles included, which the kernel may have closed by then. Only fatal
+ * signals do that; the kernel's INTERRUPT comes once, for whatever signal, so from then on /proc is asked whether a
+ * fatal one is pending. */
 #include "mount/request.h"
 
 #include <errno.h>
 #include <stdlib.h>
 
 #include "base/list.h"
+#include "base/log.h"
 #include "mount/hidden.h"
 #include "mount/killed.h"
 
@@ -29,6 +31,26 @@ void answer_error(struct request *request, int err)
 		fuse_reply_err(req, -err);
 }
 
+static void request_free(struct request *request)
+{
+	DL_DELETE(request->context->requests, request);
+	fs_handle_drop(request->handle);
+	fs_handle_drop(request->to);
+	buf_free(&request->kept);
+	buf_free(&request->new_kept);
+	free(request);
+}
+
+/* The kernel takes what it has given up for not done. */
+static void tell_kernel(struct request *request)
+{
+	struct fs *fs = request->context->fs;
+
+	fs_unanswered(fs, request->id, buf_str(&request->kept));
+	if (request->new_parent)
+		fs_unanswered(fs, request->new_parent, buf_str(&request->new_kept));
+}
+
 static void request_main(void *arg)
 {
 	struct request *request = arg;
@@ -37,10 +59,11 @@ static void request_main(void *arg)
 	request->run(request);
 	if (request->req)
 		answer_error(request, -EIO); /* no path leaves a program waiting */
-	DL_DELETE(context->requests, request);
+	if (request->killed)
+		tell_kernel(request);
 	if (request->ended)
 		*request->ended = true;
-	free(request);
+	request_free(request);
 	if (--context->running == 0)
 		context->idle(context);
 }
@@ -56,7 +79,8 @@ static void watch(struct loop_timer *timer)
 			continue;
 		if (request->thread == 0 && !request->interrupted)
 			continue; /* of another pid namespace: nothing can be known before it is interrupted */
-		if (killed(request->thread, request->interrupted))
+		request->killed = killed(request->thread, request->interrupted);
+		if (request->killed)
 			answer_error(request, -EINTR);
 		else
 			more = true;
@@ -117,6 +141,15 @@ static void begin_marks(struct request *request)
 		invalidator_begin(invalidator, lock, request->new_parent, &request->marks[1]);
 }
 
+static void keep_names(struct request *request)
+{
+	if (request->locks != REQUEST_LOCKS_NAMES)
+		return;
+	if (buf_set(&request->kept, request->name) < 0 ||
+	    (request->new_parent && buf_set(&request->new_kept, request->new_name) < 0))
+		log_debug("no memory to tell the kernel how a request ends");
+}
+
 void ops_request_start(struct request *request)
 {
 	struct mount_context *context = request->context;
@@ -125,6 +158,8 @@ void ops_request_start(struct request *request)
 	request->ended = &ended;
 	context->running++;
 	DL_APPEND(context->requests, request);
+	fs_handle_hold(request->handle);
+	fs_handle_hold(request->to);
 	fuse_req_interrupt_func(request->req, interrupted, request);
 	if (request->closing)
 		watch_soon(context, WATCH_US);
@@ -132,13 +167,14 @@ void ops_request_start(struct request *request)
 		if (ended)
 			return;
 		request->ended = NULL;
-		if (request->req)
+		if (request->req) {
+			keep_names(request);
 			begin_marks(request);
+		}
 		return;
 	}
 	answer_error(request, -ENOMEM);
-	DL_DELETE(context->requests, request);
-	free(request);
+	request_free(request);
 	context->running--;
 }
 

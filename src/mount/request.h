@@ -18,7 +18,7 @@ struct request {
 	struct mount_context *context;
 	fuse_req_t req; /* NULL: answered */
 	pid_t thread;
-	bool interrupted;
+	bool interrupted, killed;
 	bool closing; /* a close, by a program that may be ending */
 	void (*run)(struct request *request);
 	enum request_locks locks;
@@ -29,8 +29,9 @@ struct request {
 	size_t size;
 	/* in the session's buffer: valid until the first wait only; what is called copies them */
 	struct str name, new_name;
-	struct fs_handle *handle;
-	struct fs_handle *to; /* copies */
+	struct buf kept, new_kept;     /* copies of them, where it waits and locks names (or what an xattr is called) */
+	struct fs_handle *handle, *to; /* held until it ends; `to`: of a copy */
+	struct fs_handle *closed;      /* of a last close, which waits for who holds it */
 	uint64_t to_offset;
 	bool pages; /* a write of the kernel's own */
 	mode_t mode;
