@@ -617,12 +617,13 @@ static void op_readdirplus(fuse_req_t req, fuse_ino_t id, size_t size, off_t off
 
 /* --- the session --- */
 
-/* Pages are dropped when we say so, not when a size or time differs; attributes come with listings, always. */
+/* Pages are dropped when we say so, not when a size or time differs; attributes come with listings, always. With asynchronous
+ * direct I/O a killed program that reads past the pages would wait for the answer all the same. */
 static void op_init(void *userdata, struct fuse_conn_info *conn)
 {
 	struct mount_context *context = userdata;
 	const unsigned unwanted = FUSE_CAP_AUTO_INVAL_DATA | FUSE_CAP_READDIRPLUS_AUTO | FUSE_CAP_SPLICE_READ |
-				  FUSE_CAP_SPLICE_WRITE | FUSE_CAP_SPLICE_MOVE;
+				  FUSE_CAP_SPLICE_WRITE | FUSE_CAP_SPLICE_MOVE | FUSE_CAP_ASYNC_DIO;
 
 	/* with ACLs the umask is ours to apply: a directory's default ACL takes its place */
 	conn->want |= conn->capable &

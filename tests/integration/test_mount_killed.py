@@ -48,8 +48,8 @@ def figures(mount):
 
 def kill_at(pyserver, fault, mount, command, number=signal.SIGKILL):
     """Ends the program once its request is at the server; what it had open is closed when this returns."""
-    process = subprocess.Popen(command, cwd=mount.path, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
     met = pyserver.hits(fault)
+    process = subprocess.Popen(command, cwd=mount.path, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
     wait_for(lambda: pyserver.hits(fault) > met, "the request")
     process.send_signal(number)
     assert process.wait(240) == -number
@@ -94,11 +94,12 @@ def test_killed_listing(pyserver, mount_on, command):
         assert os.listdir(mount.path / "d") == ["f"]
 
 
-def test_killed_reader(pyserver, mount_on):
+@pytest.mark.parametrize("command", [["cat", "big"], ["dd", "if=big", "iflag=direct", "bs=100K", "of=/dev/null"]])
+def test_killed_reader(pyserver, mount_on, command):
     data = big(pyserver)
-    mount = mount_on(pyserver, FOR_EVER)
+    mount = mount_on(pyserver, FOR_EVER, "timeout=3600")
     held = held_at(pyserver, 0)
-    kill_at(pyserver, held, mount, ["cat", "big"])
+    kill_at(pyserver, held, mount, command)
     pyserver.release(held)
     wait_for_rest(mount)
     assert agreed(mount, pyserver, "big") == data
