@@ -32,8 +32,11 @@ bool conn_is_busy(const struct conn *conn)
 void conn_free(struct conn *conn)
 {
 	request_orphan_all(conn);
+	if (conn->got)
+		request_free(conn->got);
 	session_unsubscribe(conn);
 	loop_timer_cancel(&conn->timer);
+	loop_timer_cancel(&conn->got_timer);
 	stream_free(conn->stream);
 	server_conn_removed(conn->server, conn);
 	grant_unref(conn->grant);
@@ -105,6 +108,8 @@ static void process(struct conn *conn)
 
 	while (more && conn->state != CONN_CLOSING && !conn_is_busy(conn))
 		more = conn->state == CONN_HTTP ? rest_input(conn) : session_input(conn);
+	if (conn->state == CONN_CLOSING || stream_eof(conn->stream) || conn->server->draining)
+		session_hand_over(conn);
 	engine_flush(conn->server->engine);
 	if (conn->state != CONN_CLOSING && !conn_is_busy(conn)) {
 		if (stream_eof(conn->stream))

@@ -32,6 +32,8 @@ struct conn {
 	bool subscribed;
 	bool in_message;     /* WebSocket: between the first and the last fragment */
 	struct buf message;  /* its fragments */
+	struct request *got; /* WebSocket: a GET that waits for what is behind it in the input */
+	struct loop_timer got_timer;
 	struct grant *grant; /* of its token; NULL: all is allowed */
 
 	bool shut; /* nothing more will be sent */

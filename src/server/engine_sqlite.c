@@ -191,9 +191,11 @@ static void worker_flush(struct worker *worker)
 
 static void worker_submit(struct worker *worker, struct engine_request *request)
 {
-	queue_add(&worker->submitted, request);
-	if (++worker->unflushed == FLUSH_REQUESTS)
+	/* never with this one: a GET may be taken along by the SET behind it */
+	if (worker->unflushed == FLUSH_REQUESTS)
 		worker_flush(worker);
+	queue_add(&worker->submitted, request);
+	worker->unflushed++;
 }
 
 static int worker_start(struct worker *worker, struct engine_sqlite *engine,

@@ -5,6 +5,9 @@
 
 #define TIMER_MAX_S 3600
 
+/* A client may want the answer before it sends the rest. */
+#define GOT_MOST_US (1 * (uint64_t)CLOCK_US_PER_S)
+
 /* --- sending --- */
 
 /* Ends a message that was begun where it will be sent from; `r` is what became of its text. */
@@ -61,6 +64,40 @@ static void refuse(struct conn *conn, struct request *request, unsigned operatio
 	request_free(request);
 }
 
+void session_hand_over(struct conn *conn)
+{
+	struct request *request = STEAL(conn->got);
+
+	loop_timer_cancel(&conn->got_timer);
+	if (request)
+		request_submit(request);
+}
+
+static void got_timer_fired(struct loop_timer *timer)
+{
+	struct conn *conn = lws_container_of(timer, struct conn, got_timer);
+
+	session_hand_over(conn);
+	engine_flush(conn->server->engine);
+}
+
+/* There is no whole frame. */
+static void wait_for_rest(struct conn *conn, bool begun)
+{
+	if (!begun && !conn->in_message)
+		session_hand_over(conn);
+	else if (conn->got && !conn->got_timer.loop)
+		loop_timer_set(conn->server->loop, &conn->got_timer, GOT_MOST_US, got_timer_fired);
+}
+
+static void submit(struct conn *conn, struct request *request)
+{
+	if (request->engine.op == ENGINE_GET)
+		conn->got = request;
+	else
+		request_submit(request);
+}
+
 static void handle_message(struct conn *conn, struct str text)
 {
 	struct request *request = request_new(conn);
@@ -69,6 +106,7 @@ static void handle_message(struct conn *conn, struct str text)
 	const char *error, *limit_error;
 	int code, limit_code;
 
+	session_hand_over(conn);
 	if (!request) {
 		conn_abort(conn);
 		return;
@@ -82,7 +120,7 @@ static void handle_message(struct conn *conn, struct str text)
 	if (code == 200)
 		code = request_check_access(request, &error);
 	if (code == 200)
-		request_submit(request);
+		submit(conn, request);
 	else
 		refuse(conn, request, operation, code, error);
 }
@@ -165,6 +203,8 @@ bool session_input(struct conn *conn)
 	if (r < 0)
 		conn_finish(conn, (enum ws_status) - r,
 			    r == -WS_STATUS_TOO_BIG ? "message is too large" : "malformed frame");
+	if (r == 0)
+		wait_for_rest(conn, input.len > 0);
 	if (r <= 0)
 		return false;
 	handle_frame(conn, &frame);

@@ -9,8 +9,12 @@
  * NULL: all is allowed) is taken over. */
 void session_start(struct conn *conn, const struct http_head *head, struct grant *grant);
 
-/* Handles one frame of the input. False: there is no whole one. */
+/* Handles one frame of the input. False: there is no whole one. A GET goes to the engine together with the message behind it, if
+ * that has begun to come: so nothing of others comes between it and a SET (engine.h). */
 bool session_input(struct conn *conn);
+
+/* A GET that waits for that goes now. */
+void session_hand_over(struct conn *conn);
 
 void session_reply(struct conn *conn, struct request *request);
 

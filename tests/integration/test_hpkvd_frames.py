@@ -322,3 +322,18 @@ def test_writers_share_commits(tmp_path):
         with Client(server.url, server.key) as client:
             assert client.get("n") == 64 * 20
             assert [client.get(f"k{index}") for index in range(64)] == ["19"] * 64
+
+
+def test_a_get_is_answered_though_what_is_behind_it_does_not_come(hpkvd):
+    """A client may want the answer first."""
+    with Raw(hpkvd) as connection:
+        connection.socket.sendall(connection.frame(TEXT, b'{"op":1,"key":"a","messageId":1}'))
+        later = connection.frame(TEXT, b'{"op":2,"key":"a","value":"x","messageId":2}')
+        connection.socket.sendall(later[:10])
+        assert connection.reply()["code"] == 404
+        connection.socket.sendall(later[10:])
+        assert connection.reply()["code"] == 200
+        connection.socket.sendall(connection.frame(TEXT, b'{"op":1,"key":"a",', final=False))
+        connection.socket.sendall(connection.frame(0, b'"messageId":3}'))
+        connection.socket.sendall(connection.frame(TEXT, b'{"op":2,', final=False))
+        assert connection.reply()["value"] == "x"

@@ -2,6 +2,7 @@
 
 import json
 import socket
+import threading
 
 import pytest
 
@@ -381,3 +382,50 @@ def test_a_get_and_a_set_that_are_sent_together_have_nothing_of_others_between(h
         for number in patches:
             assert other.receive(number)["code"] == 200
     assert found == [f"line {number}" for number in range(count)]
+
+
+LARGE = pytest.mark.hpkvd_options("--max-value", str(1 << 20))
+
+
+@pytest.mark.parametrize(
+    "reads, size",
+    [
+        (0, 0),
+        pytest.param(7, 0, id="the GET is the eighth"),
+        pytest.param(7, 0, marks=LARGE, id="more may be read than is to be sent"),
+        pytest.param(0, 400_000, marks=LARGE, id="the SET comes in pieces"),
+    ],
+)
+def test_so_it_is_whatever_comes_with_them(hpkvd, store, reads, size):
+    """Others' replies and the size of the SET make no difference; nothing that was appended meanwhile is lost."""
+    appended, found = 0, []
+    over = threading.Event()
+    connection = store.socket.transport.get_extra_info("socket")
+    store.set("a", "start\n")
+
+    def append():
+        nonlocal appended
+        with Client(hpkvd.url, key=hpkvd.key) as other:
+            while not over.is_set():
+                other.patch("a", f"line {appended}\n")
+                appended += 1
+
+    thread = threading.Thread(target=append)
+    thread.start()
+    try:
+        for rounds in range(40 if size else 150):
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_CORK, 1)
+            others = [store.send(op=1, key="b") for _ in range(reads)]
+            got = store.send(op=1, key="a")
+            done = store.send(op=2, key="a", value=f"round {rounds} {'x' * size}\n")
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_CORK, 0)
+            found += store.receive(got)["value"].splitlines()[1:]
+            assert store.receive(done)["code"] == 200
+            for number in others:
+                store.receive(number)
+    finally:
+        over.set()
+        thread.join()
+    found += store.get("a").splitlines()[1:]
+    assert appended > 0
+    assert found == [f"line {number}" for number in range(appended)]
