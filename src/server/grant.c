@@ -3,8 +3,8 @@
 /* More would only make every notification slower. */
 #define MAX_PATTERNS 1000
 #define MAX_ACCESS_BYTES 1024
-/* regcomp builds a{n} as n copies: nested counts could take all memory. */
-#define MAX_ACCESS_COUNTS 2
+/* Its parts, with counts written out: nested ones could take all memory. */
+#define MAX_ACCESS_SIZE 10000
 
 bool pattern_matches(struct str pattern, struct str text)
 {
@@ -29,32 +29,142 @@ bool pattern_matches(struct str pattern, struct str text)
 	return p == pattern.len;
 }
 
-/* POSIX regcomp takes what it does not know for something else: \d for a plain d, (?: for an error at best. A rule
- * on access must not mean something else than its author meant: such patterns are refused. Backreferences
- * are refused as they can take exponential time. */
+/* What a part of a pattern comes to: regcomp writes counts out, a{9} as nine copies, a+ as aa*, and the groups in them too. */
+struct extent {
+	double before; /* of the same group's parts before the last */
+	double last;
+};
+
+struct access_scan {
+	struct str pattern;
+	size_t at;
+	unsigned depth;
+	struct extent groups[MAX_ACCESS_BYTES + 1];
+};
+
+static char scan_next(const struct access_scan *scan)
+{
+	return scan->at + 1 < scan->pattern.len ? scan->pattern.p[scan->at + 1] : 0;
+}
+
+static void part_begins(struct extent *group)
+{
+	group->before += group->last;
+	group->last = 1;
+}
+
+/* POSIX regcomp takes what it does not know for something else: \d for a plain d, \< for the begin of a word. Backreferences are
+ * refused as they can take exponential time. */
+static const char *scan_escape(struct access_scan *scan)
+{
+	char next = scan_next(scan);
+
+	scan->at++;
+	if (next && strchr("wWsSbB", next))
+		return NULL;
+	if ((next >= '0' && next <= '9') || (next >= 'A' && next <= 'Z') || (next >= 'a' && next <= 'z') ||
+	    (next && strchr("<>`'", next)))
+		return "accessPattern uses an escape that POSIX regular expressions do not have";
+	return NULL;
+}
+
+/* [:alpha:] and the like, from its [ to its ]. */
+static void scan_class(struct access_scan *scan)
+{
+	char kind = scan_next(scan);
+
+	scan->at += 2;
+	while (scan->at < scan->pattern.len && !(scan->pattern.p[scan->at] == kind && scan_next(scan) == ']'))
+		scan->at++;
+	scan->at++;
+}
+
+static const char *scan_list(struct access_scan *scan)
+{
+	scan->at += scan_next(scan) == '^';
+	scan->at += scan_next(scan) == ']';
+	for (scan->at++; scan->at < scan->pattern.len && scan->pattern.p[scan->at] != ']'; scan->at++) {
+		char c = scan->pattern.p[scan->at], next = scan_next(scan);
+
+		if (c == '\\')
+			return "accessPattern has a \\ in [], where POSIX regular expressions have no escapes";
+		if (c == '[' && next && strchr(":.=", next))
+			scan_class(scan);
+	}
+	return NULL;
+}
+
+static const char *scan_count(struct access_scan *scan)
+{
+	double number = 0, largest = 1;
+
+	for (scan->at++; scan->at < scan->pattern.len && scan->pattern.p[scan->at] != '}'; scan->at++) {
+		char c = scan->pattern.p[scan->at];
+
+		if (c != ',' && (c < '0' || c > '9'))
+			return "accessPattern has a { that begins no count";
+		number = c == ',' ? 0 : number * 10 + (c - '0');
+		largest = number > largest ? number : largest;
+	}
+	scan->groups[scan->depth].last *= largest;
+	return NULL;
+}
+
+static const char *scan_part(struct access_scan *scan)
+{
+	struct extent *group = &scan->groups[scan->depth];
+
+	switch (scan->pattern.p[scan->at]) {
+	case '+':
+		group->last *= 2;
+		return NULL;
+	case '*':
+	case '?':
+		return NULL;
+	case '{':
+		return scan_count(scan);
+	case ')':
+		if (scan->depth)
+			scan->groups[--scan->depth].last += group->before + group->last;
+		return NULL;
+	default:
+		break;
+	}
+	part_begins(group);
+	switch (scan->pattern.p[scan->at]) {
+	case '\\':
+		return scan_escape(scan);
+	case '[':
+		return scan_list(scan);
+	case '(':
+		if (scan_next(scan) == '?')
+			return "accessPattern uses (?, which POSIX regular expressions do not have";
+		scan->groups[++scan->depth] = (struct extent){ 0 };
+		return NULL;
+	default:
+		return NULL;
+	}
+}
+
+/* A rule on access must not mean something else than its author meant: such patterns are refused. */
 static const char *check_access(struct str pattern)
 {
-	unsigned counts = 0;
+	struct access_scan scan = { .pattern = pattern };
+	double size = 0;
 
 	if (pattern.len > MAX_ACCESS_BYTES)
 		return "accessPattern is too long";
-	for (size_t i = 0; i < pattern.len; i++) {
-		char c = pattern.p[i], next = i + 1 < pattern.len ? pattern.p[i + 1] : 0;
+	if (memchr(pattern.p, 0, pattern.len))
+		return "accessPattern contains a NUL";
+	for (; scan.at < pattern.len; scan.at++) {
+		const char *why = scan_part(&scan);
 
-		if (c == 0)
-			return "accessPattern contains a NUL";
-		if (c == '(' && next == '?')
-			return "accessPattern uses (?, which POSIX regular expressions do not have";
-		if (c == '{' && ++counts > MAX_ACCESS_COUNTS)
-			return "accessPattern has too many {counts}";
-		if (c != '\\')
-			continue;
-		i++;
-		if ((next >= '0' && next <= '9') || (next >= 'A' && next <= 'Z') || (next >= 'a' && next <= 'z'))
-			if (!strchr("wWsSbB", next))
-				return "accessPattern uses an escape that POSIX regular expressions do not have";
+		if (why)
+			return why;
 	}
-	return NULL;
+	for (unsigned i = 0; i <= scan.depth; i++)
+		size += scan.groups[i].before + scan.groups[i].last;
+	return size > MAX_ACCESS_SIZE ? "accessPattern is too large once its counts are written out" : NULL;
 }
 
 static const char *read_access(struct grant *grant, const json_t *node)

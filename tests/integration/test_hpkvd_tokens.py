@@ -115,6 +115,23 @@ def test_access_patterns_match_characters(store):
 
 
 @pytest.mark.parametrize(
+    "pattern, yes, no",
+    [
+        (r"^user:[][:digit:]_-]+$", "user:1]_-2", "user:a"),
+        (r"^[^]]+$", "a[", "a]"),
+        (r"^(user:[a-z]{1,20}/)+(\w|\.)*$", "user:ab/user:c/x.y", "user:/"),
+        (r"^a{2}b{0,3}c{2,}$", "aabcc", "aabbbbcc"),
+        (r"^\(a\+\)$", "(a+)", "(aa)"),
+    ],
+)
+def test_access_patterns_that_are_taken(store, pattern, yes, no):
+    with store.subscribe(access=pattern) as client:
+        client.set(yes, "x")
+        with pytest.raises(Refused):
+            client.set(no, "x")
+
+
+@pytest.mark.parametrize(
     "request_body",
     [
         {"accessPattern": "("},
@@ -124,6 +141,17 @@ def test_access_patterns_match_characters(store):
         {"accessPattern": "a\0b"},
         {"accessPattern": "x" * 2000},
         {"accessPattern": "(((a{200}){200}){200}){200}"},
+        {"accessPattern": "(a{30000}){30000}"},
+        {"accessPattern": "a" + "+" * 60},
+        {"accessPattern": "a*" + "+" * 60},
+        {"accessPattern": "(" * 60 + "a" + "+)" * 60},
+        {"accessPattern": "(" * 60 + "a" + "+)" * 59},
+        {"accessPattern": "a{b}"},
+        {"accessPattern": r"^[^\W]+$"},
+        {"accessPattern": r"^[a-z\-]+$"},
+        {"accessPattern": r"^[]\w]+$"},
+        {"accessPattern": r"^[[:alpha:]\w]+$"},
+        {"accessPattern": r"\<user"},
         {"accessPattern": 1},
         {"subscribePatterns": "a"},
         {"subscribePatterns": [1]},
@@ -133,7 +161,7 @@ def test_access_patterns_match_characters(store):
         [],
         "x",
     ],
-    ids=range(15),
+    ids=range(26),
 )
 def test_tokens_that_make_no_sense(hpkvd, request_body):
     status, text = hpkvd.http("POST", "/token/websocket", json.dumps(request_body))
