@@ -571,7 +571,9 @@ static void tear_down(struct daemon *daemon)
 	cleanup_close(&daemon->signal_fd);
 	loop_free(daemon->loop);
 	state_close(daemon->state);
-	pid_file_remove(daemon->pid_file);
+	/* whoever has unmounted it may be waiting; whoever has sent a signal is not */
+	pid_file_end(daemon->pid_file,
+		     daemon->serving && !daemon->stopping && daemon->result->code ? daemon->result->text : NULL);
 	co_pool_free();
 }
 

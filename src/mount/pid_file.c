@@ -40,15 +40,15 @@ char *pid_file_write(unsigned major, unsigned minor)
 	return NULL;
 }
 
-void pid_file_remove(char *path)
+void pid_file_end(char *path, const char *loss)
 {
-	CLEANUP_CLOSE int fd = path ? open(path, O_RDONLY | O_NOFOLLOW | O_CLOEXEC) : -1;
+	CLEANUP_CLOSE int fd = path ? open(path, O_RDWR | O_APPEND | O_NOFOLLOW | O_CLOEXEC) : -1;
 	char text[32];
 	ssize_t n = fd >= 0 ? read(fd, text, sizeof(text) - 1) : -1;
 
 	if (n > 0) {
 		text[n] = '\0';
-		if (atoi(text) == (int)getpid())
+		if (atoi(text) == (int)getpid() && (!loss || dprintf(fd, "%s\n", loss) < 0))
 			unlink(path);
 	}
 	free(path);

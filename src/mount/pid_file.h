@@ -1,5 +1,5 @@
 /* /run/hpkvfs/MAJOR:MINOR.pid (for root; else in $XDG_RUNTIME_DIR) holds the daemon's pid while it lives: so umount(8)'s helper can
- * wait for its end. */
+ * wait for its end. A second line is what it could not do. */
 #ifndef HPKVFS_MOUNT_PID_FILE_H
 #define HPKVFS_MOUNT_PID_FILE_H
 
@@ -8,7 +8,7 @@
 char *pid_file_write(unsigned major, unsigned minor);
 
 /* Removes the file if it still is ours (the kernel may have given the number to another mount) and frees the
- * path. NULL is allowed. */
-void pid_file_remove(char *path);
+ * path. With `loss`, this line is left in it instead, for the helper, which removes it. NULL is allowed for both. */
+void pid_file_end(char *path, const char *loss);
 
 #endif

@@ -118,6 +118,20 @@ def test_the_pid_file_goes_with_the_process(background):
     assert named(path) != pid  # the next mount of this machine, of another test, may have the number by now
 
 
+def test_it_tells_of_changes_that_were_lost(make_mount, pyserver):
+    """The new mode would be sent some seconds later."""
+    mount = make_mount(spec=pyserver.url, key=pyserver.key, options=["commit=3600"], background=True)
+    (mount.path / "f").write_text("x")
+    pyserver.fault(op=["SET", "PATCH"], code=400, text="refused for good")
+    (mount.path / "f").chmod(0o640)
+    path = pid_file(mount)
+    helper = umount(mount.path)
+    assert helper.wait(240) == 32
+    assert helper.stderr.read().splitlines()[-1] == f"umount.hpkvfs: changes were lost at the end of {mount.path}: Invalid argument"
+    assert not os.path.exists(path)
+    mount.wait_end()
+
+
 def test_an_ordinary_users_mount(make_mount):
     """Without a session's folder there is no file, and nothing to wait for; the unmount works all the same."""
     mount = make_mount(options=["ttl=0"], background=True, user=65534)
