@@ -54,7 +54,8 @@ void commit_deinit(struct commit *commit)
 struct sender {
 	struct node *node;
 	struct draft *draft;
-	uint64_t size; /* of the content when it was captured */
+	uint64_t size;   /* of the content when it was captured */
+	bool stub_stays; /* what it calls a hole is read as one, whatever is sent */
 	unsigned under_way;
 	struct co_queue ended;
 	int err;
@@ -141,6 +142,14 @@ static co_fn int sender_end(struct sender *sender)
 	return sender->err;
 }
 
+/* Written since the capture. It waits for another stub. */
+static bool is_in_hole(const struct sender *sender, uint32_t index)
+{
+	uint64_t start = index * sender->draft->chunk_size;
+
+	return sender->stub_stays && body_next_data(sender->draft->base, start) != start;
+}
+
 /* What is in memory, but not the chunk `except` (UINT32_MAX: none). */
 static co_fn int send_dirty(struct sender *sender, uint32_t except)
 {
@@ -149,7 +158,7 @@ static co_fn int send_dirty(struct sender *sender, uint32_t except)
 	while (slot && !sender->err && slot->index * sender->draft->chunk_size < sender->size) {
 		uint32_t index = slot->index;
 
-		if (index != except)
+		if (index != except && !is_in_hole(sender, index))
 			sender_add(sender, index);
 		slot = draft_next_dirty(sender->draft, index + 1);
 	}
@@ -396,7 +405,7 @@ static co_fn int as_value(struct node *node, struct commit *commit)
 
 static co_fn int touched_chunks(struct node *node, struct commit *commit)
 {
-	struct sender sender = { .node = node, .draft = commit->draft, .size = commit->size };
+	struct sender sender = { .node = node, .draft = commit->draft, .size = commit->size, .stub_stays = true };
 
 	commit->in_place = true;
 	return send_dirty(&sender, UINT32_MAX);

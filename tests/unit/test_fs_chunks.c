@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <unistd.h>
 
+#include "fs/chunks.h"
 #include "fs/content.h"
 
 /* From RIG_MAX_VALUE: 3072 / 4 * 3, of which 4096 is not a multiple. */
@@ -646,6 +647,38 @@ static void a_truncation_by_open_during_a_commit(void **state)
 	assert_file(rig, "f", buf_str(&second));
 }
 
+/* What is written into a hole while chunks are on their way: the stub, which stays for those, goes on calling it a hole. */
+static void a_hole_that_is_written_during_a_commit_in_place(void **state)
+{
+	struct rig *rig = *state;
+	CLEANUP(buf_free) struct buf bytes = noise(2 * CHUNK_WINDOW * CHUNK), changed = noise(3 * CHUNK_WINDOW * CHUNK);
+	size_t hole = 2 * CHUNK_WINDOW * CHUNK;
+	struct fs_handle *handle;
+	struct call *fsync;
+
+	prepare(rig);
+	handle = open_file(rig, "f", O_RDWR | O_CREAT);
+	assert_int_equal(write_bytes(rig, handle, 0, buf_str(&bytes)), 0);
+	assert_int_equal(write_at(rig, handle, changed.len - 1, "x"), 0);
+	assert_int_equal(close_file(rig, handle), 0);
+	memset(changed.p + hole, 0, changed.len - hole);
+	changed.p[changed.len - 1] = 'x';
+	handle = open_file(rig, "f", O_RDWR);
+	assert_int_equal(write_bytes(rig, handle, 0, str_of(changed.p, hole)), 0);
+	memstore_add_fault(rig->ms, (struct memstore_fault){ .op = STORE_SET, .hold = MEMSTORE_HOLD_REPLY });
+	fsync = begin(rig, op_fsync, .handle = handle);
+	rig_until_held(rig, CHUNK_WINDOW);
+	memcpy(changed.p + hole + CHUNK, "hello", 5);
+	assert_int_equal(write_at(rig, handle, hole + CHUNK, "hello"), 0);
+	memstore_clear_faults(rig->ms);
+	memstore_release(rig->ms);
+	assert_int_equal(end(fsync), 0);
+	assert_int_equal(close_file(rig, handle), 0);
+	assert_file(rig, "f", buf_str(&changed));
+	rig_restart(rig);
+	assert_file(rig, "f", buf_str(&changed));
+}
+
 /* --- early --- */
 
 static void what_waits_is_bounded(void **state)
@@ -770,6 +803,7 @@ int main(void)
 		fs_test(chunks_whose_connection_was_lost_are_sent_again),
 		fs_test(a_commit_that_fails_leaves_the_old_content_and_nothing_else),
 		fs_test(a_truncation_by_open_during_a_commit),
+		fs_test(a_hole_that_is_written_during_a_commit_in_place),
 		fs_test(what_waits_is_bounded),
 		fs_test(an_unlinked_file_keeps_its_chunks_until_the_last_close),
 		fs_test(a_removed_file_leaves_no_chunks),
