@@ -289,12 +289,13 @@ static bool base_is_known(const struct file *file, const struct draft *draft)
 	return file->stored && strcmp(file->hash, draft->base->hash) == 0;
 }
 
-/* The same, asked for. */
+/* The same, asked for. Where it does, that is known from now on. */
 static co_fn int base_still_stands(struct node *node, const struct draft *draft, bool *stands)
 {
 	CLEANUP(buf_free) struct buf key = BUF_INIT;
 	CLEANUP(buf_free) struct buf now = BUF_INIT;
 	char hash[CONTENT_HASH_LEN + 1];
+	uint64_t seq = fs_tick(node->fs);
 	int r = node_keys(node, &key, NULL);
 
 	*stands = false;
@@ -304,6 +305,8 @@ static co_fn int base_still_stands(struct node *node, const struct draft *draft,
 		r = content_hash(buf_str(&now), hash);
 	if (r == 0)
 		*stands = strcmp(hash, draft->base->hash) == 0;
+	if (*stands && node->change_seq <= seq && node->answer_seq <= seq)
+		node_checked(node, seq);
 	return r == -ENOENT ? 0 : r;
 }
 
@@ -419,10 +422,11 @@ static co_fn int as_chunks(struct node *node, struct commit *commit)
 	bool stands = true;
 	int r = prepare_id(node, draft);
 
-	/* between several writers the last one wins, with its whole content under an id of its own */
+	/* between several writers the last one wins, with its whole content under an id of its own. That another has replaced it
+	 * is told under a subscription, and else found once a ttl at most */
 	if (r == 0 && draft->in_place)
 		stands = base_is_known(node->file, draft);
-	if (r == 0 && draft->in_place && stands && !draft_keeps_stub(draft)) {
+	if (r == 0 && draft->in_place && stands && !(draft_keeps_stub(draft) && node_was_checked(node))) {
 		r = base_still_stands(node, draft, &stands);
 		stands = stands && !mostly_cut(draft);
 	}

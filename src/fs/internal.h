@@ -352,6 +352,8 @@ uint64_t key_hash(struct str key);
 /* The node has moved to `key`, with its number. */
 void node_keep_ino(struct node *node, struct str key);
 
+/* An answer of the store that still holds has confirmed it. */
+bool node_was_checked(const struct node *node);
 /* What is known of it needs no asking. */
 bool node_fresh(const struct node *node);
 /* The store has confirmed it, asked at `seq`. */
@@ -412,7 +414,7 @@ co_fn CHECKED int value_load(struct node *node);
 /* The same from the store, whatever is known. */
 co_fn CHECKED int value_reload(struct node *node);
 struct store_expect value_expect(const struct node *node);
-/* Chunks of the stored content were changed here, and nothing else. */
+/* Chunks of the stored content were changed here, and nothing else: what the key holds was not asked. */
 void value_touch_here(struct node *node);
 /* Another mount may have changed chunks in place: they are fetched again. */
 void value_doubt_chunks(struct node *node);

@@ -542,6 +542,11 @@ bool node_fresh(const struct node *node)
 		return true;
 	if (node->file && !node_record_holds(node))
 		return false;
+	return node_was_checked(node);
+}
+
+bool node_was_checked(const struct node *node)
+{
 	return node->checked_us && answer_holds(node->fs, node->checked_seq, node->checked_us);
 }
 

@@ -472,6 +472,40 @@ static void growth_over_a_foreign_change_takes_a_new_id(void **state)
 	assert_file(rig, "f", buf_str(&bytes));
 }
 
+/* Nothing tells of it; the store is asked once a ttl. */
+static void a_change_in_place_of_a_file_replaced_elsewhere_takes_a_new_id(void **state)
+{
+	struct rig *rig = *state;
+	CLEANUP(buf_free) struct buf bytes = noise(3 * CHUNK), second = noise(3 * CHUNK);
+	CLEANUP(buf_free) struct buf stub = BUF_INIT;
+	struct content_id ids[2];
+	struct fs_handle *handle;
+
+	prepare(rig);
+	put_file(rig, "f", buf_str(&bytes));
+	put_file(rig, "g", buf_str(&second));
+	ids[0] = part_of(rig, "f").id;
+	ids[1] = part_of(rig, "g").id;
+	assert_int_equal(buf_set(&stub, str_c(memstore_value(rig->ms, "g"))), 0);
+	handle = open_file(rig, "f", O_RDWR);
+	memstore_log_clear(rig->ms);
+	for (unsigned i = 0; i < 5; i++) {
+		bytes.p[CHUNK + i] = 'x';
+		assert_int_equal(write_at(rig, handle, CHUNK + i, "x"), 0);
+		if (i == 4)
+			memstore_put_str(rig->ms, STR("f"), buf_str(&stub));
+		assert_int_equal(run(rig, op_fsync, .handle = handle), 0);
+		assert_int_equal(memstore_count_key(rig->ms, STORE_GET, "f"), i == 2 || i == 4);
+		memstore_log_clear(rig->ms);
+		rig_pass(RIG_TTL_US / 10 * 6); /* that what is stored in place tells nothing of the key */
+	}
+	for (unsigned i = 0; i < 2; i++)
+		assert_string_not_equal(part_of(rig, "f").id.hex, ids[i].hex);
+	assert_int_equal(close_file(rig, handle), 0);
+	rig_restart(rig);
+	assert_file(rig, "f", buf_str(&bytes));
+}
+
 static void an_id_that_another_name_has_is_not_written_in_place(void **state)
 {
 	struct rig *rig = *state;
@@ -796,6 +830,7 @@ int main(void)
 		fs_test(a_chunk_that_was_too_short_is_read_again),
 		fs_test(a_reader_goes_on_where_the_file_was_replaced),
 		fs_test(growth_over_a_foreign_change_takes_a_new_id),
+		fs_test(a_change_in_place_of_a_file_replaced_elsewhere_takes_a_new_id),
 		fs_test(an_id_that_another_name_has_is_not_written_in_place),
 		fs_test(text_behind_a_stub_is_folded_by_a_change),
 		fs_test(a_hundred_readers_of_a_chunk_are_one_get),
