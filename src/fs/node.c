@@ -545,16 +545,6 @@ bool node_fresh(const struct node *node)
 	return node_was_checked(node);
 }
 
-bool node_was_checked(const struct node *node)
-{
-	return node->checked_us && answer_holds(node->fs, node->checked_seq, node->checked_us);
-}
-
-bool answer_holds(const struct fs *fs, uint64_t seq, uint64_t at_us)
-{
-	return fs->push.live ? push_keeps(fs, seq) : clock_now_us() - at_us < fs->config.ttl_us;
-}
-
 void node_checked(struct node *node, uint64_t seq)
 {
 	node->checked_us = clock_now_us();
