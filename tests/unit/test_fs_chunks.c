@@ -1,83 +1,9 @@
 /* Files larger than a value: which requests they cost, what the store holds then, and what of it is read back. */
-#include "fs_rig.h"
+#include "chunks_rig.h"
 
 #include <linux/falloc.h>
 #include <stdlib.h>
 #include <unistd.h>
-
-#include "fs/chunks.h"
-#include "fs/content.h"
-
-/* From RIG_MAX_VALUE: 3072 / 4 * 3, of which 4096 is not a multiple. */
-#define CHUNK 2304
-
-#define FS_KEY ".hpkvfs/fs"
-
-static uint32_t seed = 1;
-
-static uint32_t below(uint32_t limit)
-{
-	seed = seed * 1103515245 + 12345;
-	return (seed >> 8) % limit;
-}
-
-/* Bytes that are not plain. */
-static struct buf noise(size_t len)
-{
-	struct buf bytes = BUF_INIT;
-
-	assert_int_equal(buf_resize(&bytes, len), 0);
-	for (size_t i = 0; i < len; i++)
-		bytes.p[i] = (char)below(256);
-	if (len)
-		bytes.p[0] = '\0';
-	return bytes;
-}
-
-static int write_bytes(struct rig *rig, struct fs_handle *handle, uint64_t offset, struct str bytes)
-{
-	return run(rig, op_write, .handle = handle, .offset = offset, .data = bytes);
-}
-
-static void put_file(struct rig *rig, const char *path, struct str bytes)
-{
-	struct fs_handle *handle = open_file(rig, path, O_WRONLY | O_CREAT | O_TRUNC);
-
-	assert_int_equal(write_bytes(rig, handle, 0, bytes), 0);
-	assert_int_equal(close_file(rig, handle), 0);
-}
-
-static void assert_file(struct rig *rig, const char *path, struct str bytes)
-{
-	struct fs_handle *handle = open_file(rig, path, O_RDONLY);
-
-	assert_int_equal(run(rig, op_read, .handle = handle, .size = bytes.len + 100), 0);
-	assert_int_equal(rig->out.len, bytes.len);
-	assert_true(str_equal(buf_str(&rig->out), bytes));
-	assert_int_equal(run(rig, op_release, .handle = handle), 0);
-}
-
-/* The layout's version is there already: it is no part of what is counted. */
-static void prepare(struct rig *rig)
-{
-	memstore_put(rig->ms, FS_KEY, "{\"v\":1,\"delimiter\":\"/\"}");
-	assert_int_equal(run(rig, op_start), 0);
-	memstore_log_clear(rig->ms);
-}
-
-/* The only part of the stub at `key`; its holes point into the store's value. */
-static struct content_part part_of(struct rig *rig, const char *key)
-{
-	static struct content content;
-	const char *value = memstore_value(rig->ms, key);
-
-	assert_non_null(value);
-	assert_int_equal(content_decode(str_c(value), &content), 0);
-	assert_true(content.stub);
-	assert_int_equal(content.part_count, 1);
-	assert_int_equal(content.parts[0].kind, CONTENT_CHUNKS);
-	return content.parts[0];
-}
 
 static const char *chunk_of(struct rig *rig, const char *key, unsigned index)
 {
@@ -472,40 +398,6 @@ static void growth_over_a_foreign_change_takes_a_new_id(void **state)
 	assert_file(rig, "f", buf_str(&bytes));
 }
 
-/* Nothing tells of it; the store is asked once a ttl. */
-static void a_change_in_place_of_a_file_replaced_elsewhere_takes_a_new_id(void **state)
-{
-	struct rig *rig = *state;
-	CLEANUP(buf_free) struct buf bytes = noise(3 * CHUNK), second = noise(3 * CHUNK);
-	CLEANUP(buf_free) struct buf stub = BUF_INIT;
-	struct content_id ids[2];
-	struct fs_handle *handle;
-
-	prepare(rig);
-	put_file(rig, "f", buf_str(&bytes));
-	put_file(rig, "g", buf_str(&second));
-	ids[0] = part_of(rig, "f").id;
-	ids[1] = part_of(rig, "g").id;
-	assert_int_equal(buf_set(&stub, str_c(memstore_value(rig->ms, "g"))), 0);
-	handle = open_file(rig, "f", O_RDWR);
-	memstore_log_clear(rig->ms);
-	for (unsigned i = 0; i < 5; i++) {
-		bytes.p[CHUNK + i] = 'x';
-		assert_int_equal(write_at(rig, handle, CHUNK + i, "x"), 0);
-		if (i == 4)
-			memstore_put_str(rig->ms, STR("f"), buf_str(&stub));
-		assert_int_equal(run(rig, op_fsync, .handle = handle), 0);
-		assert_int_equal(memstore_count_key(rig->ms, STORE_GET, "f"), i == 2 || i == 4);
-		memstore_log_clear(rig->ms);
-		rig_pass(RIG_TTL_US / 10 * 6); /* that what is stored in place tells nothing of the key */
-	}
-	for (unsigned i = 0; i < 2; i++)
-		assert_string_not_equal(part_of(rig, "f").id.hex, ids[i].hex);
-	assert_int_equal(close_file(rig, handle), 0);
-	rig_restart(rig);
-	assert_file(rig, "f", buf_str(&bytes));
-}
-
 static void an_id_that_another_name_has_is_not_written_in_place(void **state)
 {
 	struct rig *rig = *state;
@@ -681,38 +573,6 @@ static void a_truncation_by_open_during_a_commit(void **state)
 	assert_file(rig, "f", buf_str(&second));
 }
 
-/* What is written into a hole while chunks are on their way: the stub, which stays for those, goes on calling it a hole. */
-static void a_hole_that_is_written_during_a_commit_in_place(void **state)
-{
-	struct rig *rig = *state;
-	CLEANUP(buf_free) struct buf bytes = noise(2 * CHUNK_WINDOW * CHUNK), changed = noise(3 * CHUNK_WINDOW * CHUNK);
-	size_t hole = 2 * CHUNK_WINDOW * CHUNK;
-	struct fs_handle *handle;
-	struct call *fsync;
-
-	prepare(rig);
-	handle = open_file(rig, "f", O_RDWR | O_CREAT);
-	assert_int_equal(write_bytes(rig, handle, 0, buf_str(&bytes)), 0);
-	assert_int_equal(write_at(rig, handle, changed.len - 1, "x"), 0);
-	assert_int_equal(close_file(rig, handle), 0);
-	memset(changed.p + hole, 0, changed.len - hole);
-	changed.p[changed.len - 1] = 'x';
-	handle = open_file(rig, "f", O_RDWR);
-	assert_int_equal(write_bytes(rig, handle, 0, str_of(changed.p, hole)), 0);
-	memstore_add_fault(rig->ms, (struct memstore_fault){ .op = STORE_SET, .hold = MEMSTORE_HOLD_REPLY });
-	fsync = begin(rig, op_fsync, .handle = handle);
-	rig_until_held(rig, CHUNK_WINDOW);
-	memcpy(changed.p + hole + CHUNK, "hello", 5);
-	assert_int_equal(write_at(rig, handle, hole + CHUNK, "hello"), 0);
-	memstore_clear_faults(rig->ms);
-	memstore_release(rig->ms);
-	assert_int_equal(end(fsync), 0);
-	assert_int_equal(close_file(rig, handle), 0);
-	assert_file(rig, "f", buf_str(&changed));
-	rig_restart(rig);
-	assert_file(rig, "f", buf_str(&changed));
-}
-
 /* --- early --- */
 
 static void what_waits_is_bounded(void **state)
@@ -830,7 +690,6 @@ int main(void)
 		fs_test(a_chunk_that_was_too_short_is_read_again),
 		fs_test(a_reader_goes_on_where_the_file_was_replaced),
 		fs_test(growth_over_a_foreign_change_takes_a_new_id),
-		fs_test(a_change_in_place_of_a_file_replaced_elsewhere_takes_a_new_id),
 		fs_test(an_id_that_another_name_has_is_not_written_in_place),
 		fs_test(text_behind_a_stub_is_folded_by_a_change),
 		fs_test(a_hundred_readers_of_a_chunk_are_one_get),
@@ -838,7 +697,6 @@ int main(void)
 		fs_test(chunks_whose_connection_was_lost_are_sent_again),
 		fs_test(a_commit_that_fails_leaves_the_old_content_and_nothing_else),
 		fs_test(a_truncation_by_open_during_a_commit),
-		fs_test(a_hole_that_is_written_during_a_commit_in_place),
 		fs_test(what_waits_is_bounded),
 		fs_test(an_unlinked_file_keeps_its_chunks_until_the_last_close),
 		fs_test(a_removed_file_leaves_no_chunks),
