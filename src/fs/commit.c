@@ -54,7 +54,8 @@ void commit_deinit(struct commit *commit)
 struct sender {
 	struct node *node;
 	struct draft *draft;
-	uint64_t size; /* of the content when it was captured */
+	uint64_t size;   /* of the content when it was captured */
+	bool stub_stays; /* what it calls a hole is read as one, whatever is sent */
 	unsigned under_way;
 	struct co_queue ended;
 	int err;
@@ -141,6 +142,14 @@ static co_fn int sender_end(struct sender *sender)
 	return sender->err;
 }
 
+/* Written since the capture. It waits for another stub. */
+static bool is_in_hole(const struct sender *sender, uint32_t index)
+{
+	uint64_t start = index * sender->draft->chunk_size;
+
+	return sender->stub_stays && body_next_data(sender->draft->base, start) != start;
+}
+
 /* What is in memory, but not the chunk `except` (UINT32_MAX: none). */
 static co_fn int send_dirty(struct sender *sender, uint32_t except)
 {
@@ -149,7 +158,7 @@ static co_fn int send_dirty(struct sender *sender, uint32_t except)
 	while (slot && !sender->err && slot->index * sender->draft->chunk_size < sender->size) {
 		uint32_t index = slot->index;
 
-		if (index != except)
+		if (index != except && !is_in_hole(sender, index))
 			sender_add(sender, index);
 		slot = draft_next_dirty(sender->draft, index + 1);
 	}
@@ -280,12 +289,13 @@ static bool base_is_known(const struct file *file, const struct draft *draft)
 	return file->stored && strcmp(file->hash, draft->base->hash) == 0;
 }
 
-/* The same, asked for. */
+/* The same, asked for. Where it does, that is known from now on. */
 static co_fn int base_still_stands(struct node *node, const struct draft *draft, bool *stands)
 {
 	CLEANUP(buf_free) struct buf key = BUF_INIT;
 	CLEANUP(buf_free) struct buf now = BUF_INIT;
 	char hash[CONTENT_HASH_LEN + 1];
+	uint64_t seq = fs_tick(node->fs);
 	int r = node_keys(node, &key, NULL);
 
 	*stands = false;
@@ -295,6 +305,8 @@ static co_fn int base_still_stands(struct node *node, const struct draft *draft,
 		r = content_hash(buf_str(&now), hash);
 	if (r == 0)
 		*stands = strcmp(hash, draft->base->hash) == 0;
+	if (*stands && node->change_seq <= seq && node->answer_seq <= seq)
+		node_checked(node, seq);
 	return r == -ENOENT ? 0 : r;
 }
 
@@ -396,7 +408,7 @@ static co_fn int as_value(struct node *node, struct commit *commit)
 
 static co_fn int touched_chunks(struct node *node, struct commit *commit)
 {
-	struct sender sender = { .node = node, .draft = commit->draft, .size = commit->size };
+	struct sender sender = { .node = node, .draft = commit->draft, .size = commit->size, .stub_stays = true };
 
 	commit->in_place = true;
 	return send_dirty(&sender, UINT32_MAX);
@@ -410,10 +422,11 @@ static co_fn int as_chunks(struct node *node, struct commit *commit)
 	bool stands = true;
 	int r = prepare_id(node, draft);
 
-	/* between several writers the last one wins, with its whole content under an id of its own */
+	/* between several writers the last one wins, with its whole content under an id of its own. That another has replaced it
+	 * is told under a subscription, and else found once a ttl at most */
 	if (r == 0 && draft->in_place)
 		stands = base_is_known(node->file, draft);
-	if (r == 0 && draft->in_place && stands && !draft_keeps_stub(draft)) {
+	if (r == 0 && draft->in_place && stands && !(draft_keeps_stub(draft) && node_was_checked(node))) {
 		r = base_still_stands(node, draft, &stands);
 		stands = stands && !mostly_cut(draft);
 	}

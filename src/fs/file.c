@@ -5,7 +5,6 @@
  * writes, and another after: the first close must not send an empty file. */
 #include <errno.h>
 #include <fcntl.h>
-#include <stdio.h>
 
 #include "base/clock.h"
 #include "base/log.h"
@@ -307,6 +306,40 @@ static co_fn int commit_held(struct node *node)
 	return r;
 }
 
+/* What was written while the last was sent. */
+static void rest_waits(struct node *node)
+{
+	struct file *file = node->file;
+
+	if (!file->dirty)
+		return;
+	file->waiting.retry_us = 0;
+	if (file->opens)
+		waiting_changed(node);
+	else
+		waiting_due_in(node, 0); /* the last close has left it to a repetition, which did not know of it */
+}
+
+/* All that was written before. Not what is written meanwhile: where there is always more, no close would ever end. */
+static co_fn int commit_content(struct node *node, bool later)
+{
+	bool in_place = false, appends;
+	int r;
+
+	do {
+		appends = append_waits(node);
+		r = commit_once(node, &in_place);
+	} while (r == -EAGAIN && node->file->dirty && !node_is_unlinked(node)); /* it is another draft by now */
+	if (r == -EAGAIN)
+		return 0;
+	if (r < 0) {
+		commit_ended(node, appends, later, r);
+		return r == -EBUSY ? -EIO : r;
+	}
+	rest_waits(node);
+	return in_place ? attr_after_chunks(node) : attr_after_value(node);
+}
+
 static co_fn int commit(struct node *node, bool later)
 {
 	struct fs *fs = node->fs;
@@ -320,21 +353,8 @@ static co_fn int commit(struct node *node, bool later)
 	if (node->file->held)
 		r = commit_held(node);
 	/* what has no name any more ends with its last close */
-	while (r == 0 && node->file->dirty && !node_is_unlinked(node)) {
-		bool in_place = false, appends = append_waits(node);
-
-		r = commit_once(node, &in_place);
-		if (r == -EAGAIN) {
-			r = 0; /* it is another draft by now */
-			continue;
-		}
-		if (r < 0)
-			commit_ended(node, appends, later, r);
-		if (r == -EBUSY)
-			r = -EIO;
-		if (r == 0)
-			r = in_place ? attr_after_chunks(node) : attr_after_value(node);
-	}
+	if (r == 0 && node->file->dirty && !node_is_unlinked(node))
+		r = commit_content(node, later);
 	node_unlock(node);
 	tree_shared_end(fs);
 	node_unref(node);
@@ -352,55 +372,6 @@ int file_commit_later(struct node *node)
 }
 
 /* --- handles --- */
-
-/* The process that a thread belongs to; the kernel names threads. 0 where it has ended. */
-static pid_t process_of(pid_t thread)
-{
-	char path[64], line[128];
-	int process = 0;
-	FILE *status;
-
-	snprintf(path, sizeof(path), "/proc/%d/status", (int)thread);
-	status = fopen(path, "re");
-	if (!status)
-		return 0;
-	while (fgets(line, sizeof(line), status))
-		if (sscanf(line, "Tgid: %d", &process) == 1)
-			break;
-	fclose(status);
-	return process;
-}
-
-void handle_wrote(struct fs_handle *handle, pid_t pid)
-{
-	for (unsigned i = 0; i < handle->pid_count; i++)
-		if (handle->pids[i] == pid)
-			return;
-	if (handle->pid_count == HANDLE_MAX_PIDS) {
-		handle->any_pid = true;
-		return;
-	}
-	handle->pids[handle->pid_count++] = pid;
-}
-
-static bool has_a_part(const struct fs_handle *handle, pid_t pid)
-{
-	pid_t closer;
-
-	if (handle->any_pid)
-		return true;
-	for (unsigned i = 0; i < handle->pid_count; i++)
-		if (handle->pids[i] == pid)
-			return true;
-	closer = process_of(pid);
-	for (unsigned i = 0; i < handle->pid_count; i++) {
-		pid_t process = process_of(handle->pids[i]);
-
-		if (closer == 0 || process == 0 || process == closer)
-			return true; /* of one that has ended it cannot be told: a commit too many does no harm */
-	}
-	return false;
-}
 
 static struct fs_handle *handle_new(struct node *node, int flags, pid_t pid)
 {
@@ -706,7 +677,7 @@ int fs_flush(struct fs_handle *handle, pid_t pid)
 	file->closed_once = true;
 	if (file->lost && (handle->flags & O_ACCMODE) != O_RDONLY)
 		return take_lost(file);
-	if (!file->dirty || !file->written || local_waits(handle->node) || !has_a_part(handle, pid))
+	if (!file->dirty || !file->written || local_waits(handle->node) || !handle_has_part(handle, pid))
 		return 0;
 	return file_commit(handle->node);
 }

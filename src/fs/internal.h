@@ -352,6 +352,8 @@ uint64_t key_hash(struct str key);
 /* The node has moved to `key`, with its number. */
 void node_keep_ino(struct node *node, struct str key);
 
+/* An answer of the store that still holds has confirmed it. */
+bool node_was_checked(const struct node *node);
 /* What is known of it needs no asking. */
 bool node_fresh(const struct node *node);
 /* The store has confirmed it, asked at `seq`. */
@@ -412,7 +414,7 @@ co_fn CHECKED int value_load(struct node *node);
 /* The same from the store, whatever is known. */
 co_fn CHECKED int value_reload(struct node *node);
 struct store_expect value_expect(const struct node *node);
-/* Chunks of the stored content were changed here, and nothing else. */
+/* Chunks of the stored content were changed here, and nothing else: what the key holds was not asked. */
 void value_touch_here(struct node *node);
 /* Another mount may have changed chunks in place: they are fetched again. */
 void value_doubt_chunks(struct node *node);
@@ -485,8 +487,14 @@ void dir_doubt(struct node *dir);
 /* True if `dir` is known whole, and that still holds. */
 bool dir_is_known(const struct node *dir);
 
+/* --- handle.c --- */
+/* A process has a part in what is changed by the handle: its close commits. */
+void handle_wrote(struct fs_handle *handle, pid_t pid);
+bool handle_has_part(const struct fs_handle *handle, pid_t pid);
+
 /* --- file.c --- */
-/* For a call that tells the program: a change that cannot be stored is dropped. */
+/* All that was written before it is called; what is written meanwhile may wait for the next. For a call that tells the program: a
+ * change that cannot be stored is dropped. */
 co_fn CHECKED int file_commit(struct node *node);
 /* For nobody in particular: what may yet succeed stays and is tried again, and what is lost the next fsync or close tells. */
 co_fn CHECKED int file_commit_later(struct node *node);
@@ -494,8 +502,6 @@ co_fn CHECKED int file_commit_later(struct node *node);
 co_fn CHECKED int file_resize(struct node *node, uint64_t size);
 /* Empty from now on: what it was is replaced as a whole. */
 CHECKED int file_make_empty(struct node *node);
-/* A process has a part in what is changed by the handle: its close commits. */
-void handle_wrote(struct fs_handle *handle, pid_t pid);
 /* Makes it dirty, with all that a change of these bytes needs in memory; until the next wait. */
 co_fn CHECKED int file_prepare_change(struct node *node, uint64_t offset, uint64_t len);
 /* The draft was changed, not by an append. */

@@ -542,12 +542,7 @@ bool node_fresh(const struct node *node)
 		return true;
 	if (node->file && !node_record_holds(node))
 		return false;
-	return node->checked_us && answer_holds(node->fs, node->checked_seq, node->checked_us);
-}
-
-bool answer_holds(const struct fs *fs, uint64_t seq, uint64_t at_us)
-{
-	return fs->push.live ? push_keeps(fs, seq) : clock_now_us() - at_us < fs->config.ttl_us;
+	return node_was_checked(node);
 }
 
 void node_checked(struct node *node, uint64_t seq)

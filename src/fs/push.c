@@ -44,6 +44,16 @@ bool push_keeps(const struct fs *fs, uint64_t seq)
 	return fs->push.live && seq >= fs->push.since;
 }
 
+bool answer_holds(const struct fs *fs, uint64_t seq, uint64_t at_us)
+{
+	return fs->push.live ? push_keeps(fs, seq) : clock_now_us() - at_us < fs->config.ttl_us;
+}
+
+bool node_was_checked(const struct node *node)
+{
+	return node->checked_us && answer_holds(node->fs, node->checked_seq, node->checked_us);
+}
+
 /* Not by a clock that is far from ours. */
 int64_t push_now_ns(const struct fs *fs)
 {

@@ -301,7 +301,7 @@ void value_touch_here(struct node *node)
 	file->version++;
 	if (kernel_has_it)
 		file->kernel_version = file->version;
-	node_stored_here(node);
+	node->change_seq = fs_tick(node->fs);
 	value_remember_time(node);
 }
 

@@ -4,10 +4,15 @@
 #include <linux/falloc.h>
 #include <stdlib.h>
 
+#include "fs/chunks.h"
+
 /* From RIG_MAX_VALUE: 3072 / 4 * 3, of which 4096 is not a multiple. */
 #define CHUNK 2304
 
 #define MOST (20 * CHUNK) /* bytes */
+
+/* More than are sent side by side. */
+#define MANY (2 * CHUNK_WINDOW)
 
 static uint32_t seed;
 
@@ -20,17 +25,18 @@ static uint32_t below(uint32_t limit)
 struct model {
 	struct rig *rig;
 	struct fs_handle *handle;
-	unsigned char flat[MOST];
+	unsigned char flat[MOST + MANY * CHUNK];
+	uint32_t most; /* of `flat`, what is used */
 	size_t size;
 };
 
 static void check(struct model *model)
 {
 	struct rig *rig = model->rig;
-	size_t offset = below(2) ? 0 : below(MOST);
+	size_t offset = below(2) ? 0 : below(model->most);
 	size_t left = offset < model->size ? model->size - offset : 0;
 
-	assert_int_equal(run(rig, op_read, .handle = model->handle, .offset = offset, .size = MOST), 0);
+	assert_int_equal(run(rig, op_read, .handle = model->handle, .offset = offset, .size = model->most), 0);
 	assert_int_equal(rig->out.len, left);
 	if (left)
 		assert_memory_equal(rig->out.p, model->flat + offset, left);
@@ -38,7 +44,7 @@ static void check(struct model *model)
 
 static void change(struct model *model)
 {
-	size_t offset = below(MOST), len = below(3) ? below(2 * CHUNK) : CHUNK * below(5);
+	size_t offset = below(model->most), len = below(3) ? below(2 * CHUNK) : CHUNK * below(5);
 	struct rig *rig = model->rig;
 	bool text = below(2);
 
@@ -46,8 +52,8 @@ static void change(struct model *model)
 		offset -= offset % CHUNK;
 	if (below(3) == 0)
 		offset = below(RIG_MAX_VALUE);
-	if (len > MOST - offset)
-		len = MOST - offset;
+	if (len > model->most - offset)
+		len = model->most - offset;
 	switch (below(4)) {
 	case 0:
 		if (len == 0)
@@ -78,6 +84,17 @@ static void change(struct model *model)
 	}
 }
 
+/* So many bytes from the beginning. */
+static void rewrite(struct model *model, size_t len)
+{
+	for (size_t i = 0; i < len; i++)
+		model->flat[i] = (unsigned char)below(256);
+	assert_int_equal(run(model->rig, op_write, .handle = model->handle, .data = str_of((char *)model->flat, len)),
+			 0);
+	if (len > model->size)
+		model->size = len;
+}
+
 static void reopen(struct model *model, int flags)
 {
 	assert_int_equal(close_file(model->rig, model->handle), 0);
@@ -92,6 +109,7 @@ static void random_changes(void **state)
 
 	assert_non_null(model);
 	model->rig = *state;
+	model->most = MOST;
 	for (unsigned round = 0; round < 20; round++) {
 		seed = round;
 		memset(model->flat, 0, sizeof(model->flat));
@@ -143,14 +161,14 @@ static void serve_rounds(struct rig *rig, unsigned rounds)
 	loop_timer_cancel(&timer);
 }
 
-/* What a commit sends is held at the store while programs go on changing the file. */
-static void random_changes_during_commits(void **state)
+/* What a commit sends, `many` chunks and what else was changed, is held at the store while programs go on changing the file. */
+static void changes_during_commits(struct rig *rig, uint32_t many)
 {
 	struct model *model = calloc(1, sizeof(*model));
-	struct rig *rig = *state;
 
 	assert_non_null(model);
 	model->rig = rig;
+	model->most = MOST + many * CHUNK;
 	for (unsigned round = 0; round < 40; round++) {
 		seed = round;
 		memset(model->flat, 0, sizeof(model->flat));
@@ -161,6 +179,8 @@ static void random_changes_during_commits(void **state)
 
 			for (unsigned i = below(4); i > 0; i--)
 				change(model);
+			if (many)
+				rewrite(model, many * CHUNK);
 			memstore_add_fault(rig->ms,
 					   (struct memstore_fault){
 						   .op = STORE_SET,
@@ -185,12 +205,24 @@ static void random_changes_during_commits(void **state)
 	free(model);
 }
 
+static void random_changes_during_commits(void **state)
+{
+	changes_during_commits(*state, 0);
+}
+
+/* Some chunks have their turn after the changes. */
+static void random_changes_during_commits_of_many_chunks(void **state)
+{
+	changes_during_commits(*state, MANY);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		fs_test(random_changes),
 		fs_test(random_changes_with_little_room),
 		fs_test(random_changes_during_commits),
+		fs_test(random_changes_during_commits_of_many_chunks),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -261,8 +261,8 @@ static void what_is_written_during_a_repetition_is_another_change(void **state)
 	memstore_put(rig->ms, "f", "theirs");
 	memstore_release(rig->ms);
 	assert_int_equal(end(sync), 0);
-	assert_stored(rig, "f", "newer");
 	assert_int_equal(close_file(rig, handle), 0);
+	assert_stored(rig, "f", "newer");
 }
 
 /* More than a value holds. */

@@ -299,6 +299,76 @@ static void test_a_repetition_does_not_overwrite_what_others_wrote_meanwhile(voi
 	assert_int_equal(close_file(rig, handle), 0);
 }
 
+/* One descriptor is written all the time, each time while the store is asked; another is closed. Its close tells that what was
+ * written before it is stored. The rest follows by time. */
+static void close_beside_a_writer(struct rig *rig, const char *first, const char *whole, int flags, enum store_op op)
+{
+	struct fs_handle *writer, *handle;
+	struct call *flush;
+
+	memstore_put(rig->ms, "f", "0");
+	use_with(rig, "f ", LATE_US, SOON_US);
+	writer = open_file(rig, "f", O_WRONLY | flags);
+	handle = open_file(rig, "f", O_WRONLY | flags);
+	assert_int_equal(write_at(rig, handle, 1, "1"), 0);
+	memstore_add_fault(rig->ms, (struct memstore_fault){ .op = op, .hold = MEMSTORE_HOLD_REPLY });
+	flush = begin(rig, op_flush, .handle = handle);
+	rig_until_held(rig, 1);
+	assert_int_equal(write_at(rig, writer, 2, "2"), 0);
+	memstore_release_one(rig->ms);
+	while (!flush->done && !memstore_held(rig->ms))
+		loop_once(rig->loop);
+	assert_true(flush->done);
+	assert_int_equal(end(flush), 0);
+	assert_stored(rig, "f", first);
+	assert_reads(rig, "f", whole);
+	memstore_clear_faults(rig->ms);
+	memstore_release(rig->ms);
+	while (fs_figures(rig->fs).dirty_bytes)
+		loop_once(rig->loop);
+	assert_stored(rig, "f", whole);
+	assert_int_equal(close_file(rig, writer), 0);
+	assert_int_equal(run(rig, op_release, .handle = handle), 0);
+}
+
+static void test_a_close_waits_for_no_writer(void **state)
+{
+	close_beside_a_writer(*state, "01", "012", 0, STORE_SET);
+	close_beside_a_writer(*state, "01", "012", O_APPEND, STORE_PATCH);
+}
+
+/* What is written while a repetition is on its way; the last close comes during it or behind it. */
+static void test_what_is_written_during_a_repetition_is_stored(void **state)
+{
+	struct rig *rig = *state;
+	struct fs_handle *handle;
+
+	memstore_put(rig->ms, "f", "0");
+	rig->config.retry_us = SOON_US;
+	use_with(rig, "f ", LATE_US, 0);
+	for (unsigned during = 0; during < 2; during++) {
+		handle = open_file(rig, "f", O_WRONLY);
+		assert_int_equal(write_at(rig, handle, 1, during ? "3" : "1"), 0);
+		fail_sets(rig, -EIO, 1);
+		assert_int_equal(run(rig, op_sync), -EIO);
+		memstore_clear_faults(rig->ms);
+		memstore_add_fault(rig->ms, (struct memstore_fault){ .op = STORE_SET, .hold = MEMSTORE_HOLD_REPLY });
+		rig_until_held(rig, 1);
+		assert_int_equal(write_at(rig, handle, 2, during ? "4" : "2"), 0);
+		memstore_clear_faults(rig->ms);
+		if (during)
+			assert_int_equal(run(rig, op_release, .handle = handle), 0);
+		memstore_release(rig->ms);
+		if (!during) {
+			rig_serve(rig, 10 * SOON_US); /* where that is not enough, it is as in the other turn */
+			assert_int_equal(run(rig, op_release, .handle = handle), 0);
+		}
+		while (fs_figures(rig->fs).dirty_bytes)
+			loop_once(rig->loop);
+		assert_stored(rig, "f", during ? "034" : "012");
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -320,6 +390,8 @@ int main(void)
 		waiting_test(test_what_fails_later_is_readable_meanwhile_and_told_by_fsync),
 		waiting_test(test_what_is_lost_later_is_told_by_the_next_close),
 		waiting_test(test_a_repetition_does_not_overwrite_what_others_wrote_meanwhile),
+		waiting_test(test_a_close_waits_for_no_writer),
+		waiting_test(test_what_is_written_during_a_repetition_is_stored),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
