@@ -43,14 +43,27 @@ int file_move_prepare_record(struct file_move *move, struct node *node)
 	return r;
 }
 
+/* Appends go behind what others have appended under the former name. Those that come while they are sent go later, to the new
+ * name. */
+static co_fn int append_first(struct node *node)
+{
+	int r = node->file->stored && append_waits(node) ? append_commit(node) : 0;
+
+	if (r == -EAGAIN)
+		return 0; /* it is another draft by now */
+	if (r < 0)
+		file_commit_ended(node, true, true, r);
+	return r;
+}
+
 static co_fn int move_prepare(struct file_move *move, struct node *node, struct node *target, struct node *new_parent,
 			      struct str new_name)
 {
 	struct fs *fs = node->fs;
 	struct file *file = node->file;
-	int r = 0;
+	int r = append_first(node);
 
-	if (!file->dirty || file->stored)
+	if (r == 0 && (!file->dirty || file->stored))
 		r = value_load(node);
 	if (r == 0 && target && target->file && target->file->stored && target->file->stub && value_load(target) < 0)
 		log_debug("which chunks a file had that is replaced cannot be told: they are left to fsck");
@@ -65,8 +78,9 @@ static co_fn int move_prepare(struct file_move *move, struct node *node, struct 
 		r = buf_set(&move->old, buf_str(&file->value));
 	if (r < 0)
 		return r;
-	move->dirty = file->dirty;
-	if (file->dirty) {
+	move->stored = file->stored;
+	move->dirty = file->dirty && !(file->stored && append_waits(node));
+	if (move->dirty) {
 		r = commit_prepare(node, &move->commit);
 		if (r == 0)
 			r = buf_set(&move->value, buf_str(&move->commit.value));
@@ -215,7 +229,7 @@ static co_fn int move_in_store(struct file_move *move, struct node *node, struct
 		r = set_record(move, node, target, new_parent, new_name);
 	if (r < 0)
 		return r;
-	if (node->file->stored) {
+	if (move->stored) {
 		if (move->dirty)
 			r = store_delete(fs->store, buf_str(&move->key), store_expect_value(buf_str(&move->old)));
 		else
@@ -330,6 +344,8 @@ static co_fn int rename_now(struct node *node, struct node *target, struct node 
 
 	if (r == 0)
 		r = move_in_store(&move, node, target, new_parent, new_name, held);
+	if (r == 0 && node->file->stored && !move.stored)
+		dir_doubt(node->parent); /* another has made a file there meanwhile, which stays */
 	if (r == 0)
 		r = rename_here(node, target, buf_str(&move.key), new_parent, new_name, buf_str(&move.new_key));
 	else if (target)
