@@ -198,6 +198,16 @@ static co_fn int set_record(struct file_move *move, struct node *node, const str
 	return file_move_new_record(move, node->fs, replaces);
 }
 
+/* Before the new key is set. An id that no key holds yet is only remembered to be under that name, in case that this fails. */
+static co_fn int name_ids(struct file_move *move, const struct layout *layout)
+{
+	struct draft *draft = move->commit.draft;
+
+	if (move->dirty && !move->commit.in_place && !draft->in_place && !draft->named)
+		return buf_set(&draft->other, buf_str(&move->new_key));
+	return move_name_ids(layout, buf_str(&move->value), buf_str(&move->key), buf_str(&move->new_key));
+}
+
 static co_fn int move_in_store(struct file_move *move, struct node *node, struct node *target, struct node *new_parent,
 			       struct str new_name, const struct held *held)
 {
@@ -221,8 +231,7 @@ static co_fn int move_in_store(struct file_move *move, struct node *node, struct
 	if (r < 0)
 		return r;
 	expect.value = buf_str(&before);
-	if (!move->dirty || move->commit.in_place || move->commit.draft->in_place)
-		r = move_name_ids(&fs->layout, buf_str(&move->value), buf_str(&move->key), buf_str(&move->new_key));
+	r = name_ids(move, &fs->layout);
 	if (r == 0)
 		r = store_set(fs->store, buf_str(&move->new_key), buf_str(&move->value), expect);
 	if (r == 0 && move->record_last)
@@ -289,10 +298,12 @@ void file_moved(struct file_move *move, struct node *node)
 	/* who has found the id under the former name alone may still write in place */
 	value_doubt_for(node, node->fs->config.grace_us);
 	node->wait.bind |= move->dirty;
-	if (move->dirty)
+	if (move->dirty) {
+		buf_free(&move->commit.draft->other); /* the name is the file's now */
 		commit_done(node, &move->commit, buf_str(&move->old));
-	else if (r < 0 || value_set_here(node, buf_str(&move->value)) < 0)
+	} else if (r < 0 || value_set_here(node, buf_str(&move->value)) < 0) {
 		value_drop(node);
+	}
 	node->mtime_ns = mtime;
 	node->ctime_ns = clock_real_ns();
 	attr_stored(node, buf_str(&move->attributes), move->attr_changes, 0);
