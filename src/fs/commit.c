@@ -361,16 +361,38 @@ static bool mostly_cut(const struct draft *draft)
 	return 2 * data_of_draft(draft) < data_of_base(draft);
 }
 
+/* A renaming that failed may have set it under the other name: before this one holds it, too, `i/` tells of both. */
+static co_fn int name_other(struct node *node, struct draft *draft)
+{
+	CLEANUP(buf_free) struct buf key = BUF_INIT;
+	int r;
+
+	if (!draft->has_id || draft->in_place || !draft->other.len || node_is_unlinked(node))
+		return 0;
+	r = node_keys(node, &key, NULL);
+	if (r == 0)
+		r = id_name(&node->fs->layout, &draft->id, buf_str(&key), buf_str(&draft->other));
+	if (r < 0)
+		return r;
+	draft->named = true;
+	buf_free(&draft->other);
+	return 0;
+}
+
 static co_fn int prepare_id(struct node *node, struct draft *draft)
 {
 	int r = layout_ensure(node->fs);
 
 	if (r == 0)
 		r = leave_shared_place(node, draft);
+	if (r == 0)
+		r = name_other(node, draft);
 	if (r == 0 && !draft->has_id) {
 		r = content_id_new(clock_real_ns() / (CLOCK_NS_PER_S / 1000), &draft->id);
 		draft->has_id = r == 0;
 		draft->sent_chunks = 0;
+		draft->named = false;
+		buf_free(&draft->other);
 	}
 	return r;
 }
@@ -505,7 +527,8 @@ void forget_ids(struct fs *fs, const struct file *file, struct str before, struc
 void forget_draft(struct node *node, const struct draft *draft, struct str key)
 {
 	if (draft->has_id && !draft->in_place && !body_names_id(node->file->body, &draft->id))
-		removal_later(node->fs, &draft->id, draft->sent_chunks, key);
+		removal_later(node->fs, &draft->id, draft->sent_chunks,
+			      draft->other.len ? buf_str(&draft->other) : key);
 }
 
 /* The draft goes on from what is stored now. */
@@ -536,7 +559,7 @@ void commit_done(struct node *node, struct commit *commit, struct str before)
 		value_drop(node); /* no memory: it is read again */
 	if (!same)
 		file->own_id = commit->draft->has_id && body_names_id(file->body, &commit->draft->id) &&
-			       (file->own_id || !commit->draft->in_place);
+			       (file->own_id || !commit->draft->in_place) && !commit->draft->named;
 	forget_ids(node->fs, file, before, buf_str(&commit->key));
 	forget_draft(node, commit->draft, buf_str(&commit->key));
 	draft_begin_anew(commit->draft);

@@ -142,6 +142,7 @@ void draft_unref(struct draft *draft)
 	while ((slot = RB_MIN(slot_tree, &draft->slots)))
 		slot_remove(draft, slot);
 	buf_free(&draft->tail);
+	buf_free(&draft->other);
 	body_unref(draft->base);
 	if (draft->sum)
 		*draft->sum -= draft->memory;

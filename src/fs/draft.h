@@ -48,6 +48,8 @@ struct draft {
 	bool in_place;
 	bool has_id;
 	struct content_id id; /* of chunks that are sent */
+	struct buf other; /* not in place: a key beside the file's that may hold the id, though `i/` does not say so */
+	bool named;       /* `i/` has said that another may */
 	uint32_t sent_chunks; /* behind the last one for which that was begun */
 	uint64_t changes;     /* grows with every change */
 	uint64_t dirty_bytes; /* in memory */

@@ -120,12 +120,11 @@ static co_fn int load_chunk(struct node *node, uint32_t index)
 
 int file_prepare_change(struct node *node, uint64_t offset, uint64_t len)
 {
+	struct draft *draft;
 	uint32_t index;
 	int r;
 
 	for (;;) {
-		struct draft *draft;
-
 		r = begin_change(node);
 		if (r < 0)
 			return r;
@@ -270,7 +269,7 @@ static bool may_pass(int err)
 }
 
 /* An append of unknown outcome is not sent again: it would be there twice. */
-static void commit_ended(struct node *node, bool appends, bool later, int err)
+void file_commit_ended(struct node *node, bool appends, bool later, int err)
 {
 	struct waiting *waiting = &node->file->waiting;
 
@@ -333,7 +332,7 @@ static co_fn int commit_content(struct node *node, bool later)
 	if (r == -EAGAIN)
 		return 0;
 	if (r < 0) {
-		commit_ended(node, appends, later, r);
+		file_commit_ended(node, appends, later, r);
 		return r == -EBUSY ? -EIO : r;
 	}
 	rest_waits(node);

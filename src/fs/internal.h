@@ -510,6 +510,9 @@ void file_forget_changes(struct node *node);
 /* A commit of what waits has failed: what was sent may have arrived, and whoever sends it again first asks whether another client has
  * changed the file since. */
 bool file_was_tried(const struct node *node);
+/* After a commit, of appends alone or of content, that failed so, with the node locked: what waits is kept and tried again, or is
+ * lost; `later`: of which the next fsync or close tells. */
+void file_commit_ended(struct node *node, bool appends, bool later, int err);
 /* The file has no name any more: without a handle nobody can read what was changed. */
 void file_forget_unnamed(struct node *node);
 /* --- tree.c: locks --- */

@@ -43,14 +43,27 @@ int file_move_prepare_record(struct file_move *move, struct node *node)
 	return r;
 }
 
+/* Appends go behind what others have appended under the former name. Those that come while they are sent go later, to the new
+ * name. */
+static co_fn int append_first(struct node *node)
+{
+	int r = node->file->stored && append_waits(node) ? append_commit(node) : 0;
+
+	if (r == -EAGAIN)
+		return 0; /* it is another draft by now */
+	if (r < 0)
+		file_commit_ended(node, true, true, r);
+	return r;
+}
+
 static co_fn int move_prepare(struct file_move *move, struct node *node, struct node *target, struct node *new_parent,
 			      struct str new_name)
 {
 	struct fs *fs = node->fs;
 	struct file *file = node->file;
-	int r = 0;
+	int r = append_first(node);
 
-	if (!file->dirty || file->stored)
+	if (r == 0 && (!file->dirty || file->stored))
 		r = value_load(node);
 	if (r == 0 && target && target->file && target->file->stored && target->file->stub && value_load(target) < 0)
 		log_debug("which chunks a file had that is replaced cannot be told: they are left to fsck");
@@ -65,8 +78,9 @@ static co_fn int move_prepare(struct file_move *move, struct node *node, struct 
 		r = buf_set(&move->old, buf_str(&file->value));
 	if (r < 0)
 		return r;
-	move->dirty = file->dirty;
-	if (file->dirty) {
+	move->stored = file->stored;
+	move->dirty = file->dirty && !(file->stored && append_waits(node));
+	if (move->dirty) {
 		r = commit_prepare(node, &move->commit);
 		if (r == 0)
 			r = buf_set(&move->value, buf_str(&move->commit.value));
@@ -184,6 +198,16 @@ static co_fn int set_record(struct file_move *move, struct node *node, const str
 	return file_move_new_record(move, node->fs, replaces);
 }
 
+/* Before the new key is set. An id that no key holds yet is only remembered to be under that name, in case that this fails. */
+static co_fn int name_ids(struct file_move *move, const struct layout *layout)
+{
+	struct draft *draft = move->commit.draft;
+
+	if (move->dirty && !move->commit.in_place && !draft->in_place && !draft->named)
+		return buf_set(&draft->other, buf_str(&move->new_key));
+	return move_name_ids(layout, buf_str(&move->value), buf_str(&move->key), buf_str(&move->new_key));
+}
+
 static co_fn int move_in_store(struct file_move *move, struct node *node, struct node *target, struct node *new_parent,
 			       struct str new_name, const struct held *held)
 {
@@ -207,15 +231,14 @@ static co_fn int move_in_store(struct file_move *move, struct node *node, struct
 	if (r < 0)
 		return r;
 	expect.value = buf_str(&before);
-	if (!move->dirty || move->commit.in_place || move->commit.draft->in_place)
-		r = move_name_ids(&fs->layout, buf_str(&move->value), buf_str(&move->key), buf_str(&move->new_key));
+	r = name_ids(move, &fs->layout);
 	if (r == 0)
 		r = store_set(fs->store, buf_str(&move->new_key), buf_str(&move->value), expect);
 	if (r == 0 && move->record_last)
 		r = set_record(move, node, target, new_parent, new_name);
 	if (r < 0)
 		return r;
-	if (node->file->stored) {
+	if (move->stored) {
 		if (move->dirty)
 			r = store_delete(fs->store, buf_str(&move->key), store_expect_value(buf_str(&move->old)));
 		else
@@ -275,10 +298,12 @@ void file_moved(struct file_move *move, struct node *node)
 	/* who has found the id under the former name alone may still write in place */
 	value_doubt_for(node, node->fs->config.grace_us);
 	node->wait.bind |= move->dirty;
-	if (move->dirty)
+	if (move->dirty) {
+		buf_free(&move->commit.draft->other); /* the name is the file's now */
 		commit_done(node, &move->commit, buf_str(&move->old));
-	else if (r < 0 || value_set_here(node, buf_str(&move->value)) < 0)
+	} else if (r < 0 || value_set_here(node, buf_str(&move->value)) < 0) {
 		value_drop(node);
+	}
 	node->mtime_ns = mtime;
 	node->ctime_ns = clock_real_ns();
 	attr_stored(node, buf_str(&move->attributes), move->attr_changes, 0);
@@ -330,6 +355,8 @@ static co_fn int rename_now(struct node *node, struct node *target, struct node 
 
 	if (r == 0)
 		r = move_in_store(&move, node, target, new_parent, new_name, held);
+	if (r == 0 && node->file->stored && !move.stored)
+		dir_doubt(node->parent); /* another has made a file there meanwhile, which stays */
 	if (r == 0)
 		r = rename_here(node, target, buf_str(&move.key), new_parent, new_name, buf_str(&move.new_key));
 	else if (target)

@@ -8,11 +8,12 @@ struct file_move {
 	struct buf key, record, new_key, new_record;
 	struct buf value;      /* as it will stand at the new key */
 	struct buf old;        /* as it stands at the old one */
+	bool stored;           /* it does at all */
 	struct buf attributes; /* the record as it will stand; empty: none */
 	uint64_t attr_changes;
 	bool record_last;     /* it follows the value */
 	struct commit commit; /* where it is dirty */
-	bool dirty;
+	bool dirty;           /* and goes along; what waits and does not is sent under the new name */
 };
 
 void file_move_deinit(struct file_move *move);

@@ -192,6 +192,135 @@ static void kinds_do_not_replace_each_other(void **state)
 	assert_stored(rig, "e/y", "3");
 }
 
+/* --- appends that wait --- */
+
+/* What another appends is known here only where it is looked for. */
+static void what_another_has_appended_is_renamed_with_what_waits(void **state)
+{
+	struct rig *rig = *state;
+
+	for (int known = 0; known < 2; known++) {
+		struct fs_handle *handle;
+
+		memstore_put(rig->ms, "log", "0\n");
+		rig_expire(rig);
+		handle = open_file(rig, "log", O_WRONLY | O_APPEND);
+		assert_int_equal(write_at(rig, handle, 2, "ours\n"), 0);
+		memstore_put(rig->ms, "log", "0\ntheirs\n");
+		if (known) {
+			rig_expire(rig);
+			id_of(rig, "log");
+		}
+		assert_int_equal(move(rig, "log", "log.1"), 0);
+		assert_not_stored(rig, "log");
+		assert_stored(rig, "log.1", "0\ntheirs\nours\n");
+		assert_int_equal(write_at(rig, handle, 6, "last\n"), 0);
+		assert_int_equal(close_file(rig, handle), 0);
+		assert_stored(rig, "log.1", "0\ntheirs\nours\nlast\n");
+		assert_reads(rig, "log.1", "0\ntheirs\nours\nlast\n");
+	}
+}
+
+static void a_new_file_that_another_has_made_is_renamed_with_what_waits(void **state)
+{
+	struct rig *rig = *state;
+	struct fs_handle *handle = open_file(rig, "log", O_WRONLY | O_CREAT | O_APPEND);
+
+	assert_int_equal(write_at(rig, handle, 0, "ours\n"), 0);
+	memstore_put(rig->ms, "log", "theirs\n");
+	rig_expire(rig);
+	id_of(rig, "log");
+	assert_int_equal(move(rig, "log", "log.1"), 0);
+	assert_int_equal(close_file(rig, handle), 0);
+	assert_not_stored(rig, "log");
+	assert_stored(rig, "log.1", "theirs\nours\n");
+}
+
+/* Before or while the new name is set. */
+static void what_another_has_made_unknown_to_a_new_file_stays(void **state)
+{
+	struct rig *rig = *state;
+	struct foreign foreign = { rig, "log", "theirs\n" };
+
+	for (int during = 0; during < 2; during++) {
+		struct fs_handle *handle = open_file(rig, "log", O_WRONLY | O_CREAT | O_APPEND);
+		struct call *rename;
+
+		assert_int_equal(write_at(rig, handle, 0, "ours\n"), 0);
+		memstore_log_clear(rig->ms);
+		if (!during)
+			write_foreign(&foreign);
+		memstore_add_fault(rig->ms,
+				   (struct memstore_fault){
+					   .op = STORE_SET, .key = "log.1", .times = 1, .hold = MEMSTORE_HOLD_REPLY });
+		rename = begin_move(rig, "log", "log.1");
+		rig_until_held(rig, 1);
+		assert_requests(rig, 0, 1, 0, 0, 0);
+		if (during) {
+			write_foreign(&foreign);
+			rig_expire(rig);
+			assert_int_equal(list_dir(rig, ""), 0);
+		}
+		memstore_release(rig->ms);
+		assert_int_equal(end(rename), 0);
+		assert_int_equal(close_file(rig, handle), 0);
+		assert_stored(rig, "log", "theirs\n");
+		assert_stored(rig, "log.1", "ours\n");
+		if (!during) /* else it is known that something is there */
+			rig_expire(rig);
+		assert_reads(rig, "log", "theirs\n");
+		assert_reads(rig, "log.1", "ours\n");
+		assert_int_equal(run(rig, op_unlink, .parent = FS_ROOT_ID, .name = "log"), 0);
+		assert_int_equal(run(rig, op_unlink, .parent = FS_ROOT_ID, .name = "log.1"), 0);
+	}
+}
+
+/* One writes on while what was there is sent, and another appends in between. */
+static void what_is_appended_while_a_log_is_renamed_stays(void **state)
+{
+	struct rig *rig = *state;
+	struct foreign foreign = { rig, "log", "0\nours\ntheirs\n" };
+	struct fs_handle *handle;
+	struct call *rename;
+
+	memstore_put(rig->ms, "log", "0\n");
+	handle = open_file(rig, "log", O_WRONLY | O_APPEND);
+	assert_int_equal(write_at(rig, handle, 2, "ours\n"), 0);
+	memstore_add_fault(rig->ms, (struct memstore_fault){
+					    .op = STORE_PATCH, .key = "log", .times = 1, .hold = MEMSTORE_HOLD_REPLY });
+	memstore_add_fault(
+		rig->ms,
+		(struct memstore_fault){
+			.op = STORE_SET, .key = "log.1", .times = 1, .arrived = write_foreign, .arg = &foreign });
+	rename = begin_move(rig, "log", "log.1");
+	rig_until_held(rig, 1);
+	assert_int_equal(write_at(rig, handle, 6, "more\n"), 0);
+	memstore_release(rig->ms);
+	assert_int_equal(end(rename), 0);
+	assert_not_stored(rig, "log");
+	assert_int_equal(close_file(rig, handle), 0);
+	assert_stored(rig, "log.1", "0\nours\ntheirs\nmore\n");
+	assert_reads(rig, "log.1", "0\nours\ntheirs\nmore\n");
+}
+
+/* What may have arrived is not sent twice, and who wrote it hears of it. */
+static void an_append_that_fails_ends_the_renaming(void **state)
+{
+	struct rig *rig = *state;
+	struct fs_handle *handle;
+
+	memstore_put(rig->ms, "log", "0\n");
+	handle = open_file(rig, "log", O_WRONLY | O_APPEND);
+	assert_int_equal(write_at(rig, handle, 2, "ours\n"), 0);
+	memstore_add_fault(rig->ms,
+			   (struct memstore_fault){ .op = STORE_PATCH, .times = 1, .err = -ETIMEDOUT, .after = true });
+	assert_int_equal(move(rig, "log", "log.1"), -ETIMEDOUT);
+	assert_int_equal(close_file(rig, handle), -ETIMEDOUT);
+	assert_stored(rig, "log", "0\nours\n");
+	assert_not_stored(rig, "log.1");
+	assert_reads(rig, "log", "0\nours\n");
+}
+
 /* --- what listings see of it --- */
 
 static void a_listing_during_a_rename_shows_one_of_each_name(void **state)
@@ -640,6 +769,11 @@ int main(void)
 		fs_test(a_write_during_a_rename_goes_to_the_new_name),
 		fs_test(noreplace_and_other_flags),
 		fs_test(kinds_do_not_replace_each_other),
+		fs_test(what_another_has_appended_is_renamed_with_what_waits),
+		fs_test(a_new_file_that_another_has_made_is_renamed_with_what_waits),
+		fs_test(what_another_has_made_unknown_to_a_new_file_stays),
+		fs_test(what_is_appended_while_a_log_is_renamed_stays),
+		fs_test(an_append_that_fails_ends_the_renaming),
 		fs_test(a_listing_during_a_rename_shows_one_of_each_name),
 		fs_test(a_listing_between_the_delete_and_its_answer),
 		fs_test(an_older_listing_does_not_undo_a_rename),

@@ -7,6 +7,9 @@
 
 #define LARGE (3 * RIG_MAX_VALUE)
 
+/* How long it is watched that something does not happen. */
+#define QUIET_US 100000
+
 /* How this mount learns what another client does. */
 enum heard {
 	NOT,
@@ -325,6 +328,88 @@ static void growth_that_is_taken_back(void **state)
 
 /* --- under another name --- */
 
+/* What becomes of a file whose renaming failed. */
+enum after {
+	SYNCED,
+	RENAMED,
+	REMOVED,
+	AFTER_WAYS,
+};
+
+static void go_on(struct rig *rig, struct fs_handle *handle, enum after after)
+{
+	const char *name = after == RENAMED ? "h" : "f";
+
+	if (after == SYNCED)
+		assert_int_equal(run(rig, op_fsync, .handle = handle), 0);
+	if (after == RENAMED)
+		assert_int_equal(rename_to(rig, "f", "h"), 0);
+	if (after == REMOVED)
+		assert_int_equal(remove_file(rig, "f"), 0);
+	else
+		assert_int_equal(write_at(rig, handle, 0, "other"), 0);
+	assert_int_equal(close_file(rig, handle), 0);
+	if (after != REMOVED)
+		assert_int_equal(remove_file(rig, name), 0);
+	assert_not_stored(rig, "f");
+	assert_not_stored(rig, "h");
+}
+
+/* The new name may have it: its chunks stay until nothing does, and are not written in place. */
+static void chunks_of_a_renaming_that_failed_stay(void **state)
+{
+	static const struct memstore_fault faults[] = {
+		{ .op = STORE_SET, .key = "g", .err = -ETIMEDOUT, .after = true, .times = 1 },
+		{ .op = STORE_DELETE, .key = "f", .err = -ETIMEDOUT, .times = 1 },
+	};
+	struct rig *rig = *state;
+	CLEANUP_FREE char *text = large_text();
+
+	rig->config.grace_us = 1000;
+	for (size_t i = 0; i < sizeof(faults) / sizeof(*faults) * AFTER_WAYS; i++) {
+		struct fs_handle *handle;
+
+		begin_with(rig, "old", NOT);
+		handle = open_file(rig, "f", O_RDWR);
+		assert_int_equal(write_at(rig, handle, 0, text), 0);
+		memstore_add_fault(rig->ms, faults[i / AFTER_WAYS]);
+		assert_int_equal(rename_to(rig, "f", "g"), -ETIMEDOUT);
+		go_on(rig, handle, i % AFTER_WAYS);
+		rig_serve(rig, QUIET_US);
+		rig_restart(rig);
+		assert_reads(rig, "g", text);
+		assert_int_equal(remove_file(rig, "g"), 0);
+		while (rig_chunk_count(rig))
+			loop_once(rig->loop);
+	}
+}
+
+/* Both names have them then. */
+static void a_renaming_that_failed_and_then_another(void **state)
+{
+	struct rig *rig = *state;
+	CLEANUP_FREE char *text = large_text();
+	struct fs_handle *handle;
+
+	begin_with(rig, "old", NOT);
+	handle = open_file(rig, "f", O_RDWR);
+	assert_int_equal(write_at(rig, handle, 0, text), 0);
+	memstore_add_fault(
+		rig->ms,
+		(struct memstore_fault){ .op = STORE_SET, .key = "g", .err = -ETIMEDOUT, .after = true, .times = 1 });
+	assert_int_equal(rename_to(rig, "f", "g"), -ETIMEDOUT);
+	assert_int_equal(rename_to(rig, "f", "h"), 0);
+	assert_int_equal(close_file(rig, handle), 0);
+	rig_restart(rig);
+	handle = open_file(rig, "g", O_RDWR);
+	assert_int_equal(write_at(rig, handle, 0, "other"), 0);
+	assert_int_equal(close_file(rig, handle), 0);
+	rig_restart(rig);
+	assert_reads(rig, "h", text);
+	memcpy(text, "other", 5);
+	assert_reads(rig, "g", text);
+}
+
 /* What was to be renamed is lost; what there is instead can be. */
 static void a_renaming_is_told_of_the_loss(void **state)
 {
@@ -434,6 +519,8 @@ int main(void)
 		waiting_test(what_is_written_during_a_repetition_is_another_change),
 		waiting_test(chunks_that_were_sent_go),
 		waiting_test(growth_that_is_taken_back),
+		waiting_test(chunks_of_a_renaming_that_failed_stay),
+		waiting_test(a_renaming_that_failed_and_then_another),
 		waiting_test(a_renaming_is_told_of_the_loss),
 		waiting_test(a_renaming_leaves_nothing_under_the_former_name),
 		waiting_test(a_removal_leaves_nothing),
