@@ -1,5 +1,6 @@
 #include "fs/announce.h"
 
+#include <errno.h>
 #include <jansson.h>
 
 #include "base/clock.h"
@@ -10,11 +11,17 @@
 #define ID_BYTES (CONTENT_ID_LEN + 3)
 #define ENTRY_BYTES 160
 
+/* An id is young for so long: half of the hour that fsck gives it. */
+#define YOUNG_MS (1800 * 1000)
+
 /* One entry, with as many ids as fit. */
 struct announcement {
 	struct announcement *prev, *next;
 	struct intent intent;
 	unsigned needed; /* ids that were still needed when it was last looked */
+	unsigned users;  /* who asks whether it stands */
+	bool stands;     /* it has been written */
+	int64_t since_ms;
 };
 
 struct unnamed {
@@ -60,6 +67,8 @@ static void note_file(const struct node *node)
 
 	if (file->draft && file->draft->has_id && !file->draft->in_place)
 		note(node->fs, &file->draft->id);
+	if (file->draft && file->draft->moves)
+		note(node->fs, &file->draft->next);
 	if (!(file->opens && node_is_unlinked(node)) && !file->held)
 		return;
 	if (!file->body)
@@ -92,6 +101,11 @@ static void look(struct fs *fs)
 }
 
 /* --- announcing --- */
+
+static int64_t now_ms(void)
+{
+	return clock_real_ns() / (CLOCK_NS_PER_S / 1000);
+}
 
 static bool is_due(const struct fs *fs, const struct unnamed *unnamed)
 {
@@ -138,10 +152,12 @@ static co_fn bool announce_some(struct fs *fs)
 		free(announcement);
 		return false;
 	}
+	announcement->since_ms = now_ms();
 	if (r == 0)
 		r = intent_open(&announcement->intent, &fs->journal, "ids", json_pack("{s:O}", "ids", ids));
 	json_decref(ids);
 	if (r == 0) {
+		announcement->stands = true;
 		DL_APPEND(fs->announcements, announcement);
 		return true;
 	}
@@ -165,7 +181,7 @@ static co_fn void take_back_unneeded(struct fs *fs)
 
 	/* only this coroutine changes the list */
 	DL_FOREACH_SAFE(fs->announcements, announcement, next)
-		if (announcement->needed == 0 || announcement->intent.lost)
+		if ((announcement->needed == 0 || announcement->intent.lost) && !announcement->users)
 			take_back(fs, announcement);
 }
 
@@ -187,6 +203,27 @@ static void timer_fired(struct loop_timer *timer)
 
 	if (fs_background_start(fs, announce) < 0)
 		announce_start(fs);
+}
+
+int announce_kept(struct fs *fs, const struct content_id *id, bool *kept)
+{
+	struct announcement *announcement;
+	struct content_id ignored;
+	struct unnamed *unnamed;
+	int64_t created_ms = 0;
+	int r;
+
+	*kept = content_id_parse(str_of(id->hex, CONTENT_ID_LEN), &ignored, &created_ms) &&
+		now_ms() - created_ms < YOUNG_MS;
+	HASH_FIND(hh, fs->unnamed, id->hex, CONTENT_ID_LEN, unnamed);
+	announcement = unnamed ? unnamed->announcement : NULL;
+	if (*kept || !announcement || !announcement->stands || announcement->since_ms - created_ms >= YOUNG_MS)
+		return 0;
+	announcement->users++;
+	r = intent_sure(&announcement->intent);
+	announcement->users--;
+	*kept = r == 0;
+	return r == -EOWNERDEAD ? 0 : r;
 }
 
 void announce_start(struct fs *fs)

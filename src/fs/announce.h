@@ -5,6 +5,7 @@
 #define HPKVFS_FS_ANNOUNCE_H
 
 #include "base/coroutine.h"
+#include "fs/content.h"
 
 struct fs;
 
@@ -13,6 +14,10 @@ void announce_start(struct fs *fs);
 
 /* At the end of a mount, when no file is open any more: takes the announcements back. */
 co_fn void announce_end(struct fs *fs);
+
+/* *kept: fsck cannot have taken chunks under the id, which no key names, for orphans: it is young, or was announced while it was, and
+ * that stands. Asks the store only where a beat of the announcement is missing. Errors of the store. */
+co_fn CHECKED int announce_kept(struct fs *fs, const struct content_id *id, bool *kept);
 
 /* Frees, without a word to the store. */
 void announce_free(struct fs *fs);

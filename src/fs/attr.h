@@ -63,6 +63,8 @@ void attr_changed(struct node *node, unsigned members);
 void attr_written(struct node *node);
 /* The value was changed by another client: what was set for the one before it holds no more. */
 void attr_foreign_value(struct node *node);
+/* Its record was sent, and its value was not yet: to others the record is one of a file that is not there. */
+bool attr_awaits_value(const struct node *node);
 /* What waits is of no use any more. */
 void attr_drop(struct node *node);
 

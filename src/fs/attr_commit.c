@@ -178,11 +178,34 @@ static co_fn int take_turn(struct node *node)
 	return 0;
 }
 
+/* The value has failed to follow it: fsck may have removed it since. */
+static co_fn int put_record_back(struct node *node)
+{
+	CLEANUP(buf_free) struct buf key = BUF_INIT;
+	CLEANUP(buf_free) struct buf now = BUF_INIT;
+	CLEANUP(buf_free) struct buf value = BUF_INIT;
+	int r;
+
+	if (!attr_awaits_value(node))
+		return 0;
+	r = node_keys(node, NULL, &key);
+	if (r == 0)
+		r = buf_set(&value, buf_str(&node->record_value));
+	if (r == 0)
+		r = store_get(node->fs->store, buf_str(&key), &now);
+	if (r != -ENOENT)
+		return r;
+	return store_set(node->fs->store, buf_str(&key), buf_str(&value),
+			 (struct store_expect){ .what = STORE_EXPECT_ABSENT });
+}
+
 int attr_before_value(struct node *node, struct str value)
 {
 	char hash[CONTENT_HASH_LEN + 1];
-	int r;
+	int r = put_record_back(node);
 
+	if (r < 0)
+		return r;
 	/* until the record follows, it is not taken for one of another's value */
 	if (node->record_has & RECORD_HASH)
 		node->wait.bind = true;

@@ -170,12 +170,17 @@ bool node_record_holds(const struct node *node)
 	return node->record_known && (!node->fs->push.live || push_keeps(node->fs, node->record_checked_seq));
 }
 
+bool attr_awaits_value(const struct node *node)
+{
+	return node->file && node->file->dirty && !node->file->stored && !node->wait.replace && node->record_value.len;
+}
+
 static void apply_record(struct node *node, struct str value)
 {
 	struct shown before = shown_of(node);
 	bool changed;
 
-	if (str_equal(buf_str(&node->record_value), value))
+	if (str_equal(buf_str(&node->record_value), value) || (!value.len && attr_awaits_value(node)))
 		return;
 	changed = node->file && tells_of_chunks(buf_str(&node->record_value), value);
 	if (buf_set(&node->record_value, value) < 0)

@@ -218,12 +218,14 @@ bool check_journal_holds(const struct check *check, const struct content_id *id,
 int check_look_at_journal(struct check *check)
 {
 	struct journal_entry *entries;
+	uint64_t asked = clock_now_us();
 	int r = journal_look(&check->journal, &check->watch, &entries);
 
 	if (r < 0)
 		return r;
 	journal_free(&check->entries);
 	check->entries = entries;
+	check->looked_last_us = asked;
 	return 0;
 }
 

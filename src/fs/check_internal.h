@@ -73,6 +73,7 @@ struct check {
 
 	struct check_fault *faults;
 	uint64_t looked_us; /* when the journal was first looked at */
+	uint64_t looked_last_us;
 	uint64_t listed_us; /* when the first listing of files had ended */
 	uint64_t spare;     /* chunks behind the end of their file, or in its holes */
 	unsigned young;     /* ids without a name that are too young to be judged */

@@ -1,5 +1,6 @@
 /* Repairs, each after another look: what was found may have been the middle of something. */
 #include <errno.h>
+#include <string.h>
 
 #include "base/clock.h"
 #include "base/list.h"
@@ -10,10 +11,14 @@
 /* It is looked this often whether the end was asked for. */
 #define WAIT_STEP_US (100u * CLOCK_US_PER_MS)
 
+/* What the journal says is believed for so long while chunks are removed. */
+#define LOOK_HOLDS_US (5u * CLOCK_US_PER_S)
+
 struct repair {
 	struct check *check;
 	const bool *kinds;
 	unsigned repaired;
+	struct co_mutex looking;
 };
 
 int check_wait(struct check *check, uint64_t us)
@@ -143,6 +148,10 @@ static co_fn int finish_entry(struct repair *repair, struct journal_entry *entry
 		r = journal_finish(&check->journal, entry, &kept);
 	if (r == -EALREADY) {
 		check_note(check, buf_str(&key), "has changed meanwhile, and is left");
+		return 0;
+	}
+	if (r == -EINVAL || r == -ENAMETOOLONG) {
+		check_note(check, buf_str(&key), "cannot be finished, and is left: %s", strerror(-r));
 		return 0;
 	}
 	if (r < 0)
@@ -322,13 +331,29 @@ static co_fn int mend_names(struct repair *repair)
 
 /* --- chunks of no file --- */
 
+/* While many go others may be announced. */
+static co_fn int look_again(struct repair *repair)
+{
+	struct check *check = repair->check;
+	int r = co_mutex_lock(&repair->looking);
+
+	if (r < 0)
+		return r;
+	if (clock_now_us() - check->looked_last_us >= LOOK_HOLDS_US)
+		r = check_look_at_journal(check);
+	co_mutex_unlock(&repair->looking);
+	return r;
+}
+
 static co_fn int mend_orphan(struct repair *repair, struct check_fault *fault)
 {
 	struct check *check = repair->check;
 	const struct check_id *id = check_find_id(check, &fault->id);
 	struct id_holders holders = { 0 };
-	int r;
+	int r = look_again(repair);
 
+	if (r < 0)
+		return r;
 	if (!check_is_orphan(check, id, true)) {
 		fault->done = true;
 		return 0;
@@ -349,6 +374,16 @@ static co_fn int mend_orphan(struct repair *repair, struct check_fault *fault)
 	return r;
 }
 
+/* What is announced before the last listing may be at a key behind which that has gone by when it is taken back. */
+static void spare_announced(struct check *check)
+{
+	struct check_fault *fault;
+
+	DL_FOREACH(check->faults, fault)
+		if (fault->kind == CHECK_ORPHAN && check_journal_holds(check, &fault->id, true))
+			fault->done = true;
+}
+
 /* Files are listed once more, a good while after the first time: by now an id that was in use then, and named by nothing, is
  * named by a file or announced. */
 static co_fn int mend_orphans(struct repair *repair)
@@ -361,6 +396,10 @@ static co_fn int mend_orphans(struct repair *repair)
 		return 0;
 	HASH_ITER(hh, check->ids, id, next)
 		id->wanted = false;
+	r = check_look_at_journal(check);
+	if (r < 0)
+		return r;
+	spare_announced(check);
 	check->collect = true;
 	r = check_list_files(check);
 	if (r == 0)

@@ -10,6 +10,7 @@
 #include <errno.h>
 
 #include "base/clock.h"
+#include "fs/announce.h"
 #include "fs/base64.h"
 #include "fs/held.h"
 #include "fs/ids.h"
@@ -101,11 +102,36 @@ static co_fn int send_chunk(struct sender *sender, uint32_t index)
 	return r;
 }
 
+/* To the id that the draft moves to. */
+static co_fn int copy_chunk(struct sender *sender, uint32_t index)
+{
+	CLEANUP(buf_free) struct buf bytes = BUF_INIT;
+	struct draft *draft = sender->draft;
+	struct fs *fs = sender->node->fs;
+	struct chunk *chunk;
+	int r;
+
+	do {
+		r = chunk_get(fs, &draft->id, index, &chunk);
+		if (r < 0)
+			return r;
+		r = chunk_wait(chunk);
+		if (r == 0)
+			r = buf_set(&bytes, buf_str(&chunk->bytes));
+		chunk_put(chunk);
+	} while (r == -EAGAIN);
+	if (r == -ENOENT || r == -EBADMSG) {
+		draft->gone = true;
+		return -EIO;
+	}
+	return r < 0 ? r : chunk_send(fs, &draft->next, index, buf_str(&bytes));
+}
+
 static void sending_run(void *arg)
 {
 	struct sending *sending = arg;
 	struct sender *sender = sending->sender;
-	int r = send_chunk(sender, sending->index);
+	int r = sender->draft->moves ? copy_chunk(sender, sending->index) : send_chunk(sender, sending->index);
 
 	sending_end(sender->node->fs, sending->bytes);
 	if (r < 0 && sender->err == 0)
@@ -379,8 +405,51 @@ static co_fn int name_other(struct node *node, struct draft *draft)
 	return 0;
 }
 
+static int new_id(struct content_id *id)
+{
+	return content_id_new(clock_real_ns() / (CLOCK_NS_PER_S / 1000), id);
+}
+
+/* After a long silence fsck may be about to remove the chunks, or has done so. */
+static co_fn int move_chunks(struct node *node, struct draft *draft)
+{
+	CLEANUP(buf_free) struct buf key = BUF_INIT;
+	struct sender sender = { .node = node, .draft = draft };
+	const struct slot *slot = draft_next_out(draft, 0);
+	struct content_id former = draft->id;
+	int r = new_id(&draft->next);
+
+	draft->moves = r == 0;
+	while (r == 0 && slot && !sender.err) {
+		uint32_t index = slot->index;
+
+		sender_add(&sender, index);
+		slot = draft_next_out(draft, index + 1);
+	}
+	if (r == 0)
+		r = sender_end(&sender);
+	draft->moves = false;
+	if (!node->parent || node_keys(node, &key, NULL) == 0)
+		removal_later(node->fs, r == 0 ? &former : &draft->next, draft->sent_chunks,
+			      draft->other.len ? buf_str(&draft->other) : buf_str(&key));
+	if (r < 0)
+		return r;
+	draft->id = draft->next;
+	draft->named = false;
+	buf_free(&draft->other);
+	return 0;
+}
+
+/* Nobody else names the id of the chunks, which are not in place. */
+static co_fn int id_is_kept(struct node *node, const struct draft *draft, bool *kept)
+{
+	*kept = true;
+	return draft->has_id && !draft->in_place ? announce_kept(node->fs, &draft->id, kept) : 0;
+}
+
 static co_fn int prepare_id(struct node *node, struct draft *draft)
 {
+	bool kept;
 	int r = layout_ensure(node->fs);
 
 	if (r == 0)
@@ -388,13 +457,15 @@ static co_fn int prepare_id(struct node *node, struct draft *draft)
 	if (r == 0)
 		r = name_other(node, draft);
 	if (r == 0 && !draft->has_id) {
-		r = content_id_new(clock_real_ns() / (CLOCK_NS_PER_S / 1000), &draft->id);
+		r = new_id(&draft->id);
 		draft->has_id = r == 0;
 		draft->sent_chunks = 0;
 		draft->named = false;
 		buf_free(&draft->other);
 	}
-	return r;
+	if (r == 0)
+		r = id_is_kept(node, draft, &kept);
+	return r < 0 || kept ? r : move_chunks(node, draft);
 }
 
 /* --- the three forms --- */
@@ -474,6 +545,21 @@ static co_fn int as_chunks(struct node *node, struct commit *commit)
 	return r;
 }
 
+/* Sending may take long. */
+static co_fn int as_chunks_that_stay(struct node *node, struct commit *commit)
+{
+	bool kept = false;
+	int r = 0;
+
+	while (r == 0 && !kept) {
+		buf_clear(&commit->value);
+		r = as_chunks(node, commit);
+		if (r == 0)
+			r = id_is_kept(node, commit->draft, &kept);
+	}
+	return r;
+}
+
 int commit_prepare(struct node *node, struct commit *commit)
 {
 	struct file *file = node->file;
@@ -497,7 +583,7 @@ int commit_prepare(struct node *node, struct commit *commit)
 	r = as_value(node, commit);
 	if (r == 0 && !commit->value.len) {
 		value_sent(commit); /* it is none, and its chunks are counted one by one */
-		r = as_chunks(node, commit);
+		r = as_chunks_that_stay(node, commit);
 	}
 	if (r == 0 && commit->in_place)
 		r = value_load(node);
@@ -567,6 +653,11 @@ void commit_done(struct node *node, struct commit *commit, struct str before)
 		return; /* opened with O_TRUNC meanwhile */
 	if (!rebase(node, commit))
 		file_forget_changes(node);
+}
+
+bool commit_may_pass(const struct draft *draft, int err)
+{
+	return !(draft && draft->gone) && (err == -EIO || err == -ETIMEDOUT || err == -ECONNRESET || err == -ENOMEM);
 }
 
 /* --- early --- */

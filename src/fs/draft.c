@@ -509,13 +509,23 @@ const struct slot *draft_dirty_slot(const struct draft *draft, uint32_t index)
 	return slot && slot->state == SLOT_DIRTY ? slot : NULL;
 }
 
-const struct slot *draft_next_dirty(const struct draft *draft, uint32_t from)
+static const struct slot *next_of(const struct draft *draft, uint32_t from, enum slot_state state)
 {
 	const struct slot *slot = slot_from(draft, from);
 
-	while (slot && slot->state != SLOT_DIRTY)
+	while (slot && slot->state != state)
 		slot = RB_NEXT(slot_tree, (struct slot_tree *)&draft->slots, (struct slot *)slot);
 	return slot;
+}
+
+const struct slot *draft_next_dirty(const struct draft *draft, uint32_t from)
+{
+	return next_of(draft, from, SLOT_DIRTY);
+}
+
+const struct slot *draft_next_out(const struct draft *draft, uint32_t from)
+{
+	return next_of(draft, from, SLOT_OUT);
 }
 
 uint64_t draft_can_free(const struct draft *draft, bool last_too)

@@ -51,6 +51,9 @@ struct draft {
 	struct buf other; /* not in place: a key beside the file's that may hold the id, though `i/` does not say so */
 	bool named;       /* `i/` has said that another may */
 	uint32_t sent_chunks; /* behind the last one for which that was begun */
+	bool moves;           /* what was sent is being copied to `next` */
+	bool gone;            /* and is not all there any more */
+	struct content_id next;
 	uint64_t changes;     /* grows with every change */
 	uint64_t dirty_bytes; /* in memory */
 	uint64_t memory;      /* DRAFT_BYTES, and what sending makes free */
@@ -121,6 +124,8 @@ enum draft_plan draft_plan(const struct draft *draft, uint32_t index);
 const struct slot *draft_dirty_slot(const struct draft *draft, uint32_t index);
 /* The next one in memory from `from` on; NULL: none. */
 const struct slot *draft_next_dirty(const struct draft *draft, uint32_t from);
+/* The next one that is stored under the draft's id. */
+const struct slot *draft_next_out(const struct draft *draft, uint32_t from);
 /* Memory that sending makes free: all of what is changed, or all but the chunk that was written last. */
 uint64_t draft_can_free(const struct draft *draft, bool last_too);
 /* True if a commit in place changes nothing but chunks: the stub stays as it is. */

@@ -263,17 +263,12 @@ static co_fn int commit_once(struct node *node, bool *in_place)
 	return r;
 }
 
-static bool may_pass(int err)
-{
-	return err == -EIO || err == -ETIMEDOUT || err == -ECONNRESET || err == -ENOMEM;
-}
-
 /* An append of unknown outcome is not sent again: it would be there twice. */
 void file_commit_ended(struct node *node, bool appends, bool later, int err)
 {
 	struct waiting *waiting = &node->file->waiting;
 
-	if (later && !appends && may_pass(err)) {
+	if (later && !appends && commit_may_pass(node->file->draft, err)) {
 		if (node->fs->ending)
 			log_error("a change of the file %s was lost: %s", node->name.p ? node->name.p : "",
 				  strerror(-err));

@@ -451,6 +451,8 @@ co_fn CHECKED int commit_prepare(struct node *node, struct commit *commit);
 /* The store holds `value` at the node's key, instead of `before` (empty: not known, or nothing). */
 co_fn void commit_done(struct node *node, struct commit *commit, struct str before);
 void commit_deinit(struct commit *commit);
+/* True if the same commit may succeed later. */
+bool commit_may_pass(const struct draft *draft, int err);
 /* True if too much of a file waits in memory; then its chunks are sent. */
 bool commit_is_due(const struct node *node);
 co_fn CHECKED int commit_early(struct node *node);

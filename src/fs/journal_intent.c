@@ -42,7 +42,8 @@ static bool is_ours(const struct intent *intent, struct str value)
 	json_t *root =
 		json_nests_deeper(value, MAX_NESTING) ? NULL : json_loadb(value.p, value.len, JSON_ALLOW_NUL, NULL);
 	const char *owner = json_string_value(json_object_get(root, "owner"));
-	bool ours = owner && strcmp(owner, intent->journal->owner) == 0;
+	/* a beat that came after the end leaves no more than itself */
+	bool ours = owner && strcmp(owner, intent->journal->owner) == 0 && json_object_get(root, "op");
 
 	json_decref(root);
 	return ours;

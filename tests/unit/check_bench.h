@@ -29,7 +29,7 @@
 #define ANNOUNCE_US 30000
 
 #define TEXT_MAX 400
-#define FINDINGS_MAX 16
+#define FINDINGS_MAX 64
 
 struct told {
 	enum check_kind kind; /* CHECK_KINDS: a note */

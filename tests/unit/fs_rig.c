@@ -10,7 +10,7 @@
 
 /* --- time: the linker puts this in the place of base/clock's --- */
 
-static uint64_t clock_offset_us;
+static uint64_t clock_offset_us, real_offset_us;
 
 uint64_t __real_clock_now_us(void);
 uint64_t __wrap_clock_now_us(void);
@@ -28,9 +28,23 @@ uint64_t __wrap_clock_boot_us(void)
 	return __real_clock_boot_us() + clock_offset_us;
 }
 
+int64_t __real_clock_real_ns(void);
+int64_t __wrap_clock_real_ns(void);
+
+int64_t __wrap_clock_real_ns(void)
+{
+	return __real_clock_real_ns() + (int64_t)real_offset_us * 1000;
+}
+
 void rig_pass(uint64_t us)
 {
 	clock_offset_us += us;
+}
+
+void rig_pass_everywhere(uint64_t us)
+{
+	rig_pass(us);
+	real_offset_us += us;
 }
 
 void rig_expire(struct rig *rig)

@@ -179,8 +179,10 @@ void rig_expire(struct rig *rig);
 void put_numbered(struct rig *rig, const char *format, int count);
 /* How many names a listing's output has. */
 unsigned words(const char *text);
-/* So much time passes. */
+/* So much time passes; file times and ids show nothing of it. */
 void rig_pass(uint64_t us);
+/* The same, and they do. */
+void rig_pass_everywhere(uint64_t us);
 /* Serves the loop for so long, by the real clock. */
 void rig_serve(struct rig *rig, uint64_t us);
 

@@ -426,6 +426,70 @@ static void what_a_listed_name_holds_stays(void **state)
 	assert_int_equal(writes(bench), 0);
 }
 
+#define ANNOUNCED(id) "{\"v\":1,\"op\":\"ids\"," OWNER ",\"ids\":[\"" id "\"]}"
+
+/* The last listing of files has gone past its key. */
+static void the_file_comes_instead_of_its_announcement(void *arg)
+{
+	struct bench *bench = arg;
+
+	if (!memstore_count_key(bench->rig->ms, STORE_RANGE, "\x01") || memstore_value(bench->rig->ms, "file"))
+		return;
+	put(bench, "file", "hpkvfs1 fe19008925f555ca " OLD ":10000:2280:b64\n");
+	memstore_remove(bench->rig->ms, ".hpkvfs/j/" ID);
+}
+
+static void what_is_announced_until_the_file_is_there_stays(void **state)
+{
+	struct bench *bench = *state;
+
+	put_chunks(bench, OLD);
+	assert_fault(bench, CHECK_ORPHAN, ".hpkvfs/c/" OLD, "5 chunks");
+	put(bench, ".hpkvfs/j/" ID, ANNOUNCED(OLD));
+	memstore_add_fault(bench->rig->ms, (struct memstore_fault){
+						   .op = STORE_RANGE,
+						   .key = ".hpkvfs/j/",
+						   .arrived = the_file_comes_instead_of_its_announcement,
+						   .arg = bench,
+					   });
+	assert_int_equal(repair(bench, CHECK_ANY_TIME), 0);
+	assert_non_null(memstore_value(bench->rig->ms, "file"));
+	assert_int_equal(writes(bench), 0);
+}
+
+/* More than are removed side by side. */
+#define MANY 40
+
+static void the_last_is_announced_a_minute_later(void *arg)
+{
+	struct bench *bench = arg;
+
+	rig_pass(60 * CLOCK_US_PER_S);
+	put(bench, ".hpkvfs/j/" ID,
+	    ANNOUNCED("00000000027"
+		      "0123456789abcdef0123456789abcdef"));
+}
+
+static void what_is_announced_while_others_go_stays(void **state)
+{
+	struct bench *bench = *state;
+	char id[CONTENT_ID_LEN + 1];
+
+	for (unsigned i = 0; i < MANY; i++) {
+		snprintf(id, sizeof(id), "%011x0123456789abcdef0123456789abcdef", i);
+		put_chunk(bench, id, 0, 3);
+	}
+	assert_int_equal(examine(bench), 0);
+	memstore_add_fault(bench->rig->ms, (struct memstore_fault){
+						   .op = STORE_DELETE,
+						   .times = 1,
+						   .arrived = the_last_is_announced_a_minute_later,
+						   .arg = bench,
+					   });
+	assert_int_equal(repair(bench, CHECK_ANY_TIME), MANY - 1);
+	assert_int_equal(rig_chunk_count(bench->rig), 1);
+}
+
 /* A mount that holds an unlinked file open may not have said so yet. */
 static void chunks_go_after_the_time_for_announcements(void **state)
 {
@@ -514,6 +578,28 @@ static void a_half_done_rename_is_finished(void **state)
 	assert_not_stored(bench->rig, "from/b");
 	assert_clean(bench);
 	assert_int_equal(bench->count, 0);
+}
+
+/* It makes no sense, or what it moves is too long for the options of this examination. */
+static void an_entry_that_cannot_be_finished_stops_nothing(void **state)
+{
+	struct bench *bench = *state;
+
+	bench->rules.max_key = 20;
+	put(bench, "from/a-long-name", "text");
+	put(bench, ".hpkvfs/j/" ID, "{\"v\":1,\"op\":\"rename\"," OWNER ",\"from\":\"from/\",\"to\":\"to/\"}");
+	put(bench, ".hpkvfs/j/" OLD,
+	    "{\"v\":1,\"op\":\"rename\"," OWNER ",\"from\":\"from/\",\"to\":\"to/much-longer/\"}");
+	put(bench, ".hpkvfs/j/" OLDER, "{\"v\":1,\"op\":\"rename\"," OWNER ",\"from\":\"a/\",\"to\":\"a/b/\"}");
+	put_chunk(bench, OLD, 0, 3);
+	assert_int_equal(examine(bench), 0);
+	assert_int_equal(faults(bench), 4);
+	assert_int_equal(repair(bench, CHECK_ANY_TIME), 2);
+	assert_int_equal(check_count(bench->check, CHECK_INTENT), 2);
+	assert_told(bench, CHECK_KINDS, ".hpkvfs/j/" OLD, "cannot be finished");
+	assert_told(bench, CHECK_KINDS, ".hpkvfs/j/" OLDER, "cannot be finished");
+	assert_int_equal(rig_chunk_count(bench->rig), 0);
+	assert_stored(bench->rig, "to/a-long-name", "text");
 }
 
 static void what_a_dead_mount_announced_goes(void **state)
@@ -641,6 +727,8 @@ int main(void)
 		check_test(announced_ids_stay),
 		check_test(what_is_announced_meanwhile_stays),
 		check_test(what_a_file_holds_meanwhile_stays),
+		check_test(what_is_announced_until_the_file_is_there_stays),
+		check_test(what_is_announced_while_others_go_stays),
 		check_test(what_a_listed_name_holds_stays),
 		check_test(chunks_go_after_the_time_for_announcements),
 		check_test(files_that_share_an_id_are_noted),
@@ -648,6 +736,7 @@ int main(void)
 		check_test(a_list_that_names_others_is_mended),
 		check_test(a_list_that_cannot_be_read_is_mended),
 		check_test(a_half_done_rename_is_finished),
+		check_test(an_entry_that_cannot_be_finished_stops_nothing),
 		check_test(what_a_dead_mount_announced_goes),
 		check_test(what_is_left_to_the_next_mount_is_no_fault),
 		check_test(foreign_keys_are_told_and_left),

@@ -506,6 +506,40 @@ static void it_stays_in_a_directory_that_was_renamed(void **state)
 	}
 }
 
+/* fsck takes the record of a file whose value has not come for one that was left over. */
+static void the_record_of_a_new_file_comes_back(void **state)
+{
+	struct rig *rig = *state;
+
+	for (enum heard heard = NOT; heard < HEARD_WAYS; heard++) {
+		struct fs_handle *handle;
+
+		begin_with(rig, NULL, heard);
+		handle = make_temporary(rig, "f", "secret", 0600);
+		assert_int_equal(set_xattr(rig, "f", "user.a", "b"), 0);
+		memstore_add_fault(
+			rig->ms, (struct memstore_fault){ .op = STORE_SET, .key = "f", .err = -ETIMEDOUT, .times = 1 });
+		assert_int_equal(run(rig, op_sync), -ETIMEDOUT);
+		assert_non_null(memstore_value(rig->ms, ".hpkvfs/m/f"));
+		if (heard == FOUND_AGAIN)
+			push_end(rig);
+		memstore_remove(rig->ms, ".hpkvfs/m/f");
+		if (heard == FOUND_AGAIN)
+			push_begin(rig);
+		if (heard == TOLD)
+			push_settle(rig);
+		if (heard == LISTED)
+			rig_expire(rig);
+		assert_int_equal(stat_of(rig, "f").st_mode, S_IFREG | 0600);
+		assert_int_equal(run(rig, op_sync), 0);
+		assert_int_equal(close_file(rig, handle), 0);
+		assert_stored(rig, "f", "secret");
+		assert_int_equal(fresh_stat(rig, "f").st_mode, S_IFREG | 0600);
+		assert_xattr(rig, "f", "user.a", "b");
+		memstore_remove(rig->ms, ".hpkvfs/m/f");
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -526,6 +560,7 @@ int main(void)
 		waiting_test(a_removal_leaves_nothing),
 		waiting_test(a_local_renaming_leaves_nothing_under_the_former_name),
 		waiting_test(it_stays_in_a_directory_that_was_renamed),
+		waiting_test(the_record_of_a_new_file_comes_back),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
