@@ -46,7 +46,7 @@ struct daemon {
 
 	unsigned major, minor; /* of the mount, while `found` */
 	bool found;
-	char *pid_file;
+	struct pid_file *pid_file;
 
 	bool serving;  /* the kernel's first request was answered */
 	bool closed;   /* the kernel has closed the connection */

@@ -3,12 +3,14 @@
 #ifndef HPKVFS_MOUNT_PID_FILE_H
 #define HPKVFS_MOUNT_PID_FILE_H
 
-/* Writes the file for the mount of this device number. Answers its path, for pid_file_remove; NULL where it cannot be:
- * the mount works all the same. */
-char *pid_file_write(unsigned major, unsigned minor);
+struct pid_file;
 
-/* Removes the file if it still is ours (the kernel may have given the number to another mount) and frees the
- * path. With `loss`, this line is left in it instead, for the helper, which removes it. NULL is allowed for both. */
-void pid_file_end(char *path, const char *loss);
+/* Writes the file for the mount of this device number, in the place of what a former one left. For pid_file_end; NULL where it
+ * cannot be: the mount works all the same. */
+struct pid_file *pid_file_write(unsigned major, unsigned minor);
+
+/* Writes the line `loss` (or none, NULL) for those who have the file open, removes it if it still is ours (the kernel gives the number
+ * to another mount as soon as this one is gone) and frees it. NULL is allowed. */
+void pid_file_end(struct pid_file *file, const char *loss);
 
 #endif

@@ -7,7 +7,7 @@ import subprocess
 
 import pytest
 
-from lib.processes import alive
+from lib.processes import alive, wait_for
 from lib.repository import TOP
 
 HELPER = TOP / "packaging/sbin/umount.hpkvfs"
@@ -118,17 +118,51 @@ def test_the_pid_file_goes_with_the_process(background):
     assert named(path) != pid  # the next mount of this machine, of another test, may have the number by now
 
 
-def test_it_tells_of_changes_that_were_lost(make_mount, pyserver):
-    """The new mode would be sent some seconds later."""
+@pytest.fixture
+def losing(make_mount, pyserver):
+    """A mount, and the fault that holds its last change until that is refused."""
     mount = make_mount(spec=pyserver.url, key=pyserver.key, options=["commit=3600"], background=True)
     (mount.path / "f").write_text("x")
-    pyserver.fault(op=["SET", "PATCH"], code=400, text="refused for good")
+    fault = pyserver.fault(op=["SET", "PATCH"], hold=True, code=400, text="refused for good")
     (mount.path / "f").chmod(0o640)
-    path = pid_file(mount)
+    return mount, fault
+
+
+def begin_umount(mount):
     helper = umount(mount.path)
-    assert helper.wait(240) == 32
-    assert helper.stderr.read().splitlines()[-1] == f"umount.hpkvfs: changes were lost at the end of {mount.path}: Invalid argument"
-    assert not os.path.exists(path)
+    wait_for(lambda: not mount.mounted(), "the unmount")
+    return helper
+
+
+def says_what_was_lost(helper, mount):
+    code = helper.wait(240)
+    lines = helper.stderr.read().splitlines()
+    return code == 32 and lines[-1] == f"umount.hpkvfs: changes were lost at the end of {mount.path}: Invalid argument"
+
+
+def test_it_tells_of_changes_that_were_lost(losing, pyserver):
+    mount, fault = losing
+    path, pid = pid_file(mount), mount.pid
+    helper = begin_umount(mount)
+    pyserver.release(fault)
+    assert says_what_was_lost(helper, mount)
+    assert named(path) != pid
+    mount.wait_end()
+
+
+def test_it_tells_of_them_when_another_mount_has_the_number(losing, make_mount, pyserver):
+    """The kernel gives a device number to the next mount while the process of the former is still at work."""
+    mount, fault = losing
+    path, pid = pid_file(mount), mount.pid
+    helper = begin_umount(mount)
+    others = []
+    while named(path) == pid:  # each gets the lowest number that is free
+        others.append(make_mount(background=True))
+    other = named(path)
+    pyserver.release(fault)
+    assert says_what_was_lost(helper, mount)
+    if any(each.pid == other for each in others):
+        assert named(path) == other
     mount.wait_end()
 
 
