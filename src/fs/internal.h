@@ -490,6 +490,10 @@ void dir_doubt(struct node *dir);
 bool dir_is_known(const struct node *dir);
 
 /* --- handle.c --- */
+/* A handle of `node`, which it holds. `pid` is of who may write through it; NULL: out of memory. */
+struct fs_handle *handle_new(struct node *node, int flags, pid_t pid);
+void handle_free(struct fs_handle *handle);
+
 /* A process has a part in what is changed by the handle: its close commits. */
 void handle_wrote(struct fs_handle *handle, pid_t pid);
 bool handle_has_part(const struct fs_handle *handle, pid_t pid);

@@ -110,6 +110,24 @@ static const char *scan_count(struct access_scan *scan)
 	return NULL;
 }
 
+static const char *scan_atom(struct access_scan *scan)
+{
+	part_begins(&scan->groups[scan->depth]);
+	switch (scan->pattern.p[scan->at]) {
+	case '\\':
+		return scan_escape(scan);
+	case '[':
+		return scan_list(scan);
+	case '(':
+		if (scan_next(scan) == '?')
+			return "accessPattern uses (?, which POSIX regular expressions do not have";
+		scan->groups[++scan->depth] = (struct extent){ 0 };
+		return NULL;
+	default:
+		return NULL;
+	}
+}
+
 static const char *scan_part(struct access_scan *scan)
 {
 	struct extent *group = &scan->groups[scan->depth];
@@ -128,21 +146,7 @@ static const char *scan_part(struct access_scan *scan)
 			scan->groups[--scan->depth].last += group->before + group->last;
 		return NULL;
 	default:
-		break;
-	}
-	part_begins(group);
-	switch (scan->pattern.p[scan->at]) {
-	case '\\':
-		return scan_escape(scan);
-	case '[':
-		return scan_list(scan);
-	case '(':
-		if (scan_next(scan) == '?')
-			return "accessPattern uses (?, which POSIX regular expressions do not have";
-		scan->groups[++scan->depth] = (struct extent){ 0 };
-		return NULL;
-	default:
-		return NULL;
+		return scan_atom(scan);
 	}
 }
 
