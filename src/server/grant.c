@@ -38,6 +38,7 @@ struct extent {
 struct access_scan {
 	struct str pattern;
 	size_t at;
+	bool repeatable; /* there is something before it that a repetition is of */
 	unsigned depth;
 	struct extent groups[MAX_ACCESS_BYTES + 1];
 };
@@ -94,26 +95,58 @@ static const char *scan_list(struct access_scan *scan)
 	return NULL;
 }
 
+/* With no number behind the comma, regcomp writes a copy more, as of a+. */
 static const char *scan_count(struct access_scan *scan)
 {
 	double number = 0, largest = 1;
+	char c = '{';
 
+	if (scan_next(scan) == ',')
+		return "accessPattern has a { that begins no count";
 	for (scan->at++; scan->at < scan->pattern.len && scan->pattern.p[scan->at] != '}'; scan->at++) {
-		char c = scan->pattern.p[scan->at];
-
+		c = scan->pattern.p[scan->at];
 		if (c != ',' && (c < '0' || c > '9'))
 			return "accessPattern has a { that begins no count";
 		number = c == ',' ? 0 : number * 10 + (c - '0');
 		largest = number > largest ? number : largest;
 	}
-	scan->groups[scan->depth].last *= largest;
+	scan->groups[scan->depth].last *= largest + (c == ',');
+	return NULL;
+}
+
+/* Elsewhere a+? is a+ that takes as little as it can, here it is (a+)?, which may be nothing at all. */
+static const char *scan_repetition(struct access_scan *scan)
+{
+	char c = scan->pattern.p[scan->at];
+
+	if (!scan->repeatable)
+		return "accessPattern has a repetition of nothing, or of a repetition";
+	scan->repeatable = false;
+	if (c == '{')
+		return scan_count(scan);
+	if (c == '+')
+		scan->groups[scan->depth].last *= 2;
+	return NULL;
+}
+
+static const char *scan_group_end(struct access_scan *scan)
+{
+	struct extent *group = &scan->groups[scan->depth];
+
+	if (scan->depth == 0)
+		return "accessPattern has a ) without a (";
+	scan->groups[--scan->depth].last += group->before + group->last;
+	scan->repeatable = true;
 	return NULL;
 }
 
 static const char *scan_atom(struct access_scan *scan)
 {
+	char c = scan->pattern.p[scan->at];
+
 	part_begins(&scan->groups[scan->depth]);
-	switch (scan->pattern.p[scan->at]) {
+	scan->repeatable = !strchr("(|^$", c);
+	switch (c) {
 	case '\\':
 		return scan_escape(scan);
 	case '[':
@@ -130,21 +163,14 @@ static const char *scan_atom(struct access_scan *scan)
 
 static const char *scan_part(struct access_scan *scan)
 {
-	struct extent *group = &scan->groups[scan->depth];
-
 	switch (scan->pattern.p[scan->at]) {
 	case '+':
-		group->last *= 2;
-		return NULL;
 	case '*':
 	case '?':
-		return NULL;
 	case '{':
-		return scan_count(scan);
+		return scan_repetition(scan);
 	case ')':
-		if (scan->depth)
-			scan->groups[--scan->depth].last += group->before + group->last;
-		return NULL;
+		return scan_group_end(scan);
 	default:
 		return scan_atom(scan);
 	}

@@ -146,7 +146,18 @@ def test_access_patterns_that_are_taken(store, pattern, yes, no):
         {"accessPattern": "a*" + "+" * 60},
         {"accessPattern": "(" * 60 + "a" + "+)" * 60},
         {"accessPattern": "(" * 60 + "a" + "+)" * 59},
+        {"accessPattern": "(" * 60 + "a" + "){1,}" * 60},
+        {"accessPattern": "(" * 20 + "a" + "){2,}" * 20},
+        {"accessPattern": "){32767}" * 100},
+        {"accessPattern": "a)"},
         {"accessPattern": "a{b}"},
+        {"accessPattern": "^t[0-9]{,3}/"},
+        {"accessPattern": "^user-.+?-x$"},
+        {"accessPattern": "^t[0-9]{4}?/"},
+        {"accessPattern": "^a*+$"},
+        {"accessPattern": "^*a"},
+        {"accessPattern": "(+a)"},
+        {"accessPattern": "a|?b"},
         {"accessPattern": r"^[^\W]+$"},
         {"accessPattern": r"^[a-z\-]+$"},
         {"accessPattern": r"^[]\w]+$"},
@@ -161,7 +172,7 @@ def test_access_patterns_that_are_taken(store, pattern, yes, no):
         [],
         "x",
     ],
-    ids=range(26),
+    ids=range(37),
 )
 def test_tokens_that_make_no_sense(hpkvd, request_body):
     status, text = hpkvd.http("POST", "/token/websocket", json.dumps(request_body))
