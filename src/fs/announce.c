@@ -61,14 +61,20 @@ static void note(struct fs *fs, const struct content_id *id)
 	unnamed->needed = true;
 }
 
+static void note_draft(struct fs *fs, const struct draft *draft)
+{
+	if (draft && draft->has_id && !draft->in_place)
+		note(fs, &draft->id);
+	if (draft && draft->moves)
+		note(fs, &draft->next);
+}
+
 static void note_file(const struct node *node)
 {
 	const struct file *file = node->file;
 
-	if (file->draft && file->draft->has_id && !file->draft->in_place)
-		note(node->fs, &file->draft->id);
-	if (file->draft && file->draft->moves)
-		note(node->fs, &file->draft->next);
+	note_draft(node->fs, file->draft);
+	note_draft(node->fs, file->sending);
 	if (!(file->opens && node_is_unlinked(node)) && !file->held)
 		return;
 	if (!file->body)

@@ -400,6 +400,7 @@ static void done(struct append *append, struct draft *draft, size_t sent)
 		node_invalidate(node);
 	}
 	forget_ids(node->fs, file, buf_str(&append->folded), buf_str(&append->key));
+	draft_stored(draft);
 	if (file->draft != draft || !file->append_only)
 		return; /* changed in other ways meanwhile: what it is then has the text in it */
 	if (body_new(buf_str(&append->now), &body) < 0)

@@ -180,8 +180,12 @@ static void apply_record(struct node *node, struct str value)
 	struct shown before = shown_of(node);
 	bool changed;
 
-	if (str_equal(buf_str(&node->record_value), value) || (!value.len && attr_awaits_value(node)))
+	if (str_equal(buf_str(&node->record_value), value))
 		return;
+	if (!value.len && attr_awaits_value(node)) {
+		node->record_known = false; /* asked for again once the value is there */
+		return;
+	}
 	changed = node->file && tells_of_chunks(buf_str(&node->record_value), value);
 	if (buf_set(&node->record_value, value) < 0)
 		buf_clear(&node->record_value);

@@ -42,10 +42,22 @@ static void value_sent(struct commit *commit)
 	commit->sending = 0;
 }
 
+/* What was dropped meanwhile is forgotten by who was sending it. */
+static void draft_is_sent(struct node *node)
+{
+	struct draft *draft = STEAL(node->file->sending);
+
+	if (node->file->draft != draft)
+		forget_draft(node, draft);
+	draft_unref(draft);
+}
+
 void commit_deinit(struct commit *commit)
 {
 	value_sent(commit);
-	draft_unref(STEAL(commit->draft));
+	if (commit->draft)
+		draft_is_sent(commit->node);
+	commit->draft = NULL;
 	buf_free(&commit->key);
 	buf_free(&commit->value);
 }
@@ -577,7 +589,8 @@ int commit_prepare(struct node *node, struct commit *commit)
 	r = append_waits(node) ? file_prepare_change(node, 0, 0) : 0;
 	if (r < 0)
 		return r;
-	commit->draft = draft_ref(file->draft);
+	commit->node = node;
+	commit->draft = file->sending = draft_ref(file->draft);
 	commit->captured = draft_capture(commit->draft);
 	commit->size = commit->draft->size;
 	r = as_value(node, commit);
@@ -609,12 +622,15 @@ void forget_ids(struct fs *fs, const struct file *file, struct str before, struc
 	body_unref(body);
 }
 
-/* What was sent early and is in no stub. */
-void forget_draft(struct node *node, const struct draft *draft, struct str key)
+void forget_draft(struct node *node, const struct draft *draft)
 {
-	if (draft->has_id && !draft->in_place && !body_names_id(node->file->body, &draft->id))
+	CLEANUP(buf_free) struct buf key = BUF_INIT;
+
+	if (!draft->has_id || draft->in_place || body_names_id(node->file->body, &draft->id))
+		return;
+	if (!node->parent || node_keys(node, &key, NULL) == 0)
 		removal_later(node->fs, &draft->id, draft->sent_chunks,
-			      draft->other.len ? buf_str(&draft->other) : key);
+			      draft->other.len ? buf_str(&draft->other) : buf_str(&key));
 }
 
 /* The draft goes on from what is stored now. */
@@ -647,8 +663,8 @@ void commit_done(struct node *node, struct commit *commit, struct str before)
 		file->own_id = commit->draft->has_id && body_names_id(file->body, &commit->draft->id) &&
 			       (file->own_id || !commit->draft->in_place) && !commit->draft->named;
 	forget_ids(node->fs, file, before, buf_str(&commit->key));
-	forget_draft(node, commit->draft, buf_str(&commit->key));
-	draft_begin_anew(commit->draft);
+	forget_draft(node, commit->draft);
+	draft_stored(commit->draft);
 	if (file->draft != commit->draft)
 		return; /* opened with O_TRUNC meanwhile */
 	if (!rebase(node, commit))
@@ -678,8 +694,8 @@ bool commit_is_due(const struct node *node)
 
 static co_fn int send_early(struct node *node, bool last_too)
 {
-	struct sender sender = { .node = node, .draft = draft_ref(node->file->draft) };
-	struct draft *draft = sender.draft;
+	struct draft *draft = node->file->sending = draft_ref(node->file->draft);
+	struct sender sender = { .node = node, .draft = draft };
 	int r = prepare_id(node, draft);
 
 	if (r == 0 && draft->in_place)
@@ -688,7 +704,7 @@ static co_fn int send_early(struct node *node, bool last_too)
 	sender.size = draft->size;
 	if (r == 0)
 		r = send_dirty(&sender, last_too ? UINT32_MAX : draft->last);
-	draft_unref(draft);
+	draft_is_sent(node);
 	return r;
 }
 

@@ -129,7 +129,8 @@ struct draft *draft_new_on(struct body *base, uint64_t chunk_size)
 
 struct draft *draft_ref(struct draft *draft)
 {
-	draft->refs++;
+	if (draft)
+		draft->refs++;
 	return draft;
 }
 
@@ -627,7 +628,17 @@ uint64_t draft_capture(struct draft *draft)
 
 void draft_begin_anew(struct draft *draft)
 {
-	draft->tried = false;
+	draft->anew = draft->tried || draft->sent[0];
+}
+
+void draft_follow(struct draft *draft)
+{
+	draft->tried = draft->anew = true;
+}
+
+void draft_stored(struct draft *draft)
+{
+	draft->tried = draft->anew = false;
 	draft->sent[0] = '\0';
 }
 

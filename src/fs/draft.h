@@ -59,7 +59,8 @@ struct draft {
 	uint64_t memory;      /* DRAFT_BYTES, and what sending makes free */
 	uint64_t *sum;        /* of `memory` over many drafts; NULL: it is not counted */
 	uint32_t last;        /* the chunk that was last written */
-	bool tried;           /* a commit of it has failed */
+	bool tried;           /* a commit of it, or of what it has replaced, has failed */
+	bool anew;            /* and since then it has begun anew: whatever the key holds now gives way */
 	/* hashes, empty: of nothing; of what the key held when that commit was begun, or was found to hold since, and of what was
 	 * sent last */
 	char before[CONTENT_HASH_LEN + 1], sent[CONTENT_HASH_LEN + 1];
@@ -80,8 +81,8 @@ struct draft *draft_new(uint64_t chunk_size);
 /* One with the content of `base`, of which it takes a reference: in place, and with its chunk size, where its first part is
  * chunked. */
 struct draft *draft_new_on(struct body *base, uint64_t chunk_size);
-struct draft *draft_ref(struct draft *draft);
-void draft_unref(struct draft *draft); /* NULL: nothing */
+struct draft *draft_ref(struct draft *draft); /* NULL is allowed for both */
+void draft_unref(struct draft *draft);
 /* Its memory is counted in *sum from now on until it is freed, and no more where it was before. */
 void draft_count(struct draft *draft, uint64_t *sum);
 
@@ -142,8 +143,12 @@ CHECKED int draft_sent(struct draft *draft, uint32_t index, uint64_t valid, uint
 /* The base's id is left: what is stored under it must be sent again under a new one. */
 void draft_leave_place(struct draft *draft);
 
-/* What it is from now on is another change than what was tried. */
+/* What it is from now on is another change than what was tried, or is under way. */
 void draft_begin_anew(struct draft *draft);
+/* It takes the place of another, of which something may have been sent. */
+void draft_follow(struct draft *draft);
+/* It is known what the key holds, and the rest is another change. */
+void draft_stored(struct draft *draft);
 
 /* Before chunks are sent: the number for draft_rebase. What is sent and committed is the content of this moment or later. */
 uint64_t draft_capture(struct draft *draft);

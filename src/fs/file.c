@@ -15,14 +15,13 @@
 
 static void drop_draft(struct node *node)
 {
-	CLEANUP(buf_free) struct buf key = BUF_INIT;
 	struct draft *draft = STEAL(node->file->draft);
 
 	room_forget(node);
 	if (!draft)
 		return;
-	if (draft->has_id && (!node->parent || node_keys(node, &key, NULL) == 0))
-		forget_draft(node, draft, buf_str(&key));
+	if (node->file->sending != draft)
+		forget_draft(node, draft);
 	draft_unref(draft);
 	room_changed(node->fs);
 }
@@ -33,6 +32,8 @@ static void set_draft(struct node *node, struct draft *draft)
 
 	if (!file->dirty)
 		file->stored_mtime_ns = node->mtime_ns;
+	if (file->draft && file->draft->tried)
+		draft_follow(draft);
 	drop_draft(node);
 	file->draft = draft;
 	room_count(node);
@@ -179,10 +180,8 @@ bool file_was_tried(const struct node *node)
 	return node->file && node->file->draft && node->file->draft->tried;
 }
 
-static void note_failure(struct node *node, const struct commit *commit, const char *before)
+static void note_failure(struct draft *draft, const char *before)
 {
-	struct draft *draft = commit->draft ? commit->draft : node->file->draft;
-
 	if (!draft || draft->tried)
 		return;
 	draft->tried = true;
@@ -209,8 +208,9 @@ static co_fn int check_repetition(struct node *node, struct commit *commit, cons
 	if (r < 0 && r != -ENOENT)
 		return r;
 	is_own = strcmp(found, own) == 0 || (found[0] && strcmp(found, draft->sent) == 0);
-	if (!is_own && strcmp(found, draft->before) != 0)
+	if (!is_own && !draft->anew && strcmp(found, draft->before) != 0)
 		return -EBUSY;
+	draft->anew = false;
 	memcpy(draft->before, found, sizeof(found));
 	commit->in_place &= strcmp(found, own) == 0; /* else the value is to be set again */
 	return 0;
@@ -245,29 +245,54 @@ static co_fn int send_content(struct node *node, struct commit *commit)
 	return r;
 }
 
-/* *in_place: the value is what it was. */
-static co_fn int commit_once(struct node *node, bool *in_place)
+/* *draft: a reference to what was sent, or was to be. *in_place: the value is what it was. */
+static co_fn int send_once(struct node *node, struct draft **draft, bool *in_place)
 {
 	CLEANUP(commit_deinit) struct commit commit = { 0 };
 	char before[CONTENT_HASH_LEN + 1] = "";
-	int r = append_waits(node) ? append_commit(node) : 1;
+	int r;
 
-	if (r <= 0)
-		return r;
 	if (node->file->stored)
 		memcpy(before, node->file->hash, sizeof(before));
 	r = send_content(node, &commit);
-	if (r < 0)
-		note_failure(node, &commit, before);
+	*draft = draft_ref(commit.draft ? commit.draft : node->file->draft);
 	*in_place = commit.in_place;
+	if (r < 0)
+		note_failure(*draft, before);
 	return r;
 }
 
+/* What was written while the last was sent. */
+static void rest_waits(struct node *node)
+{
+	struct file *file = node->file;
+
+	if (!file->dirty)
+		return;
+	file->waiting.retry_us = 0;
+	if (file->opens)
+		waiting_changed(node);
+	else
+		waiting_due_in(node, 0); /* the last close has left it to a repetition, which did not know of it */
+}
+
+/* Opened with O_TRUNC while that was sent: it would have given way anyway, and what it gives way to may still be written. */
+static bool gives_way(struct node *node, const struct draft *draft)
+{
+	if (!node->file->draft || node->file->draft == draft)
+		return false;
+	draft_follow(node->file->draft);
+	rest_waits(node);
+	return true;
+}
+
 /* An append of unknown outcome is not sent again: it would be there twice. */
-void file_commit_ended(struct node *node, bool appends, bool later, int err)
+void file_commit_ended(struct node *node, const struct draft *draft, bool appends, bool later, int err)
 {
 	struct waiting *waiting = &node->file->waiting;
 
+	if (gives_way(node, draft))
+		return;
 	if (later && !appends && commit_may_pass(node->file->draft, err)) {
 		if (node->fs->ending)
 			log_error("a change of the file %s was lost: %s", node->name.p ? node->name.p : "",
@@ -278,8 +303,9 @@ void file_commit_ended(struct node *node, bool appends, bool later, int err)
 		waiting_retry(node);
 	} else if (err != -ENOMEM) {
 		commit_failed(node, err);
-		if (later)
-			node->file->lost = err == -EBUSY ? -EIO : err;
+		err = err == -EBUSY ? -EIO : err;
+		if (!handles_lose(node, err) && later)
+			node->file->lost = err;
 	}
 }
 
@@ -300,36 +326,29 @@ static co_fn int commit_held(struct node *node)
 	return r;
 }
 
-/* What was written while the last was sent. */
-static void rest_waits(struct node *node)
-{
-	struct file *file = node->file;
-
-	if (!file->dirty)
-		return;
-	file->waiting.retry_us = 0;
-	if (file->opens)
-		waiting_changed(node);
-	else
-		waiting_due_in(node, 0); /* the last close has left it to a repetition, which did not know of it */
-}
-
 /* All that was written before. Not what is written meanwhile: where there is always more, no close would ever end. */
 static co_fn int commit_content(struct node *node, bool later)
 {
+	struct draft *draft = NULL;
 	bool in_place = false, appends;
 	int r;
 
 	do {
+		draft_unref(STEAL(draft));
 		appends = append_waits(node);
-		r = commit_once(node, &in_place);
+		if (appends) {
+			draft = draft_ref(node->file->draft);
+			in_place = false;
+			r = append_commit(node);
+		} else {
+			r = send_once(node, &draft, &in_place);
+		}
 	} while (r == -EAGAIN && node->file->dirty && !node_is_unlinked(node)); /* it is another draft by now */
-	if (r == -EAGAIN)
-		return 0;
-	if (r < 0) {
-		file_commit_ended(node, appends, later, r);
-		return r == -EBUSY ? -EIO : r;
-	}
+	if (r < 0 && r != -EAGAIN)
+		file_commit_ended(node, draft, appends, later, r);
+	draft_unref(draft);
+	if (r < 0)
+		return r == -EAGAIN ? 0 : r == -EBUSY ? -EIO : r;
 	rest_waits(node);
 	return in_place ? attr_after_chunks(node) : attr_after_value(node);
 }
@@ -604,33 +623,36 @@ int fs_write_pages(struct fs_handle *handle, uint64_t offset, struct str data)
 	return write_at(handle, offset, data, 0, false);
 }
 
-static int take_lost(struct file *file)
+static int take_lost(struct fs_handle *handle)
 {
-	int err = file->lost;
+	struct file *file = handle->node->file;
+	int err = handle->lost ? handle->lost : file->lost;
 
-	file->lost = 0;
+	handle->lost = file->lost = 0;
 	return err;
 }
 
 int fs_flush(struct fs_handle *handle, pid_t pid)
 {
 	struct file *file = handle->node->file;
+	int r = 0, lost = 0;
 
 	file->closed_once = true;
-	if (file->lost && (handle->flags & O_ACCMODE) != O_RDONLY)
-		return take_lost(file);
-	if (!file->dirty || !file->written || local_waits(handle->node) || !handle_has_part(handle, pid))
-		return 0;
-	return file_commit(handle->node);
+	if (file->dirty && file->written && !local_waits(handle->node) && handle_has_part(handle, pid))
+		r = file_commit(handle->node);
+	if ((handle->flags & O_ACCMODE) != O_RDONLY)
+		lost = take_lost(handle);
+	return r < 0 ? r : lost;
 }
 
 int fs_fsync(struct fs_handle *handle)
 {
 	struct file *file = handle->node->file;
 	int r = file && !local_is_scratch(handle->node) ? file_commit(handle->node) : 0;
+	int lost = file ? take_lost(handle) : 0;
 
-	if (r == 0 && file && file->lost)
-		r = take_lost(file);
+	if (r == 0)
+		r = lost;
 	return r < 0 ? r : attr_commit(handle->node);
 }
 

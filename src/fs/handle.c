@@ -42,6 +42,20 @@ static void dir_handle_free(struct fs_handle *handle)
 	handle_free(handle);
 }
 
+bool handles_lose(const struct node *node, int err)
+{
+	struct fs_handle *handle;
+	bool any = false;
+
+	DL_FOREACH(node->fs->open, handle) {
+		if (handle->node != node || (handle->flags & O_ACCMODE) == O_RDONLY)
+			continue;
+		handle->lost = err;
+		any = true;
+	}
+	return any;
+}
+
 void fs_handle_hold(struct fs_handle *handle)
 {
 	if (handle)

@@ -90,8 +90,10 @@ struct file {
 	bool closed_once;    /* by some process, since it was opened first */
 	bool pinned;         /* the value stays in memory */
 	unsigned opens;      /* handles */
-	int lost;            /* how a commit ended that no call waited for; told by the next fsync or close */
+	int lost;            /* how a commit ended while nobody had it open; told by the next fsync or close */
 	struct draft *draft; /* while dirty */
+	struct draft
+		*sending; /* the one that is being sent, with the node locked: what is sent of it stays meanwhile */
 	struct node *room_prev, *room_next; /* while it has a draft */
 	int64_t stored_mtime_ns;            /* of what the store holds */
 	struct content_id
@@ -279,7 +281,8 @@ struct fs_handle {
 	unsigned pid_count;
 	pid_t pids[HANDLE_MAX_PIDS]; /* threads, as the kernel names them */
 	bool any_pid;                /* more than fit: every process commits */
-	uint64_t read_to;            /* where its last read ended */
+	int lost; /* how a commit ended of what may have been written through it; told by the next fsync or close */
+	uint64_t read_to; /* where its last read ended */
 };
 
 static inline uint64_t fs_tick(struct fs *fs)
@@ -436,7 +439,8 @@ co_fn CHECKED int content_read(struct node *node, struct draft *draft, uint64_t 
 
 /* The content of a file on its way to the store: prepare, SET of `value` at the key (where it is to be), done. */
 struct commit {
-	struct draft *draft;
+	struct node *node;   /* that of the draft */
+	struct draft *draft; /* its file's `sending` until commit_deinit */
 	struct buf key;
 	struct buf value;
 	uint64_t captured;
@@ -458,10 +462,10 @@ bool commit_is_due(const struct node *node);
 co_fn CHECKED int commit_early(struct node *node);
 /* The same however little waits, for the sake of other files; `last_too`: also the chunk that was written last. */
 co_fn CHECKED int commit_ahead(struct node *node, bool last_too);
+/* Chunks that were sent of a draft and that no stub names go later, where it is dropped. */
+void forget_draft(struct node *node, const struct draft *draft);
 /* The value `before` at `key`, which was of this file, has been replaced by its present one, or deleted (then `file` is NULL):
  * chunks that nothing names go later. */
-/* Chunks that were sent of a draft and that no stub names, where it is dropped. */
-void forget_draft(struct node *node, const struct draft *draft, struct str key);
 void forget_ids(struct fs *fs, const struct file *file, struct str before, struct str key);
 
 /* --- append.c --- */
@@ -493,6 +497,8 @@ bool dir_is_known(const struct node *dir);
 /* A handle of `node`, which it holds. `pid` is of who may write through it; NULL: out of memory. */
 struct fs_handle *handle_new(struct node *node, int flags, pid_t pid);
 void handle_free(struct fs_handle *handle);
+/* A change of the file was lost: all who have it open for writing are told. False: nobody has. */
+bool handles_lose(const struct node *node, int err);
 
 /* A process has a part in what is changed by the handle: its close commits. */
 void handle_wrote(struct fs_handle *handle, pid_t pid);
@@ -516,9 +522,9 @@ void file_forget_changes(struct node *node);
 /* A commit of what waits has failed: what was sent may have arrived, and whoever sends it again first asks whether another client has
  * changed the file since. */
 bool file_was_tried(const struct node *node);
-/* After a commit, of appends alone or of content, that failed so, with the node locked: what waits is kept and tried again, or is
- * lost; `later`: of which the next fsync or close tells. */
-void file_commit_ended(struct node *node, bool appends, bool later, int err);
+/* After a commit of this draft, of appends alone or of content, that failed so, with the node locked: what waits is kept and tried
+ * again, or is lost, of which the next fsync or close of every writer tells. */
+void file_commit_ended(struct node *node, const struct draft *draft, bool appends, bool later, int err);
 /* The file has no name any more: without a handle nobody can read what was changed. */
 void file_forget_unnamed(struct node *node);
 /* --- tree.c: locks --- */

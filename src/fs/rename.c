@@ -47,12 +47,14 @@ int file_move_prepare_record(struct file_move *move, struct node *node)
  * name. */
 static co_fn int append_first(struct node *node)
 {
+	struct draft *draft = draft_ref(node->file->draft);
 	int r = node->file->stored && append_waits(node) ? append_commit(node) : 0;
 
 	if (r == -EAGAIN)
-		return 0; /* it is another draft by now */
+		r = 0; /* it is another draft by now */
 	if (r < 0)
-		file_commit_ended(node, true, true, r);
+		file_commit_ended(node, draft, true, true, r);
+	draft_unref(draft);
 	return r;
 }
 

@@ -247,6 +247,127 @@ static void wholly_new_content_is_another_change(void **state)
 	}
 }
 
+/* As the size of `handle`'s file, or with a handle of its own, as another program opens it. */
+static struct fs_handle *empty_file(struct rig *rig, struct fs_handle *handle, bool by_size)
+{
+	struct fs_attr_change empty = { .set_size = true };
+
+	if (!by_size)
+		return open_file(rig, "f", O_WRONLY | O_TRUNC);
+	assert_int_equal(run(rig, op_setattr, .id = id_of(rig, "f"), .handle = handle, .change = empty), 0);
+	return open_file(rig, "f", O_WRONLY);
+}
+
+/* Of what has arrived unheard of nobody but this mount is the author. */
+static void wholly_new_content_that_fails_too(void **state)
+{
+	struct rig *rig = *state;
+
+	for (int way = 0; way < 4; way++) {
+		bool by_size = way & 1, under_way = way & 2;
+		struct memstore_fault fault = { .op = STORE_SET, .err = -ETIMEDOUT, .after = true, .times = 1 };
+		struct fs_handle *handle, *second;
+		struct call *sync;
+
+		begin_with(rig, "old", NOT);
+		handle = open_file(rig, "f", O_RDWR);
+		assert_int_equal(write_at(rig, handle, 0, "new"), 0);
+		if (under_way)
+			fault.hold = MEMSTORE_HOLD_REQUEST;
+		memstore_add_fault(rig->ms, fault);
+		sync = begin(rig, op_sync);
+		if (under_way) {
+			rig_until_held(rig, 1);
+			second = empty_file(rig, handle, by_size);
+			memstore_release(rig->ms);
+		}
+		assert_int_equal(end(sync), -ETIMEDOUT);
+		if (!under_way)
+			second = empty_file(rig, handle, by_size);
+		assert_stored(rig, "f", "new");
+		assert_int_equal(write_at(rig, second, 0, "last"), 0);
+		fail_sets(rig, -EIO, 1);
+		assert_int_equal(run(rig, op_sync), -EIO);
+		assert_int_equal(run(rig, op_sync), 0);
+		assert_stored(rig, "f", "last");
+		assert_int_equal(close_file(rig, second), 0);
+		assert_int_equal(close_file(rig, handle), 0);
+	}
+}
+
+/* Nor does what has arrived stay where the file goes from. */
+static void a_file_that_was_emptied_leaves_nothing(void **state)
+{
+	struct rig *rig = *state;
+
+	for (int way = 0; way < 4; way++) {
+		struct fs_handle *handle, *second;
+
+		begin_with(rig, NULL, NOT);
+		handle = write_and_wait(rig, "new", true);
+		second = empty_file(rig, handle, way & 1);
+		if (way & 2)
+			assert_int_equal(rename_to(rig, "f", "g"), 0);
+		else
+			assert_int_equal(remove_file(rig, "f"), 0);
+		assert_not_stored(rig, "f");
+		assert_int_equal(close_file(rig, second), 0);
+		assert_int_equal(close_file(rig, handle), 0);
+		assert_not_stored(rig, "f");
+		if (way & 2)
+			assert_int_equal(remove_file(rig, "g"), 0);
+	}
+}
+
+/* As `ln -sf` does. */
+static void a_link_in_the_place_of_a_file_leaves_nothing_of_it(void **state)
+{
+	struct rig *rig = *state;
+
+	for (int arrived = 0; arrived < 2; arrived++) {
+		begin_with(rig, NULL, NOT);
+		struct fs_handle *handle = write_and_wait(rig, "new", arrived);
+
+		assert_int_equal(run(rig, op_symlink, .parent = FS_ROOT_ID, .name = "l", .new_name = "to"), 0);
+		assert_int_equal(rename_to(rig, "l", "f"), 0);
+		assert_not_stored(rig, "f");
+		assert_int_equal(close_file(rig, handle), 0);
+		assert_not_stored(rig, "f");
+		rig_restart(rig);
+		assert_int_equal(look(rig, "f"), 0);
+		assert_true(S_ISLNK(rig->entry.st.st_mode));
+		assert_int_equal(remove_file(rig, "f"), 0);
+	}
+}
+
+/* A new file whose first commit failed, and to which is appended without a pause. */
+static void what_follows_an_append_is_another_change(void **state)
+{
+	struct rig *rig = *state;
+	struct fs_handle *log, *other;
+	struct call *sync;
+
+	begin_with(rig, NULL, NOT);
+	log = open_file(rig, "f", O_WRONLY | O_CREAT | O_APPEND);
+	fail_sets(rig, -EIO, 1);
+	assert_int_equal(run(rig, op_sync), -EIO);
+	assert_int_equal(write_at(rig, log, 0, "a"), 0);
+	memstore_add_fault(rig->ms,
+			   (struct memstore_fault){ .any = true, .key = "f", .hold = MEMSTORE_HOLD_REPLY, .times = 1 });
+	sync = begin(rig, op_sync);
+	rig_until_held(rig, 1);
+	assert_int_equal(write_at(rig, log, 0, "b"), 0);
+	memstore_release(rig->ms);
+	assert_int_equal(end(sync), 0);
+	assert_false(file_was_tried(push_node(rig, "f")));
+	other = open_file(rig, "f", O_WRONLY);
+	assert_int_equal(write_at(rig, other, 0, "A"), 0);
+	assert_int_equal(run(rig, op_sync), 0);
+	assert_stored(rig, "f", "Ab");
+	assert_int_equal(close_file(rig, other), 0);
+	assert_int_equal(close_file(rig, log), 0);
+}
+
 /* As of any two writers, the last one wins. */
 static void what_is_written_during_a_repetition_is_another_change(void **state)
 {
@@ -540,6 +661,26 @@ static void the_record_of_a_new_file_comes_back(void **state)
 	}
 }
 
+/* Another client removes the file with its record, and makes it again without one, while it is written here. */
+static void a_record_that_went_is_not_believed_to_stay(void **state)
+{
+	struct rig *rig = *state;
+	struct fs_handle *handle;
+
+	memstore_put(rig->ms, ".hpkvfs/m/f", "{\"v\":1,\"mode\":33152}");
+	begin_with(rig, "old", TOLD);
+	handle = open_file(rig, "f", O_RDWR);
+	assert_int_equal(stat_of(rig, "f").st_mode, S_IFREG | 0600);
+	assert_int_equal(write_at(rig, handle, 0, "new"), 0);
+	change_elsewhere(rig, NULL, TOLD);
+	memstore_remove(rig->ms, ".hpkvfs/m/f");
+	push_settle(rig);
+	change_elsewhere(rig, "theirs", TOLD);
+	assert_int_equal(close_file(rig, handle), 0);
+	assert_stored(rig, "f", "new");
+	assert_int_equal(stat_of(rig, "f").st_mode, S_IFREG | 0644);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -550,6 +691,10 @@ int main(void)
 		waiting_test(it_stays_where_the_former_value_is_not_kept),
 		waiting_test(what_nobody_changed_is_sent_again),
 		waiting_test(wholly_new_content_is_another_change),
+		waiting_test(wholly_new_content_that_fails_too),
+		waiting_test(a_file_that_was_emptied_leaves_nothing),
+		waiting_test(a_link_in_the_place_of_a_file_leaves_nothing_of_it),
+		waiting_test(what_follows_an_append_is_another_change),
 		waiting_test(what_is_written_during_a_repetition_is_another_change),
 		waiting_test(chunks_that_were_sent_go),
 		waiting_test(growth_that_is_taken_back),
@@ -561,6 +706,7 @@ int main(void)
 		waiting_test(a_local_renaming_leaves_nothing_under_the_former_name),
 		waiting_test(it_stays_in_a_directory_that_was_renamed),
 		waiting_test(the_record_of_a_new_file_comes_back),
+		waiting_test(a_record_that_went_is_not_believed_to_stay),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
