@@ -118,10 +118,18 @@ static bool is_due(const struct fs *fs, const struct unnamed *unnamed)
 	return !unnamed->announcement && clock_now_us() - unnamed->since_us >= fs->config.announce_us / 2;
 }
 
+/* One is tried where it is not certain that any fits. */
+static size_t ids_that_fit(const struct fs *fs)
+{
+	size_t max_value = fs->config.max_value;
+
+	return max_value > ENTRY_BYTES + ID_BYTES ? (max_value - ENTRY_BYTES) / ID_BYTES : 1;
+}
+
 /* Those that are to be announced, as many as fit, marked as announced. NULL: none, or no memory. */
 static json_t *take_due(struct fs *fs, struct announcement *announcement)
 {
-	size_t room = fs->config.max_value > ENTRY_BYTES ? (fs->config.max_value - ENTRY_BYTES) / ID_BYTES : 0;
+	size_t room = ids_that_fit(fs);
 	json_t *ids = NULL;
 	struct unnamed *unnamed, *next;
 
@@ -203,12 +211,16 @@ static void announce(void *arg)
 	fs_background_end(fs);
 }
 
+/* Also while the mount ends: what is sent then may take as long as at any other time. */
 static void timer_fired(struct loop_timer *timer)
 {
 	struct fs *fs = lws_container_of(timer, struct fs, announce_timer);
 
-	if (fs_background_start(fs, announce) < 0)
-		announce_start(fs);
+	fs->background++;
+	if (co_start(fs->loop, announce, fs) == 0)
+		return;
+	fs->background--;
+	announce_start(fs);
 }
 
 int announce_kept(struct fs *fs, const struct content_id *id, bool *kept)
@@ -234,8 +246,7 @@ int announce_kept(struct fs *fs, const struct content_id *id, bool *kept)
 
 void announce_start(struct fs *fs)
 {
-	if (!fs->ending)
-		loop_timer_set(fs->loop, &fs->announce_timer, fs->config.announce_us / 2, timer_fired);
+	loop_timer_set(fs->loop, &fs->announce_timer, fs->config.announce_us / 2, timer_fired);
 }
 
 void announce_end(struct fs *fs)

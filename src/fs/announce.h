@@ -9,10 +9,10 @@
 
 struct fs;
 
-/* Begins to look for them, every half of announce_us. */
+/* Begins to look for them, every half of announce_us until announce_end. */
 void announce_start(struct fs *fs);
 
-/* At the end of a mount, when no file is open any more: takes the announcements back. */
+/* At the end of a mount, when nothing is sent and nothing goes on in the background any more: takes the announcements back. */
 co_fn void announce_end(struct fs *fs);
 
 /* *kept: fsck cannot have taken chunks under the id, which no key names, for orphans: it is young, or was announced while it was, and

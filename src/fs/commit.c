@@ -17,6 +17,9 @@
 #include "fs/internal.h"
 #include "fs/removal.h"
 
+/* So often all chunks of a commit are sent, or copied to a new id, before it fails. */
+#define SENDINGS_MOST 3
+
 /* --- as many as may be under way --- */
 
 /* In order of arrival, so that a large value is not kept waiting by many small chunks. */
@@ -557,13 +560,15 @@ static co_fn int as_chunks(struct node *node, struct commit *commit)
 	return r;
 }
 
-/* Sending may take long. */
+/* Sending may take long, and then again, where the id cannot be announced or this machine sleeps each time. */
 static co_fn int as_chunks_that_stay(struct node *node, struct commit *commit)
 {
 	bool kept = false;
 	int r = 0;
 
-	while (r == 0 && !kept) {
+	for (unsigned i = 0; r == 0 && !kept; i++) {
+		if (i == SENDINGS_MOST)
+			return -ETIMEDOUT;
 		buf_clear(&commit->value);
 		r = as_chunks(node, commit);
 		if (r == 0)

@@ -383,7 +383,6 @@ int fs_end(struct fs *fs)
 	loop_timer_cancel(&fs->attr_timer);
 	loop_timer_cancel(&fs->waiting_timer);
 	recovery_stop(fs);
-	loop_timer_cancel(&fs->announce_timer);
 	fs_subscription_end(fs);
 	r = fs_sync(fs);
 	while (fs->background)

@@ -8,6 +8,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "fs/held.h"
+#include "fs/ids.h"
 #include "fs/leftover.h"
 #include "fs/listing.h"
 #include "fs/move.h"
@@ -200,12 +201,14 @@ static co_fn int set_record(struct file_move *move, struct node *node, const str
 	return file_move_new_record(move, node->fs, replaces);
 }
 
-/* Before the new key is set. An id that no key holds yet is only remembered to be under that name, in case that this fails. */
+/* Before the new key is set. An id that no key holds yet is only remembered to be under that name, in case that this fails. Where
+ * the value does not hold it, another name may from an earlier time, and stays remembered. */
 static co_fn int name_ids(struct file_move *move, const struct layout *layout)
 {
 	struct draft *draft = move->commit.draft;
 
-	if (move->dirty && !move->commit.in_place && !draft->in_place && !draft->named)
+	if (move->dirty && !move->commit.in_place && !draft->in_place && !draft->named && draft->has_id &&
+	    id_is_in(buf_str(&move->value), &draft->id))
 		return buf_set(&draft->other, buf_str(&move->new_key));
 	return move_name_ids(layout, buf_str(&move->value), buf_str(&move->key), buf_str(&move->new_key));
 }
@@ -301,8 +304,12 @@ void file_moved(struct file_move *move, struct node *node)
 	value_doubt_for(node, node->fs->config.grace_us);
 	node->wait.bind |= move->dirty;
 	if (move->dirty) {
-		buf_free(&move->commit.draft->other); /* the name is the file's now */
+		struct buf *other = &move->commit.draft->other;
+
+		/* a third name may still hold the id; this one is the file's now */
 		commit_done(node, &move->commit, buf_str(&move->old));
+		if (str_equal(buf_str(other), buf_str(&move->new_key)))
+			buf_free(other);
 	} else if (r < 0 || value_set_here(node, buf_str(&move->value)) < 0) {
 		value_drop(node);
 	}

@@ -531,6 +531,71 @@ static void a_renaming_that_failed_and_then_another(void **state)
 	assert_reads(rig, "g", text);
 }
 
+/* The other name may have chunks that what is renamed then has no more. */
+static void a_renaming_that_failed_and_then_another_without_chunks(void **state)
+{
+	static const struct {
+		struct memstore_fault fault;
+		const char *text; /* what there is instead of the large one */
+	} cases[] = {
+		{ { .op = STORE_SET, .key = "g", .err = -ETIMEDOUT, .after = true, .times = 1 }, "small" },
+		{ { .op = STORE_SET, .key = "g", .err = -ETIMEDOUT, .after = true, .times = 1 }, "" },
+		{ { .op = STORE_DELETE, .key = "f", .err = -ETIMEDOUT, .times = 1 }, "small" },
+	};
+	struct fs_attr_change empty = { .set_size = true };
+	struct rig *rig = *state;
+	CLEANUP_FREE char *text = large_text();
+
+	rig->config.grace_us = 1000;
+	for (size_t i = 0; i < sizeof(cases) / sizeof(*cases); i++) {
+		struct fs_handle *handle;
+
+		begin_with(rig, "old", NOT);
+		handle = open_file(rig, "f", O_RDWR);
+		assert_int_equal(write_at(rig, handle, 0, text), 0);
+		memstore_add_fault(rig->ms, cases[i].fault);
+		assert_int_equal(rename_to(rig, "f", "g"), -ETIMEDOUT);
+		assert_int_equal(run(rig, op_setattr, .id = id_of(rig, "f"), .handle = handle, .change = empty), 0);
+		assert_int_equal(write_at(rig, handle, 0, cases[i].text), 0);
+		assert_int_equal(rename_to(rig, "f", "h"), 0);
+		assert_int_equal(close_file(rig, handle), 0);
+		rig_serve(rig, QUIET_US);
+		rig_restart(rig);
+		assert_reads(rig, "g", text);
+		assert_reads(rig, "h", cases[i].text);
+		assert_int_equal(remove_file(rig, "h"), 0);
+		assert_int_equal(remove_file(rig, "g"), 0);
+		while (rig_chunk_count(rig))
+			loop_once(rig->loop);
+	}
+}
+
+/* There the chunks are no more needed. */
+static void a_renaming_that_failed_and_then_once_more_without_chunks(void **state)
+{
+	struct fs_attr_change empty = { .set_size = true };
+	struct rig *rig = *state;
+	CLEANUP_FREE char *text = large_text();
+	struct fs_handle *handle;
+
+	rig->config.grace_us = 1000;
+	begin_with(rig, "old", NOT);
+	handle = open_file(rig, "f", O_RDWR);
+	assert_int_equal(write_at(rig, handle, 0, text), 0);
+	memstore_add_fault(
+		rig->ms,
+		(struct memstore_fault){ .op = STORE_SET, .key = "g", .err = -ETIMEDOUT, .after = true, .times = 1 });
+	assert_int_equal(rename_to(rig, "f", "g"), -ETIMEDOUT);
+	assert_int_equal(run(rig, op_setattr, .id = id_of(rig, "f"), .handle = handle, .change = empty), 0);
+	assert_int_equal(write_at(rig, handle, 0, "small"), 0);
+	rig_expire(rig);
+	assert_int_equal(rename_to(rig, "f", "g"), 0);
+	assert_int_equal(close_file(rig, handle), 0);
+	assert_stored(rig, "g", "small");
+	while (rig_chunk_count(rig))
+		loop_once(rig->loop);
+}
+
 /* What was to be renamed is lost; what there is instead can be. */
 static void a_renaming_is_told_of_the_loss(void **state)
 {
@@ -700,6 +765,8 @@ int main(void)
 		waiting_test(growth_that_is_taken_back),
 		waiting_test(chunks_of_a_renaming_that_failed_stay),
 		waiting_test(a_renaming_that_failed_and_then_another),
+		waiting_test(a_renaming_that_failed_and_then_another_without_chunks),
+		waiting_test(a_renaming_that_failed_and_then_once_more_without_chunks),
 		waiting_test(a_renaming_is_told_of_the_loss),
 		waiting_test(a_renaming_leaves_nothing_under_the_former_name),
 		waiting_test(a_removal_leaves_nothing),

@@ -77,19 +77,24 @@ static bool names(const struct rig *rig, const struct content_id *id)
 	return strstr(memstore_value(rig->ms, "f"), id->hex);
 }
 
-static void assert_whole(struct rig *rig)
+static void assert_holds(struct rig *rig, size_t size)
 {
 	struct fs_handle *handle;
 
 	rig->config.cache_size = 2 * SIZE;
 	rig_restart(rig);
 	handle = open_file(rig, "f", O_RDONLY);
-	assert_int_equal(run(rig, op_read, .handle = handle, .size = SIZE + 1), 0);
-	assert_int_equal(rig->out.len, SIZE);
-	for (size_t i = 0; i < SIZE; i++)
+	assert_int_equal(run(rig, op_read, .handle = handle, .size = size + 1), 0);
+	assert_int_equal(rig->out.len, size);
+	for (size_t i = 0; i < size; i++)
 		if (rig->out.p[i] != pattern(i))
-			assert_int_equal(i, SIZE);
+			assert_int_equal(i, size);
 	assert_int_equal(run(rig, op_release, .handle = handle), 0);
+}
+
+static void assert_whole(struct rig *rig)
+{
+	assert_holds(rig, SIZE);
 }
 
 static void assert_old_stays(struct rig *rig)
@@ -307,6 +312,125 @@ static void a_silence_in_the_middle_of_a_commit(void **state)
 	assert_whole(rig);
 }
 
+/* --- commits that take long --- */
+
+#define LAYOUT "{\"v\":1,\"delimiter\":\"/\"}"
+
+/* One that replaces the old content, of which nothing is sent before the commit. */
+static struct fs_handle *write_less(struct rig *rig, size_t max_value, size_t size)
+{
+	CLEANUP(buf_free) struct buf bytes = BUF_INIT;
+	struct fs_handle *handle;
+
+	setup_rig(rig, 20000, MINUTE_US);
+	remove_keys(rig, CHUNKS);
+	memstore_put(rig->ms, ".hpkvfs/fs", LAYOUT);
+	rig->config.max_value = max_value;
+	rig_restart(rig);
+	assert_int_equal(run(rig, op_start), 0);
+	handle = open_file(rig, "f", O_RDWR | O_TRUNC);
+	assert_int_equal(buf_resize(&bytes, size), 0);
+	for (size_t i = 0; i < size; i++)
+		bytes.p[i] = pattern(i);
+	assert_int_equal(run(rig, op_write, .handle = handle, .data = buf_str(&bytes)), 0);
+	assert_int_equal(rig_chunk_count(rig), 0);
+	return handle;
+}
+
+/* Its chunks take longer than an id stays young. */
+static void assert_is_announced(struct rig *rig, struct call *(*commit)(struct rig *rig, struct fs_handle *handle),
+				size_t max_value, size_t size)
+{
+	struct fs_handle *handle = write_less(rig, max_value, size);
+	struct content_id id;
+	struct call *call;
+
+	memstore_add_fault(rig->ms,
+			   (struct memstore_fault){ .op = STORE_SET, .times = 1, .hold = MEMSTORE_HOLD_REQUEST });
+	memstore_log_clear(rig->ms);
+	call = commit(rig, handle);
+	rig_until_held(rig, 1);
+	for (unsigned i = 0; i < 2000 && !journal_entry_value(rig); i++)
+		rig_serve(rig, 1000);
+	assert_non_null(journal_entry_value(rig));
+	wait_for_beat(rig, 1); /* it knows by now */
+	id = id_of_chunks(rig);
+	rig_pass_everywhere(LONG_US);
+	memstore_release(rig->ms);
+	assert_int_equal(end(call), 0);
+	assert_true(names(rig, &id));
+}
+
+static struct call *begin_end(struct rig *rig, struct fs_handle *handle)
+{
+	(void)handle;
+	return begin(rig, op_end);
+}
+
+static struct call *begin_fsync(struct rig *rig, struct fs_handle *handle)
+{
+	return begin(rig, op_fsync, .handle = handle);
+}
+
+/* Nothing was to be announced before. */
+static void what_is_sent_at_the_end_of_a_mount_is_announced(void **state)
+{
+	struct rig *rig = *state;
+
+	assert_is_announced(rig, begin_end, 128u << 10, PIECE);
+	assert_true(journal_is_empty(rig));
+	assert_holds(rig, PIECE);
+}
+
+/* Two do not fit. */
+static void one_id_fits_a_small_value(void **state)
+{
+	struct rig *rig = *state;
+
+	assert_is_announced(rig, begin_fsync, 140, 1000);
+	assert_holds(rig, 1000);
+}
+
+#define MANY 1000
+
+/* Each chunk takes that long: for ever, if that were not limited here. */
+static void pass_long_each_time(void *arg)
+{
+	unsigned *times = arg;
+
+	if (++*times < MANY)
+		rig_pass_everywhere(LONG_US);
+}
+
+/* No announcement fits such a value. */
+static void a_commit_that_is_too_slow_each_time_ends(void **state)
+{
+	struct rig *rig = *state;
+
+	for (unsigned i = 0; i < 3; i++) {
+		unsigned times = 0;
+		struct fs_handle *handle = write_less(rig, 120, 1000);
+
+		memstore_add_fault(rig->ms, (struct memstore_fault){
+						    .op = STORE_SET, .arrived = pass_long_each_time, .arg = &times });
+		if (i == 0)
+			assert_int_equal(run(rig, op_fsync, .handle = handle), -ETIMEDOUT);
+		else
+			assert_int_equal(run(rig, i == 1 ? op_sync : op_end), -ETIMEDOUT);
+		assert_in_range(times, 1, MANY - 1);
+		assert_stored(rig, "f", "old");
+		memstore_clear_faults(rig->ms);
+		if (i == 1) { /* it is tried again, and the store may be faster then */
+			assert_int_equal(run(rig, op_sync), 0);
+			assert_int_equal(close_file(rig, handle), 0);
+			assert_holds(rig, 1000);
+		} else if (i == 0) {
+			assert_int_equal(close_file(rig, handle), 0);
+			assert_old_stays(rig);
+		}
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -320,6 +444,9 @@ int main(void)
 		journal_test(an_announcement_that_went_is_not),
 		journal_test(an_announcement_that_is_on_its_way_is_not),
 		journal_test(a_silence_in_the_middle_of_a_commit),
+		journal_test(what_is_sent_at_the_end_of_a_mount_is_announced),
+		journal_test(one_id_fits_a_small_value),
+		journal_test(a_commit_that_is_too_slow_each_time_ends),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
