@@ -425,7 +425,7 @@ static int new_id(struct content_id *id)
 	return content_id_new(clock_real_ns() / (CLOCK_NS_PER_S / 1000), id);
 }
 
-/* After a long silence fsck may be about to remove the chunks, or has done so. */
+/* Under a new id. After a long silence fsck may be about to remove the chunks, or has done so. */
 static co_fn int move_chunks(struct node *node, struct draft *draft)
 {
 	CLEANUP(buf_free) struct buf key = BUF_INIT;
@@ -462,6 +462,13 @@ static co_fn int id_is_kept(struct node *node, const struct draft *draft, bool *
 	return draft->has_id && !draft->in_place ? announce_kept(node->fs, &draft->id, kept) : 0;
 }
 
+/* A renaming that failed may have set what it was then under another name, and that does not change with this one. */
+static bool is_left_to_another(const struct node *node, const struct draft *draft)
+{
+	return draft->has_id && !draft->in_place && (draft->other.len || draft->named) &&
+	       draft->shared != draft->changes && !node_is_unlinked(node);
+}
+
 static co_fn int prepare_id(struct node *node, struct draft *draft)
 {
 	bool kept;
@@ -469,6 +476,8 @@ static co_fn int prepare_id(struct node *node, struct draft *draft)
 
 	if (r == 0)
 		r = leave_shared_place(node, draft);
+	if (r == 0 && is_left_to_another(node, draft))
+		return move_chunks(node, draft);
 	if (r == 0)
 		r = name_other(node, draft);
 	if (r == 0 && !draft->has_id) {

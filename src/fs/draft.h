@@ -50,6 +50,7 @@ struct draft {
 	struct content_id id; /* of chunks that are sent */
 	struct buf other; /* not in place: a key beside the file's that may hold the id, though `i/` does not say so */
 	bool named;       /* `i/` has said that another may */
+	uint64_t shared;  /* `changes` of what is under that name */
 	uint32_t sent_chunks; /* behind the last one for which that was begun */
 	bool moves;           /* what was sent is being copied to `next` */
 	bool gone;            /* and is not all there any more */

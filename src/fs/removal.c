@@ -28,9 +28,16 @@ static void removal_drop(struct removal *removal)
 	free(removal);
 }
 
-/* An open may have been on its way when the file was removed: nobody saw then that it would be read. */
-static bool is_read(const struct fs *fs, const struct content_id *id)
+static bool is_of_draft(const struct draft *draft, const struct content_id *id)
 {
+	return draft->has_id && memcmp(draft->id.hex, id->hex, CONTENT_ID_LEN) == 0;
+}
+
+/* An open may have been on its way when the file was removed: nobody saw then that it would be read. And what a renaming that failed
+ * has left under another name may have gone from there. */
+static bool is_needed(const struct fs *fs, const struct content_id *id)
+{
+	const struct node *node;
 	const struct fs_handle *handle;
 
 	DL_FOREACH(fs->open, handle) {
@@ -39,6 +46,9 @@ static bool is_read(const struct fs *fs, const struct content_id *id)
 		if (file && (body_names_id(file->body, id) || (file->draft && body_names_id(file->draft->base, id))))
 			return true;
 	}
+	DL_FOREACH2(fs->room.files, node, file->room_next)
+	if (is_of_draft(node->file->draft, id))
+		return true;
 	return false;
 }
 
@@ -74,7 +84,7 @@ static void remove_due(void *arg)
 		int r;
 
 		DL_DELETE(fs->removals, removal);
-		r = is_read(fs, &removal->id) ? -EBUSY : remove_now(fs, removal);
+		r = is_needed(fs, &removal->id) ? -EBUSY : remove_now(fs, removal);
 		if (r == 0) {
 			removal_drop(removal);
 			continue;

@@ -208,8 +208,10 @@ static co_fn int name_ids(struct file_move *move, const struct layout *layout)
 	struct draft *draft = move->commit.draft;
 
 	if (move->dirty && !move->commit.in_place && !draft->in_place && !draft->named && draft->has_id &&
-	    id_is_in(buf_str(&move->value), &draft->id))
+	    id_is_in(buf_str(&move->value), &draft->id)) {
+		draft->shared = move->commit.captured;
 		return buf_set(&draft->other, buf_str(&move->new_key));
+	}
 	return move_name_ids(layout, buf_str(&move->value), buf_str(&move->key), buf_str(&move->new_key));
 }
 

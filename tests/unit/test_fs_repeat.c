@@ -505,6 +505,43 @@ static void chunks_of_a_renaming_that_failed_stay(void **state)
 	}
 }
 
+/* What it was then is another's now: it stays as it is there, and may go from there. */
+static void what_a_renaming_that_failed_left_is_another_file(void **state)
+{
+	struct rig *rig = *state;
+	CLEANUP_FREE char *text = large_text();
+	struct memstore_fault fault = { .op = STORE_SET, .key = "g", .err = -ETIMEDOUT, .after = true, .times = 1 };
+
+	rig->config.grace_us = 1000;
+	for (int removed = 1; removed >= 0; removed--) {
+		struct fs_handle *handle;
+
+		begin_with(rig, "old", NOT);
+		handle = open_file(rig, "f", O_RDWR);
+		assert_int_equal(write_at(rig, handle, 0, text), 0);
+		memstore_add_fault(rig->ms, fault);
+		assert_int_equal(rename_to(rig, "f", "g"), -ETIMEDOUT);
+		rig_expire(rig);
+		if (removed) {
+			assert_reads(rig, "g", text);
+			assert_int_equal(remove_file(rig, "g"), 0);
+			rig_serve(rig, QUIET_US);
+		} else {
+			assert_int_equal(write_at(rig, handle, 0, "other"), 0);
+		}
+		assert_int_equal(close_file(rig, handle), 0);
+		rig_serve(rig, QUIET_US);
+		rig_restart(rig);
+		if (!removed) {
+			assert_reads(rig, "g", text);
+			assert_int_equal(remove_file(rig, "g"), 0);
+		}
+		assert_int_equal(read_file(rig, "f"), 0);
+		assert_int_equal(rig->out.len, LARGE);
+		assert_memory_equal(rig->out.p, removed ? "xxxxx" : "other", 5);
+	}
+}
+
 /* Both names have them then. */
 static void a_renaming_that_failed_and_then_another(void **state)
 {
@@ -764,6 +801,7 @@ int main(void)
 		waiting_test(chunks_that_were_sent_go),
 		waiting_test(growth_that_is_taken_back),
 		waiting_test(chunks_of_a_renaming_that_failed_stay),
+		waiting_test(what_a_renaming_that_failed_left_is_another_file),
 		waiting_test(a_renaming_that_failed_and_then_another),
 		waiting_test(a_renaming_that_failed_and_then_another_without_chunks),
 		waiting_test(a_renaming_that_failed_and_then_once_more_without_chunks),
