@@ -497,7 +497,7 @@ static co_fn int find_or_free(struct node *dir, struct str name, struct node **o
 	int r;
 
 	do
-		r = lookup_child(dir, name, out);
+		r = lookup_to_make(dir, name, out);
 	while (r == -ENOENT && held_wait(dir, name));
 	return r;
 }

@@ -187,9 +187,11 @@ static int take_target(struct held *held, struct node *target, struct str new_na
 	int r;
 
 	if (!target) {
-		leftover_take(held->dir, new_name, &held->replaced_record);
+		held->record_unknown = !leftover_take(held->dir, new_name, &held->replaced_record) &&
+				       leftover_may_be(held->dir, new_name);
 		return 0;
 	}
+	held->record_unknown = !target->record_known;
 	r = buf_set(&held->replaced, target->file->stored ? buf_str(&target->file->value) : STR(""));
 	if (r == 0)
 		r = buf_set(&held->replaced_record, buf_str(&target->record_value));
@@ -358,8 +360,10 @@ static int find_keys(struct held *held, struct file_move *move)
 
 static co_fn int set_record(struct held *held, struct file_move *move)
 {
-	int r = file_move_new_record(move, held->node->fs, held->replaced_record.len != 0);
+	int r = file_move_new_record(move, held->node->fs, held->replaced_record.len || held->record_unknown);
 
+	if (r == 0)
+		held->record_unknown = false;
 	return r < 0 ? r : buf_set(&held->replaced_record, buf_str(&move->attributes));
 }
 
@@ -516,7 +520,7 @@ int held_unlink(struct node *node)
 	held->refs++;
 	if (r == 0 && held->replaced.len)
 		r = store_delete(fs->store, buf_str(&move.new_key), expect);
-	if ((r == 0 || r == -ENOENT) && held->replaced_record.len)
+	if ((r == 0 || r == -ENOENT) && (held->replaced_record.len || held->record_unknown))
 		r = store_delete(fs->store, buf_str(&move.new_record),
 				 (struct store_expect){ .what = STORE_EXPECT_UNKNOWN });
 	if (r == 0 || r == -ENOENT)

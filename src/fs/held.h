@@ -25,6 +25,7 @@ struct held {
 	struct buf value;         /* that the store has there */
 	struct buf replaced;      /* what the store has under the new name meanwhile; empty: nothing */
 	struct buf replaced_record;
+	bool record_unknown; /* where that is empty, there may be one all the same */
 	unsigned refs;
 	unsigned claims;         /* renamings under way that set the old key */
 	bool deleting;           /* the old key: nobody is to take it now */

@@ -379,7 +379,8 @@ uint64_t node_number(const struct node *node);
 /* The name is known to be absent, for a ttl. */
 void node_add_absent(struct node *dir, struct str name, uint64_t seq);
 void node_forget_absent(struct node *dir, struct str name);
-bool node_has_absent(const struct node *dir, struct str name);
+/* `since`: and was asked for then or later. */
+bool node_has_absent(const struct node *dir, struct str name, uint64_t since);
 void node_changed_here(struct node *node);
 /* The store has now what was changed here before, and was dated then. */
 void node_stored_here(struct node *node);
@@ -481,7 +482,9 @@ void file_forget_tail(struct file *file); /* and its id is not used again */
 
 /* Finds a child, asking the store where what is known is older than ttl. On success *out has a new reference. */
 co_fn CHECKED int lookup_child(struct node *dir, struct str name, struct node **out);
-/* The same with the directory's id and a name that is copied first; both outputs are new references, and may be set also
+/* The same for who makes a file where there is none: what the store has left of another of that name is remembered then. */
+co_fn CHECKED int lookup_to_make(struct node *dir, struct str name, struct node **out);
+/* As lookup_child, with the directory's id and a name that is copied first; both outputs are new references, and may be set also
  * where it fails. */
 co_fn CHECKED int lookup_path(struct fs *fs, uint64_t parent, struct str name, struct node **dir, struct node **out);
 /* Brings a node's attributes up to date where they are older than ttl. -ENOENT: gone. */

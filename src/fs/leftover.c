@@ -106,6 +106,12 @@ void leftovers_forget(struct node *dir, uint64_t seq)
 			leftover_free(dir, leftover);
 }
 
+bool leftover_may_be(struct node *dir, struct str name)
+{
+	find_place(&dir, &name);
+	return dir->dir->leftovers_lost && !find(dir, name);
+}
+
 bool leftover_take(struct node *dir, struct str name, struct buf *value)
 {
 	struct leftover *leftover;

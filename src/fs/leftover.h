@@ -21,7 +21,9 @@ void leftover_add_below(struct node *dir, struct str name);
 bool leftover_take_below(struct node *dir, struct str name);
 /* A listing that was asked at `seq` tells all of them anew that were there then; or the directory goes: UINT64_MAX. */
 void leftovers_forget(struct node *dir, uint64_t seq);
-/* Moves its value into *value, and forgets it. False: there is none. */
+/* None is remembered of that name, but the store may have one. */
+bool leftover_may_be(struct node *dir, struct str name);
+/* Moves its value into *value, and forgets it. False: there is none, unless leftover_may_be. */
 bool leftover_take(struct node *dir, struct str name, struct buf *value);
 
 #endif

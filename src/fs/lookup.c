@@ -384,7 +384,7 @@ static bool name_is_known(struct node *dir, struct str name)
 {
 	struct node *child = node_child(dir, name);
 
-	return child ? node_fresh(child) : node_has_absent(dir, name) || dir_is_known(dir);
+	return child ? node_fresh(child) : node_has_absent(dir, name, 0) || dir_is_known(dir);
 }
 
 /* `name` is a copy of the caller's, and the caller holds `dir`. */
@@ -409,7 +409,7 @@ int lookup_child(struct node *dir, struct str name, struct node **out)
 			/* gone, or moved: what a listing said is no longer so */
 			dir->dir->complete = false;
 		}
-	} else if (node_has_absent(dir, name)) {
+	} else if (node_has_absent(dir, name, 0)) {
 		return absent(dir, name);
 	}
 	seq = fs_tick(dir->fs);
@@ -423,6 +423,19 @@ int lookup_child(struct node *dir, struct str name, struct node **out)
 	if (dir->dir->large)
 		node_add_absent(dir, name, seq);
 	return absent(dir, name);
+}
+
+/* Only who makes a file asks: for all others what is not in a directory that is known costs nothing. In one too large for that it has
+ * just been asked for. */
+int lookup_to_make(struct node *dir, struct str name, struct node **out)
+{
+	int r = lookup_child(dir, name, out);
+
+	if (r != -ENOENT || !leftover_may_be(dir, name) ||
+	    node_has_absent(dir, name, leftover_place(dir, name)->dir->leftovers_lost))
+		return r;
+	r = lookup_single(dir, name);
+	return r < 0 ? r : take_child(dir, name, out);
 }
 
 int lookup_path(struct fs *fs, uint64_t parent, struct str name, struct node **dir, struct node **out)

@@ -648,12 +648,13 @@ void node_add_absent(struct node *node, struct str name, uint64_t seq)
 	dir->absent[slot].at_us = buf_set(&dir->absent[slot].name, name) == 0 ? clock_now_us() : 0;
 }
 
-bool node_has_absent(const struct node *node, struct str name)
+bool node_has_absent(const struct node *node, struct str name, uint64_t since)
 {
 	const struct directory *dir = node->dir;
 
 	for (size_t i = 0; i < ABSENT_NAMES; i++)
-		if (dir->absent[i].at_us && answer_holds(node->fs, dir->absent[i].seq, dir->absent[i].at_us) &&
+		if (dir->absent[i].at_us && dir->absent[i].seq >= since &&
+		    answer_holds(node->fs, dir->absent[i].seq, dir->absent[i].at_us) &&
 		    str_equal(buf_str(&dir->absent[i].name), name))
 			return true;
 	return false;

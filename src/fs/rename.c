@@ -196,7 +196,8 @@ static co_fn int set_record(struct file_move *move, struct node *node, const str
 			    struct node *new_parent, struct str new_name)
 {
 	CLEANUP(buf_free) struct buf leftover = BUF_INIT;
-	bool replaces = leftover_take(new_parent, new_name, &leftover) || (target && target->record_value.len);
+	bool replaces = leftover_take(new_parent, new_name, &leftover) || leftover_may_be(new_parent, new_name) ||
+			(target && (target->record_value.len || !target->record_known));
 
 	return file_move_new_record(move, node->fs, replaces);
 }

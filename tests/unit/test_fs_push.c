@@ -367,10 +367,13 @@ static void a_record_that_came_before_its_file_beside_many_without(void **state)
 			snprintf(key, sizeof(key), ".hpkvfs/m/%s", names[i]);
 			push_take(rig, key);
 		}
-		/* made here it is what all others see, too */
+		/* made here it is another file, for all others too */
 		assert_int_equal(write_file(rig, "left0003", "1"), 0);
 		push_settle(rig);
-		assert_private(rig, "left0003");
+		assert_int_equal(look(rig, "left0003"), 0);
+		assert_int_equal(rig->entry.st.st_mode, S_IFREG | 0644);
+		assert_true(rig->entry.ttl_us == FS_FOREVER);
+		assert_stored(rig, ".hpkvfs/m/left0003", "{\"v\":1,\"mode\":33188}");
 		assert_int_equal(run(rig, op_unlink, .parent = FS_ROOT_ID, .name = "left0003"), 0);
 		push_settle(rig);
 		assert_not_stored(rig, ".hpkvfs/m/left0003");
