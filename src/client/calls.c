@@ -244,23 +244,51 @@ static int send_request(struct hpkv_client *client, struct hpkv_request *request
 	return r;
 }
 
-struct buf *calls_next_frame(struct hpkv_client *client)
+/* A SET right behind a GET of its key is there to change what that has read (store_swap). Others' changes may come between them
+ * while it waits, so it does not: neither for the rate, nor for room, nor for the next write to the socket. */
+static bool may_send(struct hpkv_client *client, const struct hpkv_request *request, uint64_t now, bool full)
+{
+	struct calls *calls = &client->calls;
+	uint64_t wait_us;
+
+	if (request->order == calls->along) {
+		throttle_also(&calls->throttle);
+		return true;
+	}
+	if (full || calls->table.in_flight >= calls->max_in_flight)
+		return false;
+	wait_us = throttle_take(&calls->throttle, now);
+	if (wait_us) {
+		calls->paced = true;
+		loop_timer_set(client->loop->base, &calls->pace, wait_us, pace_fired);
+	}
+	return wait_us == 0;
+}
+
+/* Without the GET the SET that goes along is not sent either. */
+static void out_of_memory(struct hpkv_client *client, struct hpkv_request *request, struct hpkv_request *along)
+{
+	request_end(&client->calls.table, request, -ENOMEM);
+	if (along)
+		request_end(&client->calls.table, along, -ENOMEM);
+	client_soon(client);
+}
+
+struct buf *calls_next_frame(struct hpkv_client *client, bool full)
 {
 	struct calls *calls = &client->calls;
 	struct hpkv_request *request;
 
-	while (calls->table.in_flight < calls->max_in_flight && (request = request_next(&calls->table))) {
-		uint64_t now = clock_now_us(), wait_us = throttle_take(&calls->throttle, now);
+	while ((request = request_next(&calls->table))) {
+		struct hpkv_request *along = request_along(request);
 		bool repeated = request->id != 0 && !request->look;
+		uint64_t now = clock_now_us();
 
-		if (wait_us) {
-			calls->paced = true;
-			loop_timer_set(client->loop->base, &calls->pace, wait_us, pace_fired);
+		if (!may_send(client, request, now, full))
 			return NULL;
-		}
+		calls->along = along ? along->order : 0;
 		if (send_request(client, request, now) < 0) {
-			request_end(&calls->table, request, -ENOMEM);
-			client_soon(client);
+			out_of_memory(client, request, along);
 			continue;
 		}
 		client->stats.repeated += repeated;
@@ -273,13 +301,23 @@ struct buf *calls_next_frame(struct hpkv_client *client)
 	return NULL;
 }
 
+/* A SET has the time of the GET that it goes along with: it must not be left over, to go alone. */
+static void start_queued_time(struct request_table *table, struct hpkv_request *request)
+{
+	const struct hpkv_request *former = request->prev;
+
+	if (request_along(former) == request && former->timeout_ms == request->timeout_ms)
+		request_set_deadline(table, request, former->deadline_us);
+	start_time(table, request, clock_now_us());
+}
+
 void calls_queued(struct hpkv_client *client, struct hpkv_request *request)
 {
 	struct request_table *table = &client->calls.table;
 
 	request_queue(table, request, client->draining);
 	if (client->state != HPKV_CONNECTED || client->calls.refusing) {
-		start_time(table, request, clock_now_us());
+		start_queued_time(table, request);
 		deadline_arm(client);
 	}
 	kick(client);

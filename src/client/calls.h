@@ -16,6 +16,7 @@ struct calls {
 	uint64_t deadline_us;       /* when it fires; 0: not set */
 	struct loop_timer pace;     /* when the throttle lets the next one go */
 	bool paced;                 /* it is set */
+	uint64_t along;             /* `order` of the SET that goes out with the GET before it; 0: none */
 	bool refusing;              /* a 429 came, and no other answer since */
 	struct buf out;             /* the frame being sent */
 	struct message message;
@@ -33,8 +34,9 @@ void calls_free(struct hpkv_client *client);
 
 /* Of these only calls_message and calls_deliver_ended call the user. */
 void calls_message(struct hpkv_client *client, struct str raw);
-/* The next to send, or NULL: nothing waits, or what waits must wait longer. */
-struct buf *calls_next_frame(struct hpkv_client *client);
+/* The next to send, or NULL: nothing waits, or what waits must wait longer. `full`: only what may not be parted from the frame
+ * before. */
+struct buf *calls_next_frame(struct hpkv_client *client, bool full);
 /* The connection is open: what waits may go out. */
 void calls_connected(struct hpkv_client *client);
 /* The connection ended without our asking. What was in flight is repeated later, or ends, by the rule of enum

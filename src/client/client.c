@@ -403,10 +403,10 @@ static void message(void *arg, struct str raw)
 	client_message(arg, raw);
 }
 
-static struct buf *next_frame(void *arg)
+static struct buf *next_frame(void *arg, bool full)
 {
 	struct hpkv_client *client = arg;
-	struct buf *frame = client->renewal.holding ? NULL : calls_next_frame(client);
+	struct buf *frame = client->renewal.holding ? NULL : calls_next_frame(client, full);
 
 	if (frame) {
 		client->stats.messages_sent++;

@@ -191,7 +191,7 @@ static int receive_pong(struct connection *connection, struct lws *wsi, const ch
 
 /* --- sending --- */
 
-/* Takes what waits, up to a limit. */
+/* Takes what waits, up to a limit, and what may not be parted from that. */
 static int gather(struct connection *connection)
 {
 	struct frames *frames = &connection->tx;
@@ -202,7 +202,7 @@ static int gather(struct connection *connection)
 	if (connection->ping)
 		r = frames_add_ping(frames, STR(PING_PAYLOAD));
 	connection->ping = false;
-	while (r == 0 && frames->out.len < GATHERED_BYTES && (frame = connection->events->next_frame(connection->arg)))
+	while (r == 0 && (frame = connection->events->next_frame(connection->arg, frames->out.len >= GATHERED_BYTES)))
 		r = frames_add_text(frames, buf_str(frame));
 	if (r)
 		set_error(connection, r, 0, strerror(-r));

@@ -16,8 +16,9 @@ struct connection_events {
 	void (*open)(void *arg);
 	/* One whole message, valid during the call. */
 	void (*message)(void *arg, struct str raw);
-	/* The text of the next frame to send, or NULL: nothing waits. It is copied, together with others that wait. */
-	struct buf *(*next_frame)(void *arg);
+	/* The text of the next frame to send, or NULL: nothing waits. It is copied, together with others that wait. `full`: only one
+	 * that may not be parted from the one before. */
+	struct buf *(*next_frame)(void *arg, bool full);
 	/* A connection_ping was answered: what the other side had sent before that has come. NULL where nobody pings. */
 	void (*pong)(void *arg);
 	/* The end, once: the connection was refused, lost, or closed after connection_close (error NULL). Free

@@ -151,7 +151,7 @@ struct hpkv_config {
 	unsigned reconnect_jitter_ms;
 
 	struct hpkv_throttle throttle; /* default: enabled, rate 0 */
-	unsigned max_in_flight;        /* requests sent and not answered; default 1024 */
+	unsigned max_in_flight;        /* requests sent and not answered, or one more (hpkv_set); default 1024 */
 	unsigned max_queued;           /* requests not sent yet; one more answers -ENOBUFS; default 65536 */
 	size_t max_message_bytes;      /* a larger message closes the connection; default 8 MiB */
 };
@@ -308,6 +308,8 @@ struct hpkv_request;
  * range is unknown if it was sent: unknown_outcome says so. */
 HPKV_API int hpkv_get(struct hpkv_client *client, struct hpkv_slice key, const struct hpkv_options *options,
 		      hpkv_callback *callback, void *arg, struct hpkv_request **out);
+/* Called right after hpkv_get of the same key, with the same priority, it goes out together with that, so that as little as may
+ * be comes between: it does not wait for the rate, which later requests make up for, nor for room in flight. */
 HPKV_API int hpkv_set(struct hpkv_client *client, struct hpkv_slice key, struct hpkv_slice value,
 		      const struct hpkv_options *options, hpkv_callback *callback, void *arg,
 		      struct hpkv_request **out);

@@ -94,9 +94,10 @@ static void ignore_message(void *arg, struct str raw)
 	(void)raw;
 }
 
-static struct buf *no_frame(void *arg)
+static struct buf *no_frame(void *arg, bool full)
 {
 	(void)arg;
+	(void)full;
 	return NULL;
 }
 

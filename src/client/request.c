@@ -79,6 +79,11 @@ void request_table_free(struct request_table *table)
 
 /* --- the queue --- */
 
+static bool same_key(const struct hpkv_request *a, const struct hpkv_request *b)
+{
+	return a && b && str_equal(a->call.key, b->call.key);
+}
+
 void request_queue(struct request_table *table, struct hpkv_request *request, bool held)
 {
 	request->order = ++table->last_order;
@@ -115,6 +120,13 @@ struct hpkv_request *request_next(struct request_table *table)
 			return request;
 	}
 	return NULL;
+}
+
+struct hpkv_request *request_along(const struct hpkv_request *get)
+{
+	struct hpkv_request *next = get->place == REQUEST_FRESH && get->call.op == OP_GET ? get->next : NULL;
+
+	return same_key(get, next) && next->call.op == OP_SET ? next : NULL;
 }
 
 /* --- ids --- */
@@ -220,11 +232,6 @@ void request_again(struct request_table *table, struct hpkv_request *request)
 }
 
 /* --- changes whose connection was lost --- */
-
-static bool same_key(const struct hpkv_request *a, const struct hpkv_request *b)
-{
-	return a && b && str_equal(a->call.key, b->call.key);
-}
 
 void request_recover(struct request_table *table, struct hpkv_request *request)
 {

@@ -97,6 +97,9 @@ void request_release(struct request_table *table);
 /* The one to be sent next, or NULL. */
 struct hpkv_request *request_next(struct request_table *table);
 
+/* The SET that is to go out together with this GET: of the same key, and next in the queue. NULL: there is none. */
+struct hpkv_request *request_along(const struct hpkv_request *get);
+
 /* Takes it out of the queue and gives it a new id. 0, or -ENOMEM: then it is where it was. */
 CHECKED int request_sent(struct request_table *table, struct hpkv_request *request, uint64_t now_us);
 

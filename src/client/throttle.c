@@ -220,6 +220,12 @@ uint64_t throttle_take(struct throttle *throttle, uint64_t now_us)
 	return 0;
 }
 
+void throttle_also(struct throttle *throttle)
+{
+	if (throttle->rate > 0)
+		throttle->tokens -= 1;
+}
+
 /* --- answers --- */
 
 static void count_taken(struct throttle *throttle, uint64_t now_us)

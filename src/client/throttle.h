@@ -26,7 +26,7 @@ struct throttle {
 	double ceiling; /* about what the server was found to take; 0: the rate is what was set */
 	double beyond;  /* the next step beyond the ceiling */
 	bool measured;  /* the ceiling is what the server took in the last second before the first 429 */
-	double tokens;  /* requests that may go out at once, as of filled_us */
+	double tokens;  /* requests that may go out at once, as of filled_us; below 0: a debt */
 	uint64_t filled_us;
 	uint64_t step_us;    /* the rate grows a step after this */
 	uint64_t pause_us;   /* nothing goes out before */
@@ -55,6 +55,9 @@ void throttle_set(struct throttle *throttle, const struct hpkv_throttle *config,
 
 /* 0: one request goes out now. Else the microseconds until one may. */
 uint64_t throttle_take(struct throttle *throttle, uint64_t now_us);
+
+/* One more goes out together with that one. It is a debt, which those that come later wait for: the rate stays what it is. */
+void throttle_also(struct throttle *throttle);
 
 /* A request that was sent at sent_us was taken by the server, or refused with 429. Those that were under way together when
  * the first of them was refused count as one refusal. throttle_succeeded: true if throttle_take may allow now what it told

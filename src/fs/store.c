@@ -7,6 +7,9 @@
 /* How often a change whose connection was lost is repeated. */
 #define STORE_REPEATS 3
 
+/* How often a swap is repeated whose SET the server refused for the rate of requests, behind a GET that it took. */
+#define SWAP_REFUSALS 8
+
 struct waiting {
 	struct coroutine *co;
 	bool done;
@@ -157,15 +160,18 @@ struct swap {
 	int got; /* how the GET ended */
 };
 
-/* Both are sent before either is answered, so that nobody comes between whose request is not there already. */
-static co_fn int get_and_set(struct swap *swap)
+/* Both are sent before either is answered, so that nobody comes between whose request is not there already. `once`: -EAGAIN where
+ * the SET was refused. */
+static co_fn int get_and_set(struct swap *swap, bool once)
 {
 	struct store *store = swap->store;
 	struct store_request get = { .op = STORE_GET, .key = swap->key };
-	struct store_request set = { .op = STORE_SET, .key = swap->key, .value = swap->value };
+	struct store_request set = { .op = STORE_SET, .key = swap->key, .value = swap->value, .once = once };
 	struct waiting got = { .co = co_self(), .value = swap->was }, done = { .co = co_self() };
-	int r = store->ops->submit(store, &get, replied, &got);
+	int r;
 
+	buf_clear(swap->was); /* a former one may have put something there */
+	r = store->ops->submit(store, &get, replied, &got);
 	if (r < 0)
 		return r;
 	r = store->ops->submit(store, &set, replied, &done);
@@ -175,6 +181,21 @@ static co_fn int get_and_set(struct swap *swap)
 	wait_for(&done);
 	swap->got = got.err;
 	return done.err == -ENOENT ? -EPROTO : done.err;
+}
+
+/* A SET that was refused is sent again with a GET: others may have come between by then. A server that takes no two requests
+ * at once would never take both; there the last SET is sent again alone, until its time is over. */
+static co_fn int get_and_set_until_taken(struct swap *swap)
+{
+	for (int i = 0; i < SWAP_REFUSALS; i++) {
+		int r = get_and_set(swap, true);
+
+		if (r != -EAGAIN)
+			return r;
+		if (swap->got < 0 && swap->got != -ENOENT)
+			return swap->got; /* it was refused as well, until its time was over */
+	}
+	return get_and_set(swap, false);
 }
 
 /* 0: it arrived. -ECONNRESET: it did not. */
@@ -198,13 +219,13 @@ int store_swap(struct store *store, struct str key, struct str value, struct sto
 	int r = -ECONNRESET;
 
 	for (int i = 0; i < STORE_REPEATS && r == -ECONNRESET; i++) {
-		r = get_and_set(&swap);
+		r = get_and_set_until_taken(&swap);
 		lost = r == -ECONNRESET;
 		if (lost)
 			r = did_swap_arrive(&swap, before);
 	}
 	if (r < 0)
-		return r == -ECONNRESET ? -EIO : r;
+		return r == -ECONNRESET || r == -EAGAIN ? -EIO : r;
 	*absent = swap.got == -ENOENT;
 	/* no server has to carry out the requests of a connection in order: the GET may have come behind the SET */
 	late = swap.got == 0 && str_starts(buf_str(was), value);

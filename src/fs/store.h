@@ -29,6 +29,7 @@ struct store_request {
 	struct str value; /* SET, PATCH: the value; ATOMIC: the increment's JSON text */
 	struct str end;   /* RANGE: the last key, inclusive */
 	unsigned limit;   /* RANGE: at most so many records, 1 to 1000 */
+	bool once;        /* where it is refused for the rate of requests it is not sent again, but ends with -EAGAIN */
 };
 
 struct store_record {
@@ -40,7 +41,8 @@ struct store_record {
 struct store_reply {
 	/* 0; -ENOENT only where the server said that the key is absent; -ECONNRESET where the connection was lost
 	 * after sending, so that the outcome of a change is unknown; -ETIMEDOUT; -EIO; -EACCES; -EFBIG; -EINVAL;
-	 * -EPROTO: a reply that makes no sense */
+	 * -EPROTO: a reply that makes no sense; -EAGAIN, of requests with `once` only: it did nothing, and what is asked next waits
+	 * until the server may take it */
 	int err;
 	struct str value; /* GET; ATOMIC: the new value */
 	const struct store_record *records;
@@ -108,7 +110,8 @@ co_fn CHECKED int store_delete(struct store *store, struct str key, struct store
 
 /* A SET that says what it has destroyed, as far as that can be told: a GET goes right before it, and both are answered together.
  * *was is that value, or *absent is true; where the GET was carried out too late for it, what `before` says. `before`: as above;
- * not STORE_EXPECT_ANY. -EIO: it may have been done, and what it destroyed cannot be told. */
+ * not STORE_EXPECT_ANY. Where the SET is refused for the rate of requests both are repeated, a few times. -EIO: it may have been
+ * done, and what it destroyed cannot be told. */
 co_fn CHECKED int store_swap(struct store *store, struct str key, struct str value, struct store_expect before,
 			     struct buf *was, bool *absent);
 

@@ -169,8 +169,8 @@ static void deliver_error(struct pending *pending, const struct hpkv_error *erro
 {
 	struct store_reply reply = { .err = failure_errno(pending, error) };
 
-	/* that there is no connection is logged where it is lost */
-	if (reply.err != -ENOENT && error->kind != HPKV_ERROR_CONNECTION)
+	/* that there is no connection is logged where it is lost; what was to be sent once is asked again */
+	if (reply.err != -ENOENT && reply.err != -EAGAIN && error->kind != HPKV_ERROR_CONNECTION)
 		log_failure(pending->store, pending, error->text);
 	pending_end(pending, &reply);
 }
@@ -216,12 +216,13 @@ static struct hpkv_slice slice(struct str s)
 	return (struct hpkv_slice){ s.p, s.len };
 }
 
-/* The library repeats what did nothing. What to do about a change that may have done something is decided by fs/store.c. */
+/* The library repeats what did nothing, unless it is to be sent once; a change whose connection was lost is not sent again in either
+ * case. What to do about a change that may have done something is decided by fs/store.c. */
 static int send_request(struct pending *pending, const struct store_request *request)
 {
 	struct hpkv_client *client = pending->store->client;
 	struct hpkv_slice key = slice(request->key), value = slice(request->value);
-	const struct hpkv_options options = { .repeat = HPKV_REPEAT_REFUSED };
+	const struct hpkv_options options = { .repeat = request->once ? HPKV_REPEAT_NEVER : HPKV_REPEAT_REFUSED };
 
 	switch (request->op) {
 	case STORE_GET:
@@ -485,6 +486,7 @@ static void configure(struct store_hpkv *store, const struct store_hpkv_config *
 	config->reconnect_max_delay_ms = store->retry_ms;
 	config->reconnect_initial_delay_ms = RECONNECT_FIRST_MS;
 	config->reconnect_jitter_ms = RECONNECT_FIRST_MS / 2;
+	config->throttle.enabled = true; /* who is refused with `once` relies on the pause */
 	config->throttle.rate_per_s = from->rate_per_s;
 	config->max_in_flight = from->inflight;
 	config->max_queued = UINT_MAX; /* whoever waits for a reply makes no more requests */

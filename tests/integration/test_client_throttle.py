@@ -268,6 +268,43 @@ def test_interactive_requests_go_first_when_there_is_a_connection(pyserver):
         assert keys(pyserver) == ["i0", "i1", "b0", "b1"]
 
 
+# --- a set right behind a get of its key ---
+
+
+GET_AND_SET = [["get", "k"], ["set", "k", "1"]]
+
+
+def start_together(driver, *requests):
+    first = driver.started + 1
+    driver.started += len(requests)
+    driver.do("together", list(requests))
+    return list(range(first, first + len(requests)))
+
+
+def test_a_get_and_the_set_behind_it_take_their_turn_together(pyserver):
+    with driver_of(pyserver, throttle={"enabled": True, "rate_per_s": 0.001}) as client:
+        client.connect()
+        get, change, *_rest = start_together(client, *GET_AND_SET, ["get", "other"])
+        assert client.reply(get)["err"] == -errno.ENOENT
+        assert "err" not in client.reply(change)
+        assert ask(client, "throttle")["queued"] == 1
+        assert pyserver.log() == [("GET", "k"), ("SET", "k")]
+
+
+def test_a_get_and_the_set_behind_it_are_in_flight_together(pyserver):
+    with driver_of(pyserver, max_in_flight=1, **NO_PINGS) as client:
+        client.connect()
+        hold = pyserver.fault(hold=True)
+        numbers = start_together(client, *GET_AND_SET, ["get", "other"])
+        wait_for(lambda: pyserver.hits(hold) == 2, "both")
+        stats = ask(client, "stats")
+        assert (stats["in_flight"], stats["queued"]) == (2, 1)
+        pyserver.release(hold)
+        for number in numbers:
+            client.reply(number)
+        assert pyserver.log() == [("GET", "k"), ("SET", "k"), ("GET", "other")]
+
+
 # --- bounds ---
 
 

@@ -5,11 +5,13 @@ import os
 import subprocess
 import sys
 import threading
+import time
 from collections import Counter
 
 import pytest
 
 from lib.layout import content_of, parts_of
+from lib.processes import wait_for
 from lib.shell import sh, write
 
 pytestmark = pytest.mark.timeout(720)
@@ -89,6 +91,73 @@ def test_two_mounts_append_to_a_file_that_outgrows_a_value(hpkvd, store, make_mo
     assert parts_of(store.get("log")) is not None
     check_lines(content_of(store.get, "log").decode(), expected)
     check_lines((make_mount().path / "log").read_text(), expected)
+
+
+LONG = 500
+
+
+def test_a_mount_that_may_send_little_appends_with_another_client(hpkvd, store, make_mount):
+    """There is a fold every other line; while the rate holds the mount back, the other appends."""
+    mount = make_mount(options=["rate=20"])
+    store.set("log", "first\n")
+    elsewhere, failures, done = [], [], threading.Event()
+
+    def append_elsewhere():
+        try:
+            while not done.is_set():
+                line = f"elsewhere{len(elsewhere)}"
+                if patch(hpkvd, "log", line + "\n"):
+                    elsewhere.append(line)
+                time.sleep(0.01)  # it is not to fill the value alone
+        except BaseException as error:
+            failures.append(error)
+
+    thread = threading.Thread(target=append_elsewhere)
+    own = [f"{number}{'x' * 3 * LONG}" for number in range(20)]
+    thread.start()
+    try:
+        for line in own:
+            append(mount.path / "log", line.encode() + b"\n")
+    finally:
+        done.set()
+        thread.join()
+    assert not failures and elsewhere
+    check_lines(content_of(store.get, "log").decode(), [["first"], own, elsewhere])
+
+
+def fold_of(pyserver, mount_on, *options):
+    """A mount, and a file's text that only a fold can append LONG bytes to."""
+    mount = mount_on(pyserver, "max_value=3072", *options)
+    text = "0" * (MAX - LONG) + "\n"
+    pyserver.set("log", text)
+    assert (mount.path / "log").read_text() == text
+    pyserver.clear_log()
+    return mount, text
+
+
+def test_a_fold_that_the_server_refuses_for_its_rate_finds_what_came_meanwhile(pyserver, mount_on):
+    """It has taken the GET: the SET is not sent again without another."""
+    mount, text = fold_of(pyserver, mount_on)
+    pyserver.fault(op="SET", key="log", code=429, text="slow down", times=1, store={"log": text + "theirs\n"})
+    append(mount.path / "log", b"x" * LONG + b"\n")
+    log = [op for op, key in pyserver.log() if key == "log"]
+    first = log.index("SET")
+    assert log[first - 1 : first + 3] == ["GET", "SET", "GET", "SET"]
+    check_lines(content_of(pyserver.get, "log").decode(), [[text[:-1], "theirs", "x" * LONG]])
+
+
+def test_a_fold_is_two_requests_where_one_may_be_in_flight(pyserver, mount_on):
+    mount, text = fold_of(pyserver, mount_on, "inflight=1", "ttl=3600")
+    hold = pyserver.fault(op="GET", key="log", skip=1, hold=True, apply_first=True)
+    thread = threading.Thread(target=append, args=(mount.path / "log", b"x" * LONG + b"\n"))
+    thread.start()
+    try:
+        wait_for(lambda: ("SET", "log") in pyserver.log(), "the SET beside its GET")
+        assert pyserver.hits(hold) == 1
+    finally:
+        pyserver.clear_faults()
+        thread.join()
+    check_lines(content_of(pyserver.get, "log").decode(), [[text[:-1], "x" * LONG]])
 
 
 def test_shell_appends_and_programs_that_append(hpkvd, store, make_mount):

@@ -22,6 +22,7 @@ struct travel {
 	enum store_op op;
 	struct buf key, value, end;
 	unsigned limit;
+	bool once;
 	store_done *done;
 	void *arg;
 	struct memstore_fault fault;
@@ -52,6 +53,7 @@ struct memstore {
 	unsigned page_records;
 	size_t page_bytes, max_value;
 	double rate;
+	bool refuse_once;
 	struct memstore_fault faults[FAULTS_MAX];
 	unsigned fault_count;
 	struct travel *held;
@@ -545,6 +547,8 @@ static void arrive(struct loop_task *task)
 
 	log_add(memstore, travel);
 	travel->fault = find_fault(memstore, travel);
+	if (memstore->refuse_once && travel->once)
+		travel->fault.err = -EAGAIN;
 	if (travel->fault.arrived)
 		travel->fault.arrived(travel->fault.arg);
 	if (travel->fault.hold == MEMSTORE_HOLD_REQUEST)
@@ -562,6 +566,7 @@ static struct travel *travel_new(struct memstore *memstore, const struct store_r
 	travel->memstore = memstore;
 	travel->op = request->op;
 	travel->limit = request->limit;
+	travel->once = request->once;
 	travel->done = done;
 	travel->arg = arg;
 	copy(&travel->key, request->key);
@@ -608,6 +613,7 @@ void memstore_add_fault(struct memstore *memstore, struct memstore_fault fault)
 void memstore_clear_faults(struct memstore *memstore)
 {
 	memstore->fault_count = 0;
+	memstore->refuse_once = false;
 }
 
 unsigned memstore_held(const struct memstore *memstore)
@@ -692,6 +698,11 @@ void memstore_limit_pages(struct memstore *memstore, unsigned records, size_t by
 void memstore_limit_value(struct memstore *memstore, size_t bytes)
 {
 	memstore->max_value = bytes;
+}
+
+void memstore_refuse_once(struct memstore *memstore)
+{
+	memstore->refuse_once = true;
 }
 
 void memstore_set_rate(struct memstore *memstore, double per_second)

@@ -69,6 +69,9 @@ void memstore_limit_value(struct memstore *memstore, size_t bytes);
 /* The rate that the store says it sends at. 0: none. */
 void memstore_set_rate(struct memstore *memstore, double rate);
 
+/* All requests with `once` are refused, until the faults are cleared. */
+void memstore_refuse_once(struct memstore *memstore);
+
 /* --- faults --- */
 
 enum memstore_hold {

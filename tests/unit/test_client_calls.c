@@ -5,6 +5,7 @@
 #include <jansson.h>
 #include <stdio.h>
 
+#include "base/clock.h"
 #include "client/client.h"
 #include "fail_alloc.h"
 #include "unit.h"
@@ -66,11 +67,16 @@ static void drop(struct rig *rig)
 	free(rig);
 }
 
-static struct str next_frame(struct rig *rig)
+static struct str next_frame_of(struct rig *rig, bool full)
 {
-	struct buf *frame = calls_next_frame(rig->client);
+	struct buf *frame = calls_next_frame(rig->client, full);
 
 	return frame ? buf_str(frame) : (struct str){ 0 };
+}
+
+static struct str next_frame(struct rig *rig)
+{
+	return next_frame_of(rig, false);
 }
 
 static void answer(struct rig *rig, const char *text)
@@ -228,6 +234,138 @@ static void no_more_in_flight_than_allowed(void **state)
 	assert_int_equal(kicks, 1);
 }
 
+/* --- a SET right behind a GET of its key --- */
+
+static void get_and_set(struct rig *rig, struct outcome *outcomes, struct hpkv_request **second)
+{
+	const struct hpkv_slice a = hpkv_str("a");
+
+	assert_int_equal(hpkv_get(rig->client, a, NULL, ended, &outcomes[0], NULL), 0);
+	assert_int_equal(hpkv_set(rig->client, a, hpkv_str("1"), NULL, ended, &outcomes[1], second), 0);
+}
+
+static void throttle_to(struct rig *rig, double rate)
+{
+	const struct hpkv_throttle throttle = { .enabled = true, .rate_per_s = rate };
+
+	assert_int_equal(hpkv_client_set_throttle(rig->client, &throttle), 0);
+}
+
+static void assert_pair(struct rig *rig, bool full)
+{
+	assert_int_equal(strncmp(next_frame(rig).p, "{\"op\":1,", 8), 0);
+	assert_int_equal(strncmp(next_frame_of(rig, full).p, "{\"op\":2,", 8), 0);
+}
+
+static void both_go_out_where_one_may(void **state)
+{
+	(void)state;
+	for (int limit = 0; limit < 3; limit++) {
+		struct rig *rig = make(limit == 0 ? 1 : 10);
+
+		get_and_set(rig, rig->outcomes, NULL);
+		set(rig, "a", "2", NULL, &rig->outcomes[2]);
+		if (limit == 1)
+			throttle_to(rig, 0.001);
+		assert_pair(rig, limit == 2);
+		assert_null(next_frame_of(rig, limit == 2).p);
+		assert_int_equal(rig->client->calls.paced, limit == 1);
+		if (limit == 1)
+			assert_true(rig->client->calls.throttle.tokens < -0.9);
+		drop(rig);
+	}
+}
+
+static void both_go_out_to_see_after_a_pause(void **state)
+{
+	struct rig *rig = make(10);
+	struct throttle *throttle = &rig->client->calls.throttle;
+
+	(void)state;
+	set(rig, "b", "1", NULL, &rig->outcomes[2]);
+	assert_non_null(next_frame(rig).p);
+	get_and_set(rig, rig->outcomes, NULL);
+	set(rig, "c", "1", NULL, &rig->outcomes[3]);
+	/* one that is not sent again */
+	answer(rig, "{\"messageId\":1,\"code\":429}");
+	hpkv_request_cancel(rig->client->calls.table.again[0].rbh_root);
+	assert_null(next_frame(rig).p);
+	throttle->pause_us = clock_now_us();
+	throttle->delay_us = 3600ull * CLOCK_US_PER_S;
+	assert_pair(rig, false);
+	assert_null(next_frame(rig).p);
+	drop(rig);
+}
+
+static void nothing_else_goes_along(void **state)
+{
+	(void)state;
+	for (int other = 0; other < 4; other++) {
+		struct rig *rig = make(1);
+		struct hpkv_request *second;
+		const struct hpkv_slice a = hpkv_str("a"), value = hpkv_str("1");
+
+		if (other < 3)
+			assert_int_equal(hpkv_get(rig->client, a, NULL, ended, &rig->outcomes[0], NULL), 0);
+		if (other == 0)
+			set(rig, "b", "1", NULL, &rig->outcomes[1]);
+		else if (other == 1)
+			assert_int_equal(hpkv_patch(rig->client, a, value, NULL, ended, &rig->outcomes[1], NULL), 0);
+		else if (other == 2)
+			set(rig, "a", "1", &(struct hpkv_options){ .priority = HPKV_BACKGROUND }, &rig->outcomes[1]);
+		else
+			get_and_set(rig, rig->outcomes, &second);
+		set(rig, "a", "2", NULL, &rig->outcomes[2]);
+		if (other == 2) {
+			assert_pair(rig, false); /* with the one of its priority */
+		} else {
+			assert_non_null(next_frame(rig).p);
+			if (other == 3)
+				hpkv_request_cancel(second);
+		}
+		assert_null(next_frame(rig).p);
+		drop(rig);
+	}
+}
+
+/* What waits for a connection: the time of one must not be over before that of the other, or the SET would go alone. */
+static void both_have_the_same_time(void **state)
+{
+	struct rig *rig = make(10);
+	struct hpkv_request *second;
+
+	(void)state;
+	rig->client->state = HPKV_RECONNECTING;
+	get_and_set(rig, rig->outcomes, &second);
+	set(rig, "a", "2", NULL, &rig->outcomes[2]);
+	assert_true(second->deadline_us);
+	assert_int_equal(second->prev->deadline_us, second->deadline_us);
+	rig->client->state = HPKV_CONNECTED;
+	drop(rig);
+}
+
+static void without_memory_for_one_neither_goes_out(void **state)
+{
+	struct rig *rig = make(10);
+	struct str frame;
+
+	(void)state;
+	get_and_set(rig, rig->outcomes, NULL);
+	fail_alloc_at(1);
+	frame = next_frame(rig);
+	assert_true(fail_alloc_end());
+	assert_null(frame.p);
+	client_enter(rig->client);
+	calls_deliver_ended(rig->client);
+	client_leave(rig->client);
+	for (int i = 0; i < 2; i++)
+		assert_int_equal(rig->outcomes[i].error.err, -ENOMEM);
+	assert_null(next_frame(rig).p);
+	drop(rig);
+}
+
+/* --- lack of memory --- */
+
 /* One request with the n-th allocation failing. Answers whether one failed. */
 static bool with_failure(struct rig *rig, unsigned n)
 {
@@ -284,6 +422,11 @@ int main(void)
 		cmocka_unit_test(an_answer_to_an_earlier_sending_is_nobodys),
 		cmocka_unit_test(the_outcome_is_unknown_only_where_it_is),
 		cmocka_unit_test(no_more_in_flight_than_allowed),
+		cmocka_unit_test(both_go_out_where_one_may),
+		cmocka_unit_test(both_go_out_to_see_after_a_pause),
+		cmocka_unit_test(nothing_else_goes_along),
+		cmocka_unit_test(both_have_the_same_time),
+		cmocka_unit_test(without_memory_for_one_neither_goes_out),
 		cmocka_unit_test(out_of_memory),
 	};
 

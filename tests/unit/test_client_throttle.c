@@ -106,6 +106,46 @@ static void the_wait_is_as_long_as_it_takes(void **state)
 	assert_int_equal(throttle_take(&throttle, START + 30 * MS + wait), 0);
 }
 
+static void one_that_goes_along_is_waited_for_later(void **state)
+{
+	struct throttle ten = made(10), hundred = made(100), none = made(0);
+	uint64_t now = START;
+	unsigned n = 0;
+
+	(void)state;
+	assert_int_equal(throttle_take(&ten, START), 0);
+	throttle_also(&ten);
+	assert_in_range(throttle_take(&ten, START), 200 * MS, 200 * MS + 2);
+	while (now < START + 10 * S) {
+		uint64_t wait = throttle_take(&hundred, now);
+
+		now += wait;
+		if (wait)
+			continue;
+		throttle_also(&hundred);
+		n += 2;
+	}
+	assert_in_range(n, 998, 1012);
+	throttle_also(&none);
+	assert_int_equal(throttle_take(&none, START), 0);
+}
+
+static void one_goes_along_with_the_one_that_goes_to_see(void **state)
+{
+	struct throttle throttle = made(100);
+	uint64_t end;
+
+	(void)state;
+	assert_int_equal(throttle_take(&throttle, START), 0);
+	end = refuse(&throttle, START, START + 10 * MS);
+	assert_int_equal(throttle_take(&throttle, end), 0);
+	throttle_also(&throttle);
+	assert_int_equal(throttle_take(&throttle, end + 50 * MS), 50 * MS);
+	assert_true(throttle_succeeded(&throttle, end, end + 10 * MS));
+	/* two at 75 a second */
+	assert_in_range(throttle_take(&throttle, end + 10 * MS), 16 * MS, 17 * MS);
+}
+
 static void a_429_pauses_and_cuts(void **state)
 {
 	struct throttle throttle = made(100);
@@ -380,6 +420,8 @@ int main(void)
 		cmocka_unit_test(a_rate_is_kept),
 		cmocka_unit_test(a_burst_is_a_tenth_of_a_second),
 		cmocka_unit_test(the_wait_is_as_long_as_it_takes),
+		cmocka_unit_test(one_that_goes_along_is_waited_for_later),
+		cmocka_unit_test(one_goes_along_with_the_one_that_goes_to_see),
 		cmocka_unit_test(a_429_pauses_and_cuts),
 		cmocka_unit_test(those_under_way_together_count_once),
 		cmocka_unit_test(pauses_double_up_to_five_seconds),

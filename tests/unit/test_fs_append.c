@@ -382,6 +382,84 @@ static void others_that_never_rest_are_an_error(void **state)
 	assert_int_equal(strncmp(memstore_value(rig->ms, "f"), "value ", 6), 0);
 }
 
+/* The SET of a fold is refused for the rate of requests, behind a GET that was not, and others append before it is sent again. */
+static void what_was_appended_between_a_refused_set_and_its_repetition_stays(void **state)
+{
+	struct rig *rig = *state;
+	CLEANUP(buf_free) struct buf own = BUF_INIT, all = BUF_INIT;
+	struct others others = { .rig = rig, .puts = { "+theirs\n", "+more\n" } };
+
+	prepare(rig);
+	assert_int_equal(buf_set(&all, str_c(memstore_value(rig->ms, "f"))), 0);
+	memstore_add_fault(rig->ms, (struct memstore_fault){ .op = STORE_SET,
+							     .key = "f",
+							     .times = 2,
+							     .err = -EAGAIN,
+							     .arrived = come_between,
+							     .arg = &others });
+	append_much(rig, &own);
+	assert_int_equal(memstore_count_key(rig->ms, STORE_GET, "f"), 4);
+	assert_int_equal(memstore_count_key(rig->ms, STORE_SET, "f"), 3);
+	assert_int_equal(buf_add_str(&all, buf_str(&own)), 0);
+	assert_int_equal(buf_add_str(&all, STR("theirs\nmore\n")), 0);
+	assert_file(rig, "f", buf_str(&all));
+}
+
+/* As where others have removed the file before the SET was sent again: what the first GET has read is not destroyed. */
+static void a_repeated_swap_tells_of_the_last_one(void **state)
+{
+	struct rig *rig = *state;
+	CLEANUP(buf_free) struct buf own = BUF_INIT;
+	struct others others = { .rig = rig, .puts = { "" } };
+
+	prepare(rig);
+	memstore_add_fault(rig->ms, (struct memstore_fault){ .op = STORE_SET,
+							     .key = "f",
+							     .times = 1,
+							     .err = -EAGAIN,
+							     .arrived = come_between,
+							     .arg = &others });
+	append_much(rig, &own);
+	assert_stored(rig, "f", own.p);
+	assert_file(rig, "f", buf_str(&own));
+}
+
+/* With and without GETs that are taken: there is an end to it, and what was refused did nothing. */
+static void a_swap_that_is_always_refused_is_an_error(void **state)
+{
+	struct rig *rig = *state;
+
+	for (int get = 0; get < 2; get++) {
+		CLEANUP(buf_free) struct buf own = BUF_INIT, before = BUF_INIT;
+
+		prepare(rig);
+		assert_int_equal(buf_set(&before, str_c(memstore_value(rig->ms, "f"))), 0);
+		add_line(&own, 'o', 200);
+		memstore_add_fault(rig->ms, (struct memstore_fault){ .op = STORE_SET, .key = "f", .err = -EAGAIN });
+		if (get)
+			memstore_add_fault(rig->ms, (struct memstore_fault){
+							    .op = STORE_GET, .key = "f", .pass = 1, .err = -EAGAIN });
+		assert_int_equal(append_file(rig, "f", own.p), -EIO);
+		assert_in_range(memstore_count_key(rig->ms, STORE_SET, "f"), 1, get ? 1 : 10);
+		memstore_clear_faults(rig->ms);
+		assert_stored(rig, "f", before.p);
+	}
+}
+
+/* A server that never takes two requests at once is not one that nothing can be appended on. */
+static void a_swap_that_is_often_refused_is_done_as_well_as_can_be(void **state)
+{
+	struct rig *rig = *state;
+	CLEANUP(buf_free) struct buf own = BUF_INIT, all = BUF_INIT;
+
+	prepare(rig);
+	memstore_refuse_once(rig->ms);
+	assert_int_equal(buf_set(&all, str_c(memstore_value(rig->ms, "f"))), 0);
+	append_much(rig, &own);
+	assert_int_equal(buf_add_str(&all, buf_str(&own)), 0);
+	assert_file(rig, "f", buf_str(&all));
+}
+
 struct late {
 	struct loop_timer timer;
 	struct rig *rig;
@@ -621,6 +699,10 @@ int main(void)
 		fs_test(what_was_appended_to_a_value_that_is_taken_back_stays),
 		fs_test(a_put_back_that_destroys_another_value_puts_that_back),
 		fs_test(others_that_never_rest_are_an_error),
+		fs_test(what_was_appended_between_a_refused_set_and_its_repetition_stays),
+		fs_test(a_repeated_swap_tells_of_the_last_one),
+		fs_test(a_swap_that_is_always_refused_is_an_error),
+		fs_test(a_swap_that_is_often_refused_is_done_as_well_as_can_be),
 		fs_test(an_own_value_is_not_taken_for_anothers),
 		fs_test(a_fold_by_another_mount_meanwhile_stays),
 		fs_test(a_patch_that_is_refused_is_a_fold),
