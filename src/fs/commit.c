@@ -361,9 +361,12 @@ static co_fn int leave_shared_place(struct node *node, struct draft *draft)
 	uint64_t now = clock_now_us();
 	int r;
 
-	if (!draft->in_place || file->own_id || node_is_unlinked(node) ||
-	    (file->alone_us && now - file->alone_us < fs->config.ttl_us))
+	if (!draft->in_place || file->own_id || (file->alone_us && now - file->alone_us < fs->config.ttl_us))
 		return 0;
+	if (node_is_unlinked(node)) {
+		draft_leave_place(draft);
+		return 0;
+	}
 	r = node_keys(node, &key, NULL);
 	if (r == 0)
 		r = id_find_holders(&fs->layout, &draft->id, STR(""), buf_str(&key), &holders);
@@ -463,22 +466,20 @@ static co_fn int id_is_kept(struct node *node, const struct draft *draft, bool *
 }
 
 /* A renaming that failed may have set what it was then under another name, and that does not change with this one. */
-static bool is_left_to_another(const struct node *node, const struct draft *draft)
+static bool is_left_to_another(const struct draft *draft)
 {
 	return draft->has_id && !draft->in_place && (draft->other.len || draft->named) &&
-	       draft->shared != draft->changes && !node_is_unlinked(node);
+	       draft->shared != draft->changes;
 }
 
 static co_fn int prepare_id(struct node *node, struct draft *draft)
 {
-	bool kept;
+	bool kept = true;
 	int r = layout_ensure(node->fs);
 
 	if (r == 0)
 		r = leave_shared_place(node, draft);
-	if (r == 0 && is_left_to_another(node, draft))
-		return move_chunks(node, draft);
-	if (r == 0)
+	if (r == 0 && !is_left_to_another(draft))
 		r = name_other(node, draft);
 	if (r == 0 && !draft->has_id) {
 		r = new_id(&draft->id);
@@ -489,7 +490,9 @@ static co_fn int prepare_id(struct node *node, struct draft *draft)
 	}
 	if (r == 0)
 		r = id_is_kept(node, draft, &kept);
-	return r < 0 || kept ? r : move_chunks(node, draft);
+	if (r == 0 && (!kept || is_left_to_another(draft)))
+		r = move_chunks(node, draft);
+	return r;
 }
 
 /* --- the three forms --- */

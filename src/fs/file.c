@@ -640,7 +640,8 @@ int fs_flush(struct fs_handle *handle, pid_t pid)
 	file->closed_once = true;
 	if (file->dirty && file->written && !local_waits(handle->node) && handle_has_part(handle, pid))
 		r = file_commit(handle->node);
-	if ((handle->flags & O_ACCMODE) != O_RDONLY)
+	/* a child of the program that wrote closes what it has inherited: it is not the one to be told */
+	if ((handle->lost || file->lost) && (handle->flags & O_ACCMODE) != O_RDONLY && handle_has_part(handle, pid))
 		lost = take_lost(handle);
 	return r < 0 ? r : lost;
 }
@@ -682,6 +683,8 @@ void fs_release(struct fs_handle *handle)
 	end_unlinked(node);
 	if (node->file->opens == 1) {
 		node->file->closed_once = false;
+		if (handle->lost)
+			node->file->lost = handle->lost;
 		local_closed(node);
 	}
 	handle_free(handle);

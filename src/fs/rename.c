@@ -204,7 +204,7 @@ static co_fn int set_record(struct file_move *move, struct node *node, const str
 
 /* Before the new key is set. An id that no key holds yet is only remembered to be under that name, in case that this fails. Where
  * the value does not hold it, another name may from an earlier time, and stays remembered. */
-static co_fn int name_ids(struct file_move *move, const struct layout *layout)
+static co_fn int name_ids(struct file_move *move, struct file *file, const struct layout *layout)
 {
 	struct draft *draft = move->commit.draft;
 
@@ -213,6 +213,10 @@ static co_fn int name_ids(struct file_move *move, const struct layout *layout)
 		draft->shared = move->commit.captured;
 		return buf_set(&draft->other, buf_str(&move->new_key));
 	}
+	/* from here on another key may hold them, however this ends */
+	file->own_id = false;
+	file->alone_us = 0;
+	file_forget_tail(file);
 	return move_name_ids(layout, buf_str(&move->value), buf_str(&move->key), buf_str(&move->new_key));
 }
 
@@ -239,7 +243,7 @@ static co_fn int move_in_store(struct file_move *move, struct node *node, struct
 	if (r < 0)
 		return r;
 	expect.value = buf_str(&before);
-	r = name_ids(move, &fs->layout);
+	r = name_ids(move, node->file, &fs->layout);
 	if (r == 0)
 		r = store_set(fs->store, buf_str(&move->new_key), buf_str(&move->value), expect);
 	if (r == 0 && move->record_last)

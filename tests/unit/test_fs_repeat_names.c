@@ -66,12 +66,15 @@ static void what_a_renaming_that_failed_left_is_another_file(void **state)
 	struct memstore_fault fault = { .op = STORE_SET, .key = "g", .err = -ETIMEDOUT, .after = true, .times = 1 };
 
 	rig->config.grace_us = 1000;
-	for (int removed = 1; removed >= 0; removed--) {
+	for (int way = 0; way < 4; way++) {
+		bool removed = way & 1, stored = way & 2;
 		struct fs_handle *handle;
 
 		begin_with(rig, "old", NOT);
 		handle = open_file(rig, "f", O_RDWR);
 		assert_int_equal(write_at(rig, handle, 0, text), 0);
+		if (stored)
+			assert_int_equal(run(rig, op_fsync, .handle = handle), 0);
 		memstore_add_fault(rig->ms, fault);
 		assert_int_equal(rename_to(rig, "f", "g"), -ETIMEDOUT);
 		rig_expire(rig);
@@ -92,6 +95,35 @@ static void what_a_renaming_that_failed_left_is_another_file(void **state)
 		assert_int_equal(read_file(rig, "f"), 0);
 		assert_int_equal(rig->out.len, LARGE);
 		assert_memory_equal(rig->out.p, removed ? "xxxxx" : "other", 5);
+	}
+}
+
+/* The same where the file has no name any more, and what is written to it is too much to wait. */
+static void what_a_renaming_that_failed_left_outlives_the_file(void **state)
+{
+	struct rig *rig = *state;
+	CLEANUP_FREE char *text = large_text();
+	CLEANUP(buf_free) struct buf much = BUF_INIT;
+	struct memstore_fault fault = { .op = STORE_SET, .key = "g", .err = -ETIMEDOUT, .after = true, .times = 1 };
+
+	assert_int_equal(buf_resize(&much, FILE_MAX_PENDING + LARGE), 0);
+	memset(much.p, 'y', much.len);
+	for (int stored = 0; stored < 2; stored++) {
+		struct fs_handle *handle;
+
+		begin_with(rig, "old", NOT);
+		handle = open_file(rig, "f", O_RDWR);
+		assert_int_equal(write_at(rig, handle, 0, text), 0);
+		if (stored)
+			assert_int_equal(run(rig, op_fsync, .handle = handle), 0);
+		memstore_add_fault(rig->ms, fault);
+		assert_int_equal(rename_to(rig, "f", "g"), -ETIMEDOUT);
+		assert_int_equal(remove_file(rig, "f"), 0);
+		assert_int_equal(run(rig, op_write, .handle = handle, .data = buf_str(&much)), 0);
+		assert_int_equal(close_file(rig, handle), 0);
+		rig_restart(rig);
+		assert_reads(rig, "g", text);
+		assert_int_equal(remove_file(rig, "g"), 0);
 	}
 }
 
@@ -287,6 +319,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		waiting_test(chunks_of_a_renaming_that_failed_stay),
 		waiting_test(what_a_renaming_that_failed_left_is_another_file),
+		waiting_test(what_a_renaming_that_failed_left_outlives_the_file),
 		waiting_test(a_renaming_that_failed_and_then_another),
 		waiting_test(a_renaming_that_failed_and_then_another_without_chunks),
 		waiting_test(a_renaming_that_failed_and_then_once_more_without_chunks),

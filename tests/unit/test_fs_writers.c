@@ -114,6 +114,42 @@ static void every_writer_is_told_of_a_loss_in_the_background(void **state)
 	assert_int_equal(close_file(rig, other), 0);
 }
 
+/* A process that a program has started closes what it has inherited when it ends. */
+static void a_child_is_not_told_in_its_parents_place(void **state)
+{
+	struct rig *rig = *state;
+	struct fs_handle *handle;
+
+	memstore_put(rig->ms, "f", "old");
+	rig_expire(rig);
+	handle = open_file(rig, "f", O_RDWR);
+	assert_int_equal(write_at(rig, handle, 0, "mine"), 0);
+	fail_sets(rig, -EINVAL, 1);
+	assert_int_equal(run(rig, op_sync), -EINVAL);
+	assert_int_equal(run(rig, op_flush, .handle = handle, .pid = getppid()), 0);
+	assert_int_equal(run(rig, op_flush, .handle = handle), -EINVAL);
+	assert_int_equal(run(rig, op_release, .handle = handle), 0);
+}
+
+/* What a mapping leaves comes after the close. */
+static void a_loss_behind_the_close_is_told_to_the_next(void **state)
+{
+	struct rig *rig = *state;
+	struct fs_handle *handle;
+
+	memstore_put(rig->ms, "f", "old");
+	rig_expire(rig);
+	handle = open_file(rig, "f", O_RDWR);
+	assert_int_equal(run(rig, op_flush, .handle = handle), 0);
+	assert_int_equal(write_at(rig, handle, 0, "mine"), 0);
+	fail_sets(rig, -EINVAL, 1);
+	assert_int_equal(run(rig, op_release, .handle = handle), 0);
+	assert_stored(rig, "f", "old");
+	handle = open_file(rig, "f", O_RDONLY);
+	assert_int_equal(run(rig, op_fsync, .handle = handle), -EINVAL);
+	assert_int_equal(close_file(rig, handle), 0);
+}
+
 /* The first content is sent for longer than it takes until chunks of no file are removed. */
 static void an_open_with_trunc_during_a_long_commit(void **state)
 {
@@ -161,6 +197,8 @@ int main(void)
 		waiting_test(what_was_written_and_closed_meanwhile_is_sent),
 		waiting_test(every_writer_is_told_of_a_loss),
 		waiting_test(every_writer_is_told_of_a_loss_in_the_background),
+		waiting_test(a_child_is_not_told_in_its_parents_place),
+		waiting_test(a_loss_behind_the_close_is_told_to_the_next),
 		waiting_test(an_open_with_trunc_during_a_long_commit),
 	};
 
