@@ -63,6 +63,19 @@ def test_it_says_what_it_waits_for(background, lingering):
     background.wait_end()
 
 
+@pytest.mark.parametrize("language", ["C", "C.UTF-8"])
+def test_it_says_nothing_that_a_terminal_obeys(background, lingering, language):
+    """An ordinary user's mount may have written what root then sees."""
+    with open(pid_file(background), "wb") as file:
+        file.write(b"%d\n\x1b]0;x\x07 \\033 \xc2\x85 \xc3\xa4\n" % lingering.pid)
+    helper = umount(background.path, env=dict(os.environ, LC_ALL=language))
+    assert helper.stderr.readline() == f"umount.hpkvfs: waiting for {lingering.pid} to send what is left\n"
+    lingering.kill()
+    assert helper.wait(60) == 32
+    assert helper.stderr.read() == "umount.hpkvfs: ?]0;x? \\033 ? ä\n"
+    background.wait_end()
+
+
 def test_lazy_does_not_wait(background):
     os.kill(background.pid, signal.SIGSTOP)
     try:
