@@ -216,11 +216,8 @@ static void timer_fired(struct loop_timer *timer)
 {
 	struct fs *fs = lws_container_of(timer, struct fs, announce_timer);
 
-	fs->background++;
-	if (co_start(fs->loop, announce, fs) == 0)
-		return;
-	fs->background--;
-	announce_start(fs);
+	if (fs_background_start_late(fs, announce) < 0)
+		announce_start(fs);
 }
 
 int announce_kept(struct fs *fs, const struct content_id *id, bool *kept)

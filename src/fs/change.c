@@ -376,7 +376,7 @@ static co_fn int unlink_locked(struct node *node)
 	if (r < 0)
 		return r;
 	expect.value = buf_str(&before);
-	if (node->file->stored || file_was_tried(node))
+	if (file_may_be_stored(node))
 		gone = store_delete(fs->store, buf_str(&key), expect);
 	if (gone == -ENOENT && !node->file->stored)
 		gone = 0; /* it has not arrived */

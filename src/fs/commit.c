@@ -41,7 +41,7 @@ static void sending_end(struct fs *fs, uint64_t bytes)
 static void value_sent(struct commit *commit)
 {
 	if (commit->sending)
-		sending_end(commit->fs, commit->sending);
+		sending_end(commit->node->fs, commit->sending);
 	commit->sending = 0;
 }
 
@@ -428,10 +428,19 @@ static int new_id(struct content_id *id)
 	return content_id_new(clock_real_ns() / (CLOCK_NS_PER_S / 1000), id);
 }
 
+/* Later, where neither the file's key nor the other name holds them by then. */
+static void remove_chunks(struct node *node, const struct draft *draft, const struct content_id *id)
+{
+	CLEANUP(buf_free) struct buf key = BUF_INIT;
+
+	if (!node->parent || node_keys(node, &key, NULL) == 0)
+		removal_later(node->fs, id, draft->sent_chunks,
+			      draft->other.len ? buf_str(&draft->other) : buf_str(&key));
+}
+
 /* Under a new id. After a long silence fsck may be about to remove the chunks, or has done so. */
 static co_fn int move_chunks(struct node *node, struct draft *draft)
 {
-	CLEANUP(buf_free) struct buf key = BUF_INIT;
 	struct sender sender = { .node = node, .draft = draft };
 	const struct slot *slot = draft_next_out(draft, 0);
 	struct content_id former = draft->id;
@@ -447,9 +456,7 @@ static co_fn int move_chunks(struct node *node, struct draft *draft)
 	if (r == 0)
 		r = sender_end(&sender);
 	draft->moves = false;
-	if (!node->parent || node_keys(node, &key, NULL) == 0)
-		removal_later(node->fs, r == 0 ? &former : &draft->next, draft->sent_chunks,
-			      draft->other.len ? buf_str(&draft->other) : buf_str(&key));
+	remove_chunks(node, draft, r == 0 ? &former : &draft->next);
 	if (r < 0)
 		return r;
 	draft->id = draft->next;
@@ -507,7 +514,6 @@ static co_fn int as_value(struct node *node, struct commit *commit)
 
 	if (commit->size > max_value || (commit->size > INLINE_MOST && draft_has_nul(draft)))
 		return 0;
-	commit->fs = node->fs;
 	commit->sending = commit->size;
 	sending_begin(node->fs, commit->sending);
 	r = buf_reserve(&bytes, commit->size);
@@ -641,13 +647,8 @@ void forget_ids(struct fs *fs, const struct file *file, struct str before, struc
 
 void forget_draft(struct node *node, const struct draft *draft)
 {
-	CLEANUP(buf_free) struct buf key = BUF_INIT;
-
-	if (!draft->has_id || draft->in_place || body_names_id(node->file->body, &draft->id))
-		return;
-	if (!node->parent || node_keys(node, &key, NULL) == 0)
-		removal_later(node->fs, &draft->id, draft->sent_chunks,
-			      draft->other.len ? buf_str(&draft->other) : buf_str(&key));
+	if (draft->has_id && !draft->in_place && !body_names_id(node->file->body, &draft->id))
+		remove_chunks(node, draft, &draft->id);
 }
 
 /* The draft goes on from what is stored now. */

@@ -180,6 +180,11 @@ bool file_was_tried(const struct node *node)
 	return node->file && node->file->draft && node->file->draft->tried;
 }
 
+bool file_may_be_stored(const struct node *node)
+{
+	return node->file && (node->file->stored || file_was_tried(node));
+}
+
 static void note_failure(struct draft *draft, const char *before)
 {
 	if (!draft || draft->tried)

@@ -357,10 +357,13 @@ int fs_fsyncdir(struct fs *fs, uint64_t id)
 
 int fs_background_start(struct fs *fs, void (*fn)(void *arg))
 {
+	return fs->ending ? -ESHUTDOWN : fs_background_start_late(fs, fn);
+}
+
+int fs_background_start_late(struct fs *fs, void (*fn)(void *arg))
+{
 	int r;
 
-	if (fs->ending)
-		return -ESHUTDOWN;
 	fs->background++;
 	r = co_start(fs->loop, fn, fs);
 	if (r < 0)

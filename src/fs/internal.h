@@ -245,7 +245,7 @@ struct fs {
 	struct announcement *announcements;
 	struct loop_timer announce_timer;
 
-	bool ending;         /* nothing is begun any more */
+	bool ending;         /* nothing is begun any more but announcing */
 	unsigned background; /* coroutines that serve no request */
 	struct co_queue background_ended;
 
@@ -446,9 +446,8 @@ struct commit {
 	struct buf value;
 	uint64_t captured;
 	uint64_t size;
-	bool in_place; /* the value is what the key holds already: chunks alone have changed */
-	struct fs *fs;
-	uint64_t sending; /* counted in fs->sending until commit_deinit */
+	bool in_place;    /* the value is what the key holds already: chunks alone have changed */
+	uint64_t sending; /* counted in the filesystem's until commit_deinit */
 };
 
 /* Makes the value of a dirty file, with the node locked; chunks are sent. -EFBIG; errors of the store. */
@@ -525,6 +524,8 @@ void file_forget_changes(struct node *node);
 /* A commit of what waits has failed: what was sent may have arrived, and whoever sends it again first asks whether another client has
  * changed the file since. */
 bool file_was_tried(const struct node *node);
+/* It is stored, or may be, because a commit of it was sent. */
+bool file_may_be_stored(const struct node *node);
 /* After a commit of this draft, of appends alone or of content, that failed so, with the node locked: what waits is kept and tried
  * again, or is lost, of which the next fsync or close of every writer tells. */
 void file_commit_ended(struct node *node, const struct draft *draft, bool appends, bool later, int err);
@@ -547,6 +548,8 @@ void node_unlock(struct node *node);
 /* Starts fn(fs) in a coroutine that serves no request; it ends with fs_background_end. -ENOMEM, or -ESHUTDOWN after fs_end was
  * called. */
 CHECKED int fs_background_start(struct fs *fs, void (*fn)(void *arg));
+/* The same, also after fs_end was called: which waits for its end. */
+CHECKED int fs_background_start_late(struct fs *fs, void (*fn)(void *arg));
 void fs_background_end(struct fs *fs);
 
 /* The end of a handle's part in its directory's copy. */

@@ -202,6 +202,14 @@ static co_fn int set_record(struct file_move *move, struct node *node, const str
 	return file_move_new_record(move, node->fs, replaces);
 }
 
+/* Another key may hold its ids, and `i/` says so. */
+static void forget_that_alone(struct file *file)
+{
+	file->own_id = false;
+	file->alone_us = 0;
+	file_forget_tail(file);
+}
+
 /* Before the new key is set. An id that no key holds yet is only remembered to be under that name, in case that this fails. Where
  * the value does not hold it, another name may from an earlier time, and stays remembered. */
 static co_fn int name_ids(struct file_move *move, struct file *file, const struct layout *layout)
@@ -213,10 +221,7 @@ static co_fn int name_ids(struct file_move *move, struct file *file, const struc
 		draft->shared = move->commit.captured;
 		return buf_set(&draft->other, buf_str(&move->new_key));
 	}
-	/* from here on another key may hold them, however this ends */
-	file->own_id = false;
-	file->alone_us = 0;
-	file_forget_tail(file);
+	forget_that_alone(file); /* however this ends */
 	return move_name_ids(layout, buf_str(&move->value), buf_str(&move->key), buf_str(&move->new_key));
 }
 
@@ -304,9 +309,7 @@ void file_moved(struct file_move *move, struct node *node)
 		r = value_apply(node, buf_str(&move->value), fs_tick(node->fs));
 	mtime = node->mtime_ns;
 	node->file->stored = true;
-	node->file->own_id = false; /* `i/` names another key now */
-	file_forget_tail(node->file);
-	node->file->alone_us = 0;
+	forget_that_alone(node->file);
 	/* who has found the id under the former name alone may still write in place */
 	value_doubt_for(node, node->fs->config.grace_us);
 	node->wait.bind |= move->dirty;

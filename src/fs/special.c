@@ -270,12 +270,6 @@ struct special_move {
 	struct buf patch; /* makes `value` of it */
 };
 
-/* It is stored, or may be, as a commit of it was sent. */
-static bool may_have_key(const struct node *node)
-{
-	return node && node->file && (node->file->stored || file_was_tried(node));
-}
-
 static int make_guard(struct special_move *move, const struct node *target)
 {
 	CLEANUP(record_deinit) struct record old = { 0 };
@@ -315,7 +309,7 @@ static co_fn int prepare(struct special_move *move, struct node *node, struct no
 		r = buf_set(&move->old, buf_str(&node->record_value));
 	if (r == 0)
 		r = attr_record_value(node, NULL, &move->value);
-	if (r == 0 && may_have_key(target))
+	if (r == 0 && target && file_may_be_stored(target))
 		r = make_guard(move, target);
 	return r;
 }
@@ -353,7 +347,7 @@ static co_fn int move_in_store(struct special_move *move, struct node *node, str
 			      any);
 	if (r == 0)
 		attr_stored(node, buf_str(&move->value), changes, 0);
-	if (r == 0 && may_have_key(target))
+	if (r == 0 && target && file_may_be_stored(target))
 		r = replace_file(move, target);
 	before.value = buf_str(&move->old);
 	if (r == 0)
