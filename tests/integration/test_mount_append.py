@@ -5,7 +5,6 @@ import os
 import subprocess
 import sys
 import threading
-import time
 from collections import Counter
 
 import pytest
@@ -104,11 +103,14 @@ def test_a_mount_that_may_send_little_appends_with_another_client(hpkvd, store, 
 
     def append_elsewhere():
         try:
+            read = hpkvd.requests("get")
             while not done.is_set():
                 line = f"elsewhere{len(elsewhere)}"
                 if patch(hpkvd, "log", line + "\n"):
                     elsewhere.append(line)
-                time.sleep(0.01)  # it is not to fill the value alone
+                # it is not to fill the value alone, and comes behind what the mount has read
+                wait_for(lambda: done.is_set() or hpkvd.requests("get") > read, "the mount to read", every=0.001)
+                read = hpkvd.requests("get")
         except BaseException as error:
             failures.append(error)
 

@@ -2,6 +2,38 @@
  * under two names belongs to both. */
 #include "repeat_rig.h"
 
+static const struct memstore_fault new_name_unanswered = {
+	.op = STORE_SET, .key = "g", .err = -ETIMEDOUT, .after = true, .times = 1
+};
+static const struct memstore_fault old_name_unanswered = {
+	.op = STORE_DELETE, .key = "f", .err = -ETIMEDOUT, .times = 1
+};
+
+/* `f` has got this content, which waits or is `stored`, and its renaming to `g` fails by the fault. */
+static struct fs_handle *write_and_fail_to_rename(struct rig *rig, const char *text, bool stored,
+						  struct memstore_fault fault)
+{
+	struct fs_handle *handle;
+
+	begin_with(rig, "old", NOT);
+	handle = open_file(rig, "f", O_RDWR);
+	assert_int_equal(write_at(rig, handle, 0, text), 0);
+	if (stored)
+		assert_int_equal(run(rig, op_fsync, .handle = handle), 0);
+	memstore_add_fault(rig->ms, fault);
+	assert_int_equal(rename_to(rig, "f", "g"), -ETIMEDOUT);
+	return handle;
+}
+
+/* Then it is emptied and written anew. */
+static void write_anew(struct rig *rig, struct fs_handle *handle, const char *text)
+{
+	struct fs_attr_change empty = { .set_size = true };
+
+	assert_int_equal(run(rig, op_setattr, .id = id_of(rig, "f"), .handle = handle, .change = empty), 0);
+	assert_int_equal(write_at(rig, handle, 0, text), 0);
+}
+
 /* What becomes of a file whose renaming failed. */
 enum after {
 	SYNCED,
@@ -32,10 +64,7 @@ static void go_on(struct rig *rig, struct fs_handle *handle, enum after after)
 /* The new name may have it: its chunks stay until nothing does, and are not written in place. */
 static void chunks_of_a_renaming_that_failed_stay(void **state)
 {
-	static const struct memstore_fault faults[] = {
-		{ .op = STORE_SET, .key = "g", .err = -ETIMEDOUT, .after = true, .times = 1 },
-		{ .op = STORE_DELETE, .key = "f", .err = -ETIMEDOUT, .times = 1 },
-	};
+	const struct memstore_fault faults[] = { new_name_unanswered, old_name_unanswered };
 	struct rig *rig = *state;
 	CLEANUP_FREE char *text = large_text();
 
@@ -43,11 +72,7 @@ static void chunks_of_a_renaming_that_failed_stay(void **state)
 	for (size_t i = 0; i < sizeof(faults) / sizeof(*faults) * AFTER_WAYS; i++) {
 		struct fs_handle *handle;
 
-		begin_with(rig, "old", NOT);
-		handle = open_file(rig, "f", O_RDWR);
-		assert_int_equal(write_at(rig, handle, 0, text), 0);
-		memstore_add_fault(rig->ms, faults[i / AFTER_WAYS]);
-		assert_int_equal(rename_to(rig, "f", "g"), -ETIMEDOUT);
+		handle = write_and_fail_to_rename(rig, text, false, faults[i / AFTER_WAYS]);
 		go_on(rig, handle, i % AFTER_WAYS);
 		rig_serve(rig, QUIET_US);
 		rig_restart(rig);
@@ -63,20 +88,13 @@ static void what_a_renaming_that_failed_left_is_another_file(void **state)
 {
 	struct rig *rig = *state;
 	CLEANUP_FREE char *text = large_text();
-	struct memstore_fault fault = { .op = STORE_SET, .key = "g", .err = -ETIMEDOUT, .after = true, .times = 1 };
 
 	rig->config.grace_us = 1000;
 	for (int way = 0; way < 4; way++) {
 		bool removed = way & 1, stored = way & 2;
 		struct fs_handle *handle;
 
-		begin_with(rig, "old", NOT);
-		handle = open_file(rig, "f", O_RDWR);
-		assert_int_equal(write_at(rig, handle, 0, text), 0);
-		if (stored)
-			assert_int_equal(run(rig, op_fsync, .handle = handle), 0);
-		memstore_add_fault(rig->ms, fault);
-		assert_int_equal(rename_to(rig, "f", "g"), -ETIMEDOUT);
+		handle = write_and_fail_to_rename(rig, text, stored, new_name_unanswered);
 		rig_expire(rig);
 		if (removed) {
 			assert_reads(rig, "g", text);
@@ -104,20 +122,13 @@ static void what_a_renaming_that_failed_left_outlives_the_file(void **state)
 	struct rig *rig = *state;
 	CLEANUP_FREE char *text = large_text();
 	CLEANUP(buf_free) struct buf much = BUF_INIT;
-	struct memstore_fault fault = { .op = STORE_SET, .key = "g", .err = -ETIMEDOUT, .after = true, .times = 1 };
 
 	assert_int_equal(buf_resize(&much, FILE_MAX_PENDING + LARGE), 0);
 	memset(much.p, 'y', much.len);
 	for (int stored = 0; stored < 2; stored++) {
 		struct fs_handle *handle;
 
-		begin_with(rig, "old", NOT);
-		handle = open_file(rig, "f", O_RDWR);
-		assert_int_equal(write_at(rig, handle, 0, text), 0);
-		if (stored)
-			assert_int_equal(run(rig, op_fsync, .handle = handle), 0);
-		memstore_add_fault(rig->ms, fault);
-		assert_int_equal(rename_to(rig, "f", "g"), -ETIMEDOUT);
+		handle = write_and_fail_to_rename(rig, text, stored, new_name_unanswered);
 		assert_int_equal(remove_file(rig, "f"), 0);
 		assert_int_equal(run(rig, op_write, .handle = handle, .data = buf_str(&much)), 0);
 		assert_int_equal(close_file(rig, handle), 0);
@@ -134,13 +145,7 @@ static void a_renaming_that_failed_and_then_another(void **state)
 	CLEANUP_FREE char *text = large_text();
 	struct fs_handle *handle;
 
-	begin_with(rig, "old", NOT);
-	handle = open_file(rig, "f", O_RDWR);
-	assert_int_equal(write_at(rig, handle, 0, text), 0);
-	memstore_add_fault(
-		rig->ms,
-		(struct memstore_fault){ .op = STORE_SET, .key = "g", .err = -ETIMEDOUT, .after = true, .times = 1 });
-	assert_int_equal(rename_to(rig, "f", "g"), -ETIMEDOUT);
+	handle = write_and_fail_to_rename(rig, text, false, new_name_unanswered);
 	assert_int_equal(rename_to(rig, "f", "h"), 0);
 	assert_int_equal(close_file(rig, handle), 0);
 	rig_restart(rig);
@@ -156,15 +161,14 @@ static void a_renaming_that_failed_and_then_another(void **state)
 /* The other name may have chunks that what is renamed then has no more. */
 static void a_renaming_that_failed_and_then_another_without_chunks(void **state)
 {
-	static const struct {
+	const struct {
 		struct memstore_fault fault;
 		const char *text; /* what there is instead of the large one */
 	} cases[] = {
-		{ { .op = STORE_SET, .key = "g", .err = -ETIMEDOUT, .after = true, .times = 1 }, "small" },
-		{ { .op = STORE_SET, .key = "g", .err = -ETIMEDOUT, .after = true, .times = 1 }, "" },
-		{ { .op = STORE_DELETE, .key = "f", .err = -ETIMEDOUT, .times = 1 }, "small" },
+		{ new_name_unanswered, "small" },
+		{ new_name_unanswered, "" },
+		{ old_name_unanswered, "small" },
 	};
-	struct fs_attr_change empty = { .set_size = true };
 	struct rig *rig = *state;
 	CLEANUP_FREE char *text = large_text();
 
@@ -172,13 +176,8 @@ static void a_renaming_that_failed_and_then_another_without_chunks(void **state)
 	for (size_t i = 0; i < sizeof(cases) / sizeof(*cases); i++) {
 		struct fs_handle *handle;
 
-		begin_with(rig, "old", NOT);
-		handle = open_file(rig, "f", O_RDWR);
-		assert_int_equal(write_at(rig, handle, 0, text), 0);
-		memstore_add_fault(rig->ms, cases[i].fault);
-		assert_int_equal(rename_to(rig, "f", "g"), -ETIMEDOUT);
-		assert_int_equal(run(rig, op_setattr, .id = id_of(rig, "f"), .handle = handle, .change = empty), 0);
-		assert_int_equal(write_at(rig, handle, 0, cases[i].text), 0);
+		handle = write_and_fail_to_rename(rig, text, false, cases[i].fault);
+		write_anew(rig, handle, cases[i].text);
 		assert_int_equal(rename_to(rig, "f", "h"), 0);
 		assert_int_equal(close_file(rig, handle), 0);
 		rig_serve(rig, QUIET_US);
@@ -195,21 +194,13 @@ static void a_renaming_that_failed_and_then_another_without_chunks(void **state)
 /* There the chunks are no more needed. */
 static void a_renaming_that_failed_and_then_once_more_without_chunks(void **state)
 {
-	struct fs_attr_change empty = { .set_size = true };
 	struct rig *rig = *state;
 	CLEANUP_FREE char *text = large_text();
 	struct fs_handle *handle;
 
 	rig->config.grace_us = 1000;
-	begin_with(rig, "old", NOT);
-	handle = open_file(rig, "f", O_RDWR);
-	assert_int_equal(write_at(rig, handle, 0, text), 0);
-	memstore_add_fault(
-		rig->ms,
-		(struct memstore_fault){ .op = STORE_SET, .key = "g", .err = -ETIMEDOUT, .after = true, .times = 1 });
-	assert_int_equal(rename_to(rig, "f", "g"), -ETIMEDOUT);
-	assert_int_equal(run(rig, op_setattr, .id = id_of(rig, "f"), .handle = handle, .change = empty), 0);
-	assert_int_equal(write_at(rig, handle, 0, "small"), 0);
+	handle = write_and_fail_to_rename(rig, text, false, new_name_unanswered);
+	write_anew(rig, handle, "small");
 	rig_expire(rig);
 	assert_int_equal(rename_to(rig, "f", "g"), 0);
 	assert_int_equal(close_file(rig, handle), 0);
